@@ -1,0 +1,95 @@
+"""Checkpoints by Orbax: saved in the background, restored into exactly the structure that is asked for; and digests."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers as policies
+
+from aejax.errors import UsageError
+from aejax.types import TrainState
+
+
+def open_checkpoints(directory: Path, keep: int = 1, monitor: str = "nll") -> ocp.CheckpointManager:
+    """The checkpoints in `directory`, of which the last `keep` and the one with the lowest `monitor` are kept."""
+    lowest = policies.BestN(
+        get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False
+    )
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), lowest]),
+        best_fn=lambda metrics: metrics[monitor],
+        best_mode="min",
+        cleanup_tmp_directories=True,
+    )
+    return _manager(directory, options)
+
+
+def _manager(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    # Orbax warns of a checkpoint without metrics, which is one saved on a signal, unjudged.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler())
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None) -> None:
+    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not judged."""
+    checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
+
+
+def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> TrainState:
+    """The state saved at `step`, on the first device.
+
+    Args:
+        like: arrays or `jax.ShapeDtypeStruct`s of the structure that the code expects.
+
+    Raises:
+        UsageError: naming the leaf, if the checkpoint's structure, a shape or a dtype differs. Orbax alone would cast.
+    """
+    _refuse_difference(_leaves(like), _leaves(checkpoints.item_metadata(step)), f"{checkpoints.directory}/{step}")
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
+    return checkpoints.restore(step, args=ocp.args.StandardRestore(target))
+
+
+def digest(*trees: PyTree) -> str:
+    """sha256 over (path, dtype, shape, bytes) of every leaf, in tree order."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
+        value = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
+        sha.update(np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()
+
+
+def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Path -> (shape, dtype). Orbax's metadata spells NamedTuples as dicts and tuples as lists: compare by plain names."""
+
+    def name(path):
+        return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in path)
+
+    return {
+        name(path): (tuple(leaf.shape), str(np.dtype(leaf.dtype)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _refuse_difference(wanted: dict, saved: dict, where: str) -> None:
+    mend = "the experiment's code or arguments are not those that made it"
+    for path in sorted(wanted.keys() | saved.keys()):
+        if path not in saved:
+            raise UsageError(f"checkpoint {where} lacks {path}: {mend}")
+        if path not in wanted:
+            raise UsageError(f"checkpoint {where} holds {path}, which this model has not: {mend}")
+        if wanted[path] != saved[path]:
+            (shape, dtype), (saved_shape, saved_dtype) = wanted[path], saved[path]
+            raise UsageError(
+                f"checkpoint {where} holds {path} as {saved_dtype}{list(saved_shape)}, "
+                f"this model wants {dtype}{list(shape)}: {mend}"
+            )

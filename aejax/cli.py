@@ -1,0 +1,431 @@
+"""The commands: aejax train | resume | evaluate | report | encode | reconstruct | sample | verify | data.
+
+Each is a function whose typed arguments are its flags. What a user can cause is printed as one line, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+USAGE = """usage: aejax COMMAND ...
+
+  train FILE.py [--flag value ...]   train an experiment, evaluate it, write its report; --help lists its hyperparameters
+  resume RUN                         continue an interrupted run to the bits it would have had
+  evaluate RUN                       judge a run on its test split, beside baselines; writes eval.json
+  report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
+  encode RUN IN OUT.npy              codes of IN: a .npy or .npz file, a folder of images, or NAME:SPLIT
+  reconstruct RUN IN OUT.npy         reconstructions of IN
+  sample RUN OUT.npy                 samples of a generative model
+  verify RUN                         replay a run from its configuration and compare digests
+  data list | data prepare NAME      the data sets at hand; download and prepare one
+
+`aejax COMMAND --help` tells more. --debug shows tracebacks.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0 done, 1 failed, 2 a mistake of the user's, 128 + n on signal n."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    from aejax.errors import UsageError
+
+    try:
+        if not args or args[0] in ("-h", "--help", "help"):
+            print(USAGE, end="")
+            return 0 if args else 2
+        command, rest = args[0], args[1:]
+        if command == "--version":
+            from importlib.metadata import version
+
+            print(f"aejax {version('aejax')}")
+            return 0
+        if command not in COMMANDS:
+            raise UsageError(f"no command {command!r}; choose from {', '.join(COMMANDS)} (aejax --help)")
+        return COMMANDS[command](rest)
+    except UsageError as error:
+        if debug:
+            raise
+        print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("aejax: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        full = _no_space(error)
+        if full is not None:
+            print(f"aejax: error: no space left on the device{full}; free some, then go on with `aejax resume RUN`", file=sys.stderr)
+            return 2
+        known = _expected(error)
+        if known is None:
+            raise
+        print(f"aejax: {known[0]}", file=sys.stderr)
+        return known[1]
+
+
+def train(args: list[str]) -> int:
+    from aejax.experiment import Source, build, load_file, sha256
+    from aejax.errors import UsageError
+    from aejax.flags import parse, plain
+
+    if not args or args[0].startswith("-"):
+        if args and args[0] in ("-h", "--help"):
+            print("usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists the flags of that experiment.")
+            return 0
+        raise UsageError("which experiment? usage: aejax train FILE.py [--flag value ...]; try experiments/dae.py")
+    file, rest = args[0], args[1:]
+    module, function = load_file(file)
+
+    def flags(
+        run: Path | None = None,
+        devices: int = 1,
+        log_every: int = 100,
+        save_every: int = 1000,
+        keep: int = 3,
+        tensorboard: bool = False,
+        evaluate: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        """
+        Args:
+            run: The run directory; by default runs/ and a name that says what ran and when.
+            devices: Devices that share each batch (on CPU, as many are made).
+            log_every: Steps between lines of metrics.jsonl.
+            save_every: Steps between checkpoints, each judged on the validation split.
+            keep: How many of the last checkpoints to keep, besides the best.
+            tensorboard: Also write TensorBoard logs into the run directory.
+            evaluate: Evaluate and write the report at the end.
+            overwrite: Replace the run directory if it exists.
+        """
+
+    arguments, chosen = parse(f"aejax train {file}", [function, flags], rest, description=module.__doc__ or "")
+    _start(chosen["devices"])
+    from aejax.train import Settings
+    from aejax.train import train as train_run
+
+    experiment = build(function, plain(arguments))
+    directory = chosen["run"] or Path("runs") / _name(file, arguments)
+    settings = Settings(**{name: chosen[name] for name in Settings._fields})
+    source = Source(str(Path(file)), sha256(file), plain(arguments))
+    run = train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"])
+    if chosen["evaluate"]:
+        _judge_and_report(run)
+    else:
+        print(f"run: {run.directory}")
+    return 0
+
+
+def resume(args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(
+        run: Path, /, file: Path | None = None, devices: int | None = None, evaluate: bool = True, allow_changed: bool = False
+    ) -> None:
+        """
+        Args:
+            run: The run directory.
+            file: The experiment file, if it has moved.
+            devices: Devices to continue on; by default as many as before.
+            evaluate: Evaluate and write the report at the end.
+            allow_changed: Accept an experiment file that has changed since the run was started.
+        """
+
+    (chosen,) = parse("aejax resume", [flags], args, "Continue an interrupted run, to the bits it would have had.")
+    from aejax.run import read_config
+
+    _start(chosen["devices"] or read_config(chosen["run"])["settings"]["devices"])
+    from aejax.train import resume as resume_run
+
+    run = resume_run(
+        chosen["run"], file=chosen["file"], devices=chosen["devices"], allow_changed=chosen["allow_changed"]
+    )
+    if chosen["evaluate"]:
+        _judge_and_report(run)
+    return 0
+
+
+def evaluate(args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(
+        run: Path, /, checkpoint: str = "last", file: Path | None = None, allow_changed: bool = False
+    ) -> None:
+        """
+        Args:
+            run: The run directory.
+            checkpoint: last, or best by the monitored validation metric.
+            file: The experiment file, if it has moved.
+            allow_changed: Accept an experiment file or data that has changed since the run was started.
+        """
+
+    (chosen,) = parse("aejax evaluate", [flags], args, "Judge a run on its test split, beside baselines.")
+    _start(1)
+    from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate import print_table
+    from aejax.run import open_run
+
+    run = open_run(chosen.pop("run"), with_data=True, **chosen)
+    print_table(evaluate_run(run, chosen["checkpoint"]))
+    return 0
+
+
+def report(args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(runs: tuple[Path, ...], /, out: Path | None = None, allow_changed: bool = False) -> None:
+        """
+        Args:
+            runs: Run directories; several are compared.
+            out: The page; by default report.html in the run directory, or comparison.html here for several runs.
+            allow_changed: Accept an experiment file or data that has changed since the run was started.
+        """
+
+    (chosen,) = parse("aejax report", [flags], args, "One self-contained HTML page, and its figures as PNG beside it.")
+    _start(1)
+    from aejax.errors import UsageError
+    from aejax.report import report as write_report
+    from aejax.run import open_run
+
+    if not chosen["runs"]:
+        raise UsageError("which run? usage: aejax report RUN [RUN ...]")
+    runs = [open_run(d, with_data=True, allow_changed=chosen["allow_changed"]) for d in chosen["runs"]]
+    print(write_report(runs, chosen["out"]))
+    return 0
+
+
+def encode(args: list[str]) -> int:
+    return _apply("encode", "Codes of IN, as a .npy file.", args)
+
+
+def reconstruct(args: list[str]) -> int:
+    return _apply("reconstruct", "Reconstructions of IN in data range, as a .npy file.", args)
+
+
+def _apply(name: str, description: str, args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(
+        run: Path,
+        source: str,
+        out: Path,
+        /,
+        checkpoint: str = "last",
+        file: Path | None = None,
+        allow_changed: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """
+        Args:
+            run: The run directory.
+            source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+            out: The .npy file to write.
+            checkpoint: last, or best by the monitored validation metric.
+            file: The experiment file, if it has moved.
+            allow_changed: Accept an experiment file that has changed since the run was started.
+            overwrite: Replace the output if it exists.
+        """
+
+    (chosen,) = parse(f"aejax {name}", [flags], args, description)
+    _start(1)
+    from aejax.data import open_split
+    from aejax.run import open_run
+
+    out, source, overwrite = chosen.pop("out"), chosen.pop("source"), chosen.pop("overwrite")
+    _check_out(out, overwrite)
+    run = open_run(chosen.pop("run"), **chosen)
+    _write_array(out, getattr(run, name)(open_split(source)))
+    return 0
+
+
+def sample(args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(
+        run: Path,
+        out: Path,
+        /,
+        n: int = 64,
+        seed: int = 0,
+        checkpoint: str = "last",
+        file: Path | None = None,
+        allow_changed: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """
+        Args:
+            run: The run directory.
+            out: The .npy file to write.
+            n: How many; the first ten of a hundred are the ten.
+            seed: Of the samples.
+            checkpoint: last, or best by the monitored validation metric.
+            file: The experiment file, if it has moved.
+            allow_changed: Accept an experiment file that has changed since the run was started.
+            overwrite: Replace the output if it exists.
+        """
+
+    (chosen,) = parse("aejax sample", [flags], args, "Samples of a generative model, as a .npy file.")
+    _start(1)
+    from aejax.errors import UsageError
+    from aejax.run import open_run
+
+    out, overwrite, n, seed = (chosen.pop(name) for name in ("out", "overwrite", "n", "seed"))
+    if n < 1:
+        raise UsageError(f"--n {n}: it must be at least 1")
+    _check_out(out, overwrite)
+    _write_array(out, open_run(chosen.pop("run"), **chosen).sample(n, seed))
+    return 0
+
+
+def verify(args: list[str]) -> int:
+    from aejax.flags import parse
+
+    def flags(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
+        """
+        Args:
+            run: The run directory, of a run that is complete.
+            file: The experiment file, if it has moved.
+            allow_changed: Accept an experiment file or data that has changed since the run was started.
+        """
+
+    (chosen,) = parse("aejax verify", [flags], args, "Replay a run from its configuration and compare digests.")
+    from aejax.run import read_config, read_json
+
+    config = read_config(chosen["run"])
+    expected = read_json(chosen["run"] / "result.json", f"{chosen['run']} is not complete")
+    _start(config["settings"]["devices"])
+    from aejax.run import environment, rebuild
+    from aejax.train import Settings, train
+    from aejax.run import read_json
+
+    experiment = rebuild(chosen["run"], config, file=chosen["file"], allow_changed=chosen["allow_changed"])
+    settings = Settings(**config["settings"])._replace(tensorboard=False)
+    now = environment()
+    differences = [
+        f"{name} {config[group].get(name)} then, {value} now"
+        for group in now
+        for name, value in now[group].items()
+        if config[group].get(name) != value
+    ]
+    for difference in differences:
+        print(f"differs: {difference}")
+    with tempfile.TemporaryDirectory() as folder:
+        train(experiment, Path(folder) / "replay", settings)
+        found = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
+    if found["digest"] == expected["digest"]:
+        print(f"same digest after {found['step']} steps: {found['digest']}")
+        return 0
+    print(f"digest {expected['digest']} then, {found['digest']} now", file=sys.stderr)
+    if not differences:
+        print("nothing in versions or platform differs: the code or the data do, or the run is not deterministic", file=sys.stderr)
+    return 1
+
+
+def data(args: list[str]) -> int:
+    from aejax.data import available, prepare
+    from aejax.errors import UsageError
+
+    if args == ["list"]:
+        for name, shape, sizes, prepared, note in available():
+            told = "prepared" if prepared else "not prepared"
+            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {sizes:<40} {told:<13} {note}")
+        return 0
+    if len(args) == 2 and args[0] == "prepare":
+        for split in prepare(args[1]):
+            print(f"{split.name:<28} {split.size} examples of {'×'.join(map(str, split.shape))}  sha256 {split.fingerprint[:16]}")
+        return 0
+    raise UsageError("usage: aejax data list, or aejax data prepare NAME")
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    f.__name__: f for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data)
+}
+
+
+def _start(devices: int) -> None:
+    """Before JAX's first use: CPU devices, and compiled programs kept between processes in the user's own cache folder."""
+    import jax
+
+    from aejax.data import cache_folder
+    from aejax.errors import UsageError
+
+    if devices < 1:
+        raise UsageError(f"--devices {devices}: it must be at least 1")
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _name(file: str, arguments: dict) -> str:
+    """What ran and when: dae-digits-seed0-20260131-235959."""
+    what = Path(str(arguments["data"])).stem
+    when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{Path(file).stem}-{what}-seed{arguments['seed']}-{when}"
+
+
+def _judge_and_report(run) -> None:
+    from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate import print_table
+    from aejax.report import report as write_report
+
+    print_table(evaluate_run(run))
+    print(f"report: {write_report([run])}")
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refused before the work, not after it."""
+    from aejax.errors import UsageError
+
+    if out.suffix != ".npy":
+        raise UsageError(f"{out}: the output is a .npy file; name it so")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists; pass --overwrite to replace it")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def _write_array(out: Path, array) -> None:
+    import numpy as np
+
+    beside = out.with_name(out.name + ".tmp")
+    with open(beside, "wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+    os.replace(beside, out)
+    print(f"{out}: {array.dtype} {list(array.shape)}")
+
+
+def _no_space(error: BaseException | None) -> str | None:
+    """Where the disk was full, if that is what an error, or what caused it, says; TensorStore tells it in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f" ({error.filename})" if error.filename else ""
+        if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED: Error writing" in str(error):
+            return ""
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _expected(error: Exception) -> tuple[str, int] | None:
+    """(message, exit code) of the ways in which training ends early."""
+    from aejax.train import Interrupted, NonFinite
+
+    if isinstance(error, Interrupted):
+        return str(error), 128 + error.signum
+    if isinstance(error, NonFinite):
+        return f"error: {error}", 1
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,283 @@
+"""Corruptions: `(key, x of one example) -> (x_tilde, touched)`.
+
+Each is a small function's small result: `masking(0.3)`, `chain(masking(0.1), gaussian(0.05))`. Strengths are numbers or
+schedules of the training step (an Optax schedule serves). A corruption also knows the moments of its noise, from which
+`aejax.evaluate` computes the optimal linear denoiser in closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from aejax.errors import UsageError
+from aejax.keys import each
+
+END = np.int32(np.iinfo(np.int32).max)
+"""The step at which a schedule has run its course: evaluation corrupts as the end of training did."""
+
+Strength = int | float | Callable[[Any], Any]
+"""A number, or a schedule: step -> number."""
+
+
+class Moments(NamedTuple):
+    """Second moments of a componentwise affine noise x_tilde = a ⊙ x + b with (a, b) independent of x; float64."""
+
+    a: np.ndarray
+    """E[a], [d]."""
+    b: np.ndarray
+    """E[b], [d]."""
+    aa: np.ndarray
+    """E[a aᵀ], [d, d]."""
+    ab: np.ndarray
+    """E[a bᵀ], [d, d]."""
+    bb: np.ndarray
+    """E[b bᵀ], [d, d]."""
+
+
+class Corruption(NamedTuple):
+    """Call it as `(key, x, step=END) -> (x_tilde, touched)`; `touched`, bool of x's shape, marks what was disturbed."""
+
+    name: str
+    draw: Callable
+    """(key, x of one example, step) -> (x_tilde, touched)."""
+    moments: Callable
+    """(shape of one example) -> Moments, at the end of its schedule."""
+
+    def __call__(self, key: Key[Array, ""], x: Array, step: Any = END) -> tuple[Array, Array]:
+        return self.draw(key, x, step)
+
+
+def corrupt_batch(
+    corrupt: Callable, key: Key[Array, ""], x: Float[Array, "b *shape"], index: Int[Array, " b"], step: Any = END
+) -> tuple[Float[Array, "b *shape"], Bool[Array, "b *shape"]]:
+    """Corrupts every example with a key of its own: the same bits in any layout of the batch over devices."""
+    return jax.vmap(partial(corrupt, step=step))(each(key, index), x)
+
+
+def nothing() -> Corruption:
+    """Leaves x as it is."""
+
+    def draw(key, x, step):
+        return x, jnp.zeros(x.shape, bool)
+
+    def moments(shape):
+        d = int(np.prod(shape))
+        return _moments_of_survival(np.ones(d), np.ones((d, d)))
+
+    return Corruption("nothing()", draw, moments)
+
+
+def masking(rate: Strength) -> Corruption:
+    """Sets exactly round(rate·d) of the d components, chosen afresh for each example, to zero (Vincent et al. 2008, §2.3)."""
+    strength = _strength("masking", "rate", rate, 0.0, 1.0)
+
+    def draw(key, x, step):
+        touched = _exact_count(key, x.shape, _count(strength(step), x.size))
+        return jnp.where(touched, 0.0, x), touched
+
+    def moments(shape):
+        keep, keep_both = _exact_survival(shape, strength(END))
+        return _moments_of_survival(keep, keep_both)
+
+    return Corruption(_label("masking", rate), draw, moments)
+
+
+def bernoulli_masking(rate: Strength) -> Corruption:
+    """Sets each component to zero with probability `rate`, independently: their number varies, unlike `masking`'s."""
+    strength = _strength("bernoulli_masking", "rate", rate, 0.0, 1.0)
+
+    def draw(key, x, step):
+        touched = jax.random.bernoulli(key, strength(step), x.shape)
+        return jnp.where(touched, 0.0, x), touched
+
+    def moments(shape):
+        d, keep = int(np.prod(shape)), 1.0 - float(strength(END))
+        keep_both = np.full((d, d), keep**2)
+        np.fill_diagonal(keep_both, keep)
+        return _moments_of_survival(np.full(d, keep), keep_both)
+
+    return Corruption(_label("bernoulli_masking", rate), draw, moments)
+
+
+def salt_and_pepper(rate: Strength) -> Corruption:
+    """Sets exactly round(rate·d) components to 0 or 1 by a fair coin each (Vincent et al. 2010, §3.4); for data in [0, 1]."""
+    strength = _strength("salt_and_pepper", "rate", rate, 0.0, 1.0)
+
+    def draw(key, x, step):
+        k_where, k_coin = jax.random.split(key)
+        touched = _exact_count(k_where, x.shape, _count(strength(step), x.size))
+        coin = jax.random.bernoulli(k_coin, shape=x.shape).astype(x.dtype)
+        return jnp.where(touched, coin, x), touched
+
+    def moments(shape):
+        keep, keep_both = _exact_survival(shape, strength(END))
+        # With t = 1 - a the indicator of being touched and c the coin: b = t·c, E[c] = E[c²] = 1/2.
+        touched_both = 1.0 - keep[:, None] - keep[None, :] + keep_both
+        bb = touched_both / 4.0
+        np.fill_diagonal(bb, (1.0 - keep) / 2.0)
+        return Moments(keep, (1.0 - keep) / 2.0, keep_both, (keep[:, None] - keep_both) / 2.0, bb)
+
+    return Corruption(_label("salt_and_pepper", rate), draw, moments)
+
+
+def gaussian(sigma: Strength) -> Corruption:
+    """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4); sigma in units of the data."""
+    strength = _strength("gaussian", "sigma", sigma, 0.0, np.inf)
+
+    def draw(key, x, step):
+        return x + strength(step) * jax.random.normal(key, x.shape, x.dtype), jnp.ones(x.shape, bool)
+
+    def moments(shape):
+        d = int(np.prod(shape))
+        one, zero = np.ones((d, d)), np.zeros((d, d))
+        return Moments(np.ones(d), np.zeros(d), one, zero, float(strength(END)) ** 2 * np.eye(d))
+
+    return Corruption(_label("gaussian", sigma), draw, moments)
+
+
+def patches(size: int, count: int = 1) -> Corruption:
+    """Sets `count` squares of `size`×`size` pixels, wholly inside the image and placed independently, to zero in all channels.
+
+    For x of shape [height, width, channels].
+    """
+    if size < 1 or count < 1:
+        raise UsageError(f"patches(size={size}, count={count}): both must be at least 1")
+
+    def places(shape):
+        if len(shape) != 3 or size > min(shape[:2]):
+            raise UsageError(f"patches({size}) needs images [height, width, channels] of at least {size}×{size}; x is {shape}")
+        return shape[0] - size + 1, shape[1] - size + 1
+
+    def draw(key, x, step):
+        corner = jax.random.randint(key, (count, 2), 0, jnp.array([places(x.shape)]))
+        inside = [
+            (jnp.arange(n)[None, :] >= corner[:, i, None]) & (jnp.arange(n)[None, :] < corner[:, i, None] + size)
+            for i, n in enumerate(x.shape[:2])
+        ]
+        covered = jnp.any(inside[0][:, :, None] & inside[1][:, None, :], axis=0)
+        touched = jnp.broadcast_to(covered[:, :, None], x.shape)
+        return jnp.where(touched, 0.0, x), touched
+
+    def moments(shape):
+        height, width, channels = shape
+        rows, columns = places(shape)
+        clear = np.ones((rows, columns, height, width, channels))
+        for i in range(rows):
+            for j in range(columns):
+                clear[i, j, i : i + size, j : j + size] = 0.0
+        clear = clear.reshape(rows * columns, -1)
+        return _moments_of_survival(clear.mean(axis=0) ** count, (clear.T @ clear / len(clear)) ** count)
+
+    return Corruption(f"patches({size}, {count})", draw, moments)
+
+
+def chain(*corruptions: Corruption) -> Corruption:
+    """One after the other, each with a key of its own; touched is what any of them touched."""
+    if not corruptions:
+        raise UsageError("chain() of no corruptions; use nothing()")
+
+    def draw(key, x, step):
+        touched = jnp.zeros(x.shape, bool)
+        for k, corrupt in zip(jax.random.split(key, len(corruptions)), corruptions):
+            x, also = corrupt(k, x, step)
+            touched = touched | also
+        return x, touched
+
+    def moments(shape):
+        first, *rest = (c.moments(shape) for c in corruptions)
+        for m in rest:  # a ← a′a and b ← a′b + b′, where the dashed noise is independent of what came before
+            cross = m.ab * first.b[:, None]  # E[a′_i b_i b′_j]
+            first = Moments(
+                m.a * first.a,
+                m.a * first.b + m.b,
+                m.aa * first.aa,
+                m.aa * first.ab + m.ab * first.a[:, None],
+                m.aa * first.bb + cross + cross.T + m.bb,
+            )
+        return first
+
+    return Corruption(f"chain({', '.join(c.name for c in corruptions)})", draw, moments)
+
+
+def _exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool[Array, "*shape"]:
+    """True at exactly `count` positions, every position as likely as any other to 1e-5; `count` may be traced.
+
+    Each position gets a random number made unique by the position in its low bits; the `count` smallest are chosen by
+    searching the threshold. Newton's step on the expected density of the numbers, with bisection as its safeguard, ends
+    after about a dozen countings. Sorting costs four times as much. Half a word a position is enough randomness: a tie of
+    the halves goes to the lower position, which moves an inclusion probability by at most 2⁻¹⁷.
+    """
+    d = int(np.prod(shape))
+    position_bits = (d - 1).bit_length()
+    random_bits = min(16, 30 - position_bits)
+    if random_bits < 8:
+        raise UsageError(f"exact-count corruption is for examples of up to {2**22} components; x has {d}")
+    words = jax.random.bits(key, ((d + 1) // 2,), jnp.uint32)
+    halves = jnp.concatenate([words >> 16, words & 0xFFFF])[:d] >> (16 - random_bits)
+    unique = ((halves << position_bits) | jnp.arange(d, dtype=jnp.uint32)).astype(jnp.int32)
+    end = 2 ** (random_bits + position_bits)
+    spacing = end / d
+    count = jnp.asarray(count, jnp.int32)
+
+    def below(threshold):  # counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU
+        return jnp.sum((unique < threshold).astype(jnp.float32)).astype(jnp.int32)
+
+    def search(carry):
+        low, high, threshold, found = carry
+        low = jnp.where(found < count, threshold, low)
+        high = jnp.where(found > count, threshold, high)
+        newton = threshold + ((count - found).astype(jnp.float32) * spacing).astype(jnp.int32)
+        threshold = jnp.where((newton > low) & (newton < high), newton, low + (high - low) // 2)
+        return low, high, threshold, below(threshold)
+
+    start = jnp.minimum((count.astype(jnp.float32) * spacing).astype(jnp.int32), end)
+    carry = jnp.int32(-1), jnp.int32(end + 1), start, below(start)
+    threshold = jax.lax.while_loop(lambda carry: carry[3] != count, search, carry)[2]
+    return (unique < threshold).reshape(shape)
+
+
+def _count(rate: Any, d: int) -> Any:
+    """round(rate·d), on the host where the rate is a number; a schedule's value is clipped to [0, 1]."""
+    if isinstance(rate, float):
+        return round(rate * d)
+    return jnp.round(jnp.clip(rate, 0.0, 1.0) * d).astype(jnp.int32)
+
+
+def _exact_survival(shape: tuple[int, ...], rate: Any) -> tuple[np.ndarray, np.ndarray]:
+    """P(i survives) [d] and P(i and j survive) [d, d] when an exact count m is chosen: (d-m)/d, (d-m)(d-m-1)/(d(d-1))."""
+    d = int(np.prod(shape))
+    kept = d - int(_count(rate, d))
+    both = np.full((d, d), kept * (kept - 1) / max(d * (d - 1), 1))
+    np.fill_diagonal(both, kept / d)
+    return np.full(d, kept / d), both
+
+
+def _moments_of_survival(keep: np.ndarray, keep_both: np.ndarray) -> Moments:
+    """The moments of setting to zero: b = 0, and a the indicator of survival."""
+    zero = np.zeros_like(keep_both)
+    return Moments(keep, np.zeros_like(keep), keep_both, zero, zero)
+
+
+def _strength(name: str, what: str, value: Strength, low: float, high: float) -> Callable[[Any], Any]:
+    """The strength as a function of the step; a number outside [low, high] is refused here, at the edge."""
+    if callable(value):
+
+        def schedule(step):
+            with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix the integer step with floats
+                return value(step)
+
+        return schedule
+    if not low <= float(value) <= high:  # also refuses NaN
+        raise UsageError(f"{name}({what}={value}): {what} must lie in [{low:g}, {high:g}]")
+    return lambda step: float(value)
+
+
+def _label(name: str, value: Strength) -> str:
+    return f"{name}({'schedule' if callable(value) else format(float(value), 'g')})"

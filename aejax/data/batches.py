@@ -1,0 +1,79 @@
+"""Batches as pure functions of (data set, seed, step): a resumed run needs nothing but its step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from aejax.errors import UsageError
+from aejax.types import Batch, Dataset
+
+
+def take(dataset: Dataset, positions: np.ndarray) -> Batch:
+    """The examples at these positions, of any shape [...]: `x` [..., *shape] float32, `label` [...] int32.
+
+    `x` is in data range: uint8 becomes value / 255, bool 0 or 1, floats stay. Raises UsageError for a data set that was
+    opened without its data.
+    """
+    if dataset.arrays is None:
+        raise UsageError(f"{dataset.name} was opened without its data; load it by name instead")
+    batch = {name: array[positions] for name, array in dataset.arrays.items()}
+    batch["x"] = _in_data_range(batch["x"])
+    return batch
+
+
+def batch_at(dataset: Dataset, seed: int, step: int, batch_size: int) -> Batch:
+    """The batch of this step: `take` of `batch_size` examples, and `index` [b] int32, 0, 1, 2, …
+
+    The epochs' permutations follow one another in an endless stream, and step t reads its positions t·b to (t+1)·b - 1:
+    batches are always full, may straddle epochs, and each example comes exactly once an epoch.
+    """
+    return {name: leaf[0] for name, leaf in batches_at(dataset, seed, step, batch_size, 1).items()}
+
+
+def batches_at(dataset: Dataset, seed: int, step: int, batch_size: int, n: int) -> Batch:
+    """The batches of steps `step` to `step + n - 1`, stacked: leaves [n, b, ...], in one gather."""
+    _refuse_empty(batch_size)
+    if seed < 0:
+        raise UsageError(f"seed {seed} is negative; use 0 or more")
+    stream = _stream(dataset.size, seed, step * batch_size, (step + n) * batch_size)
+    batch = take(dataset, stream.reshape(n, batch_size))
+    return {**batch, "index": np.tile(np.arange(batch_size, dtype=np.int32), (n, 1))}
+
+
+def in_order(dataset: Dataset, batch_size: int) -> Iterator[tuple[Batch, int]]:
+    """All examples in order, in batches of one size, with the number of rows that count.
+
+    The last batch is filled up by repeating the last example; `index` [b] int32 is the position in the data set.
+    """
+    _refuse_empty(batch_size)
+    for start in range(0, dataset.size, batch_size):
+        positions = np.minimum(np.arange(start, start + batch_size), dataset.size - 1)
+        batch = {**take(dataset, positions), "index": positions.astype(np.int32)}
+        yield batch, min(batch_size, dataset.size - start)
+
+
+def _in_data_range(x: np.ndarray) -> np.ndarray:
+    # One pass: a cast and then a division take twice as long.
+    return np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
+
+
+def _stream(size: int, seed: int, start: int, stop: int) -> np.ndarray:
+    """Positions `start` to `stop - 1` of the permutations of epoch 0, 1, 2, … laid end to end."""
+    epochs = range(start // size, (stop - 1) // size + 1)
+    orders = [_order(size, seed, epoch)[max(start - epoch * size, 0) : stop - epoch * size] for epoch in epochs]
+    return np.concatenate(orders)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(size)
+    order.flags.writeable = False  # it is shared between callers
+    return order
+
+
+def _refuse_empty(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UsageError(f"batch size {batch_size} is not a number of examples; use 1 or more")

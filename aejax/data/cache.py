@@ -1,0 +1,201 @@
+"""Decoded splits on disk: a folder of plain .npy files that are memory-mapped, and a meta.json that says what they are.
+
+Every folder is written beside its place and then renamed, so that it is there whole or not at all; of two processes
+that write the same folder, one wins and both read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from aejax.data.reader import Reader
+from aejax.errors import UsageError
+
+# Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
+_LAYOUT = 1
+_CHUNK = 1024
+
+
+class Entry(NamedTuple):
+    """One cached split."""
+
+    folder: Path
+    arrays: Mapping[str, np.ndarray]
+    """`x` [n, ...], uint8, bool or float32, and `label` [n], int32, if there."""
+    classes: tuple[str, ...] | None
+    fingerprint: str
+
+
+def cache_folder() -> Path:
+    """What aejax keeps between processes: `$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else `~/.cache/aejax`."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("AEJAX_CACHE") or f"{base}/aejax").expanduser()
+
+
+def folder_of(name: str, identity: object, split: str) -> Path:
+    """Where a split lies in the cache folder.
+
+    `identity` (JSON-able) is whatever makes two sources of this name different; `name` only makes the folder readable.
+    """
+    digest = hashlib.sha256(json.dumps([_LAYOUT, identity]).encode()).hexdigest()[:20]
+    return cache_folder() / "data" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[-40:]}-{digest}" / split
+
+
+def open_entry(folder: Path) -> Entry | None:
+    """The split in this folder, or None if it is not there or damaged (a file missing, of wrong size or kind)."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        arrays = {}
+        for name, expected in meta["arrays"].items():
+            # A plain view on the map: indexing np.memmap itself is slower.
+            arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            if [arrays[name].dtype.str, list(arrays[name].shape)] != expected:
+                return None
+        classes = None if meta["classes"] is None else tuple(meta["classes"])
+        return Entry(folder, arrays, classes, meta["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
+    """Reads the whole split, checks it, and puts it in its place. `where` names the source in messages.
+
+    Raises UsageError for an empty split, values that are not finite, other dtypes, and a folder we may not write.
+    """
+    if reader.size == 0:
+        raise UsageError(f"{where} has no examples; give at least one")
+    with _replaced(folder) as temporary:
+        _write(temporary, reader, where)
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in temporary.glob("*.npy")}
+        meta = {
+            "shape": arrays["x"].shape[1:],
+            "size": reader.size,
+            "classes": reader.classes,
+            "fingerprint": fingerprint_of(arrays),
+            "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta))
+    entry = open_entry(folder)
+    if entry is None:
+        raise UsageError(f"the cache folder {folder} cannot be read back; set AEJAX_CACHE to a folder on another disk")
+    return entry
+
+
+def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 over the arrays' names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def part_of(entry: Entry, start: int, stop: int) -> tuple[Mapping[str, np.ndarray], str]:
+    """Views of the examples from `start` up to `stop`, and their fingerprint, which is kept beside the arrays."""
+    if (start, stop) == (0, len(entry.arrays["x"])):
+        return entry.arrays, entry.fingerprint
+    arrays = {name: array[start:stop] for name, array in entry.arrays.items()}
+    path = entry.folder / f"{start}-{stop}.sha256"
+    with contextlib.suppress(OSError):
+        known = path.read_text()
+        if re.fullmatch("[0-9a-f]{64}", known):
+            return arrays, known
+    fingerprint = fingerprint_of(arrays)
+    # Only a saving of time: where it cannot be written, it is computed again.
+    with contextlib.suppress(OSError):
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        temporary.write_text(fingerprint)
+        temporary.replace(path)
+    return arrays, fingerprint
+
+
+@contextlib.contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which then takes the place of `folder`."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _put(temporary, folder)
+    except OSError as error:
+        raise UsageError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error}); set AEJAX_CACHE to another"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:  # a rename does not replace a folder that has something in it
+        if open_entry(folder) is not None:
+            return  # another process was faster
+        aside = temporary.with_name(f"{temporary.name}.damaged")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # again, the other process: the caller looks at what is there
+            temporary.rename(folder)
+
+
+def _write(folder: Path, reader: Reader, where: str) -> None:
+    """Fills x.npy and label.npy chunk by chunk, so that a split may be larger than memory.
+
+    Through files and not memory maps: a full disk is then an error and not a bus fault.
+    """
+    rows: dict[str, tuple] = {}
+    with contextlib.ExitStack() as stack:
+        files: dict[str, IO[bytes]] = {}
+        for start in range(0, reader.size, _CHUNK):
+            for name, array in _chunk(reader, start, where).items():
+                row = (array.dtype, array.shape[1:])
+                if name not in files:
+                    rows[name] = row
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    header = {"descr": array.dtype.str, "fortran_order": False, "shape": (reader.size, *row[1])}
+                    np.lib.format.write_array_header_1_0(files[name], header)
+                if row != rows[name]:
+                    raise UsageError(
+                        f"{where} has examples {name} of {rows[name]} and, from {start} on, of {row}; make them alike"
+                    )
+                files[name].write(np.ascontiguousarray(array).data)
+
+
+def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
+    positions = np.arange(start, min(start + _CHUNK, reader.size))
+    try:
+        chunk = dict(reader.read(positions))
+    except OSError as error:  # of the source; an OSError further out is the cache's
+        raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
+    chunk["x"] = _as_stored(chunk["x"], start, where)
+    if "label" in chunk:
+        chunk["label"] = chunk["label"].astype(np.int32)
+    return chunk
+
+
+def _as_stored(x: np.ndarray, start: int, where: str) -> np.ndarray:
+    if x.dtype in (np.uint8, np.bool_):
+        return x
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise UsageError(f"{where} has dtype {x.dtype}; convert it to float32, or to uint8 if it holds 0 to 255")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    finite = np.isfinite(x)
+    if not finite.all():
+        first = np.argwhere(~finite)[0]
+        position = [int(first[0]) + start, *map(int, first[1:])]
+        raise UsageError(f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it")
+    return x

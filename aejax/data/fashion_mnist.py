@@ -1,0 +1,73 @@
+"""Prepares TFDS's Fashion-MNIST without TensorFlow, which TFDS's own builder needs to write it but not to read it.
+
+The data set keeps TFDS's name, version, features and order, so that `tfds.data_source("fashion_mnist")` opens it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from aejax.errors import UsageError
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+
+# Asked for before registration is skipped: TFDS imports its builders on the first question, and would skip them too.
+_Original: Any = tfds.builder_cls("fashion_mnist")
+
+with tfds.core.registered.skip_registration():
+
+    class FashionMNIST(_Original):
+        """Files from `<TFDS data dir>/downloads/manual/`, or downloaded; TFDS checks their sums either way."""
+
+        name = "fashion_mnist"
+
+        def _split_generators(self, dl_manager):
+            _refuse_to_wait_for_nothing(Path(self.data_dir_root) / "downloads", self.URL)
+            paths = dl_manager.download({split: [self.URL + file for file in files] for split, files in _FILES.items()})
+            return {split: self._generate_examples(*paths[split]) for split in _FILES}
+
+        def _generate_examples(self, image_path, label_path):
+            for position, (image, label) in enumerate(zip(_idx(Path(image_path)), _idx(Path(label_path)))):
+                # TFDS encodes arrays with TensorFlow, Pillow's images without it.
+                yield position, {"image": Image.fromarray(image), "label": int(label)}
+
+
+def _refuse_to_wait_for_nothing(downloads: Path, url: str) -> None:
+    """Without a network TFDS's downloader tries again for minutes; one question tells within seconds."""
+    names = [name for pair in _FILES.values() for name in pair]
+    missing = [name for name in names if not (downloads / "manual" / name).exists()]
+    fetched = [path for path in (downloads / "fashion_mnist").glob("*.gz") if path.is_file()]
+    if not missing or len(fetched) == len(names):
+        return
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + missing[0], method="HEAD"), timeout=10):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"fashion_mnist cannot be downloaded ({getattr(error, 'reason', error)}); put its original files "
+            f"{', '.join(missing)} into {downloads / 'manual'}"
+        ) from error
+
+
+def _idx(path: Path) -> np.ndarray:
+    """The IDX format of the MNIST family: two zeros, 8 for unsigned bytes, the rank, big-endian lengths, the bytes."""
+    with gzip.open(path) as file:
+        content = file.read()
+    zeros, kind, rank = struct.unpack_from(">HBB", content)
+    shape = struct.unpack_from(f">{rank}I", content, 4)
+    start = 4 + 4 * rank
+    if (zeros, kind) != (0, 8) or len(content) != start + math.prod(shape):
+        raise UsageError(f"{path} is not a file of unsigned bytes in IDX format; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,231 @@
+"""Data sets by name, through `tfds.data_source`: ours, and every other one that TFDS knows or that lies prepared.
+
+TFDS is imported inside the functions: on a warm cache nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from aejax.data.reader import Reader, Readers, with_all
+from aejax.data.splits import divide
+from aejax.errors import UsageError
+
+_FORMAT = "array_record"  # the one of TFDS's formats that is read by position, without TensorFlow
+
+_NAME = re.compile(
+    r"\w+(/[\w.+-]+)?(:[\d.*]+)?"
+)  # NAME, NAME/CONFIG, NAME/CONFIG:1.0.0; what is beyond needs a network
+
+
+class Available(NamedTuple):
+    """One line of `aejax data list`."""
+
+    name: str
+    shape: tuple[int, ...]
+    sizes: dict[str, int]
+    """Number of examples by split."""
+    prepared: bool
+    note: str
+
+
+# What they are before they are prepared.
+_OURS = {
+    "digits": Available(
+        "digits", (8, 8, 1), {"train": 1438, "test": 359}, False, "made from scikit-learn's wheel, no download"
+    ),
+    "fashion_mnist": Available(
+        "fashion_mnist",
+        (28, 28, 1),
+        {"train": 60000, "test": 10000},
+        False,
+        "31 MB, downloaded or taken from downloads/manual in the TFDS data dir",
+    ),
+}
+
+
+def available() -> list[Available]:
+    """Our data sets, prepared or not, and then those that lie prepared in the TFDS data dir."""
+    tfds = _tfds()
+    found = {}
+    with _quiet():
+        root = Path(data_dir())
+        # name/version, or name/config/version
+        for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
+            line = _listed(tfds.builder_from_directory(path.parent))
+            found[line.name] = line
+    return [found.pop(name, ours) for name, ours in _OURS.items()] + list(found.values())
+
+
+def data_dir() -> str:
+    """TFDS's folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Read anew, where TFDS reads it once."""
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+
+
+def identity(name: str) -> list[str]:
+    """What tells this data set from another of its name."""
+    return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), data_dir()]
+
+
+def named_readers(name: str) -> Readers:
+    """The splits of a TFDS data set, prepared first if it is not.
+
+    `x` is the feature `image`, or else the only array among the features; `label` is the `ClassLabel` of that name, or
+    else the only one. Raises UsageError for unknown names and for what cannot be prepared or read here.
+    """
+    tfds = _tfds()
+    with _quiet():
+        _prepare(tfds, name)
+        sources = tfds.data_source(name, data_dir=data_dir(), download=False, builder_kwargs={"file_format": _FORMAT})
+    if not sources:
+        raise UsageError(f"{name} has no splits in {data_dir()}; remove its folder there and prepare it again")
+    features = next(iter(sources.values())).dataset_info.features
+    x_key, label_key = _feature_of_x(tfds, features, name), _feature_of_label(tfds, features)
+    classes = tuple(features[label_key].names) if label_key else None
+    return with_all(
+        {split: _reader(source, x_key, label_key, classes, f"{name}:{split}") for split, source in sources.items()}
+    )
+
+
+def _prepare(tfds, name: str) -> None:
+    """Leaves the data set prepared in the data dir, in the format that is read by position."""
+    base = re.split("[/:]", name)[0]
+    builder = _builder(tfds, name)
+    if builder.is_prepared():
+        if builder.info.file_format.value != _FORMAT:
+            raise UsageError(
+                f"{builder.data_path} is in the format {builder.info.file_format.value}, not read by position; "
+                f"remove it and prepare it as {_FORMAT}"
+            )
+        return
+    if base == "fashion_mnist":
+        from aejax.data.fashion_mnist import FashionMNIST
+
+        builder = FashionMNIST(data_dir=data_dir(), file_format=_FORMAT)
+    elif base not in _OURS and importlib.util.find_spec("tensorflow") is None:
+        raise UsageError(f"{name} is not prepared in {data_dir()}, which takes TensorFlow: pip install 'aejax[tf]'")
+    config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=base in _OURS)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except UsageError:
+        raise
+    except Exception as error:
+        if not _builder(tfds, name).is_prepared():  # else another process was faster
+            raise UsageError(
+                f"{name} cannot be prepared: {_one_line(error)}; remove what is damaged in {data_dir()}, or set "
+                "TFDS_DATA_DIR to another folder"
+            ) from error
+
+
+def _builder(tfds, name: str):
+    base = re.split("[/:]", name)[0]
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, [])}")
+    try:
+        return tfds.builder(name, data_dir=data_dir(), file_format=_FORMAT)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, known)}") from error
+    except Exception as error:  # TFDS raises many kinds for a wrong config or version
+        configs = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
+        raise UsageError(f"{name!r} cannot be opened: {_one_line(error)}; {_mend(name, name, configs)}") from error
+
+
+def _mend(name: str, wrong: str, known: list[str]) -> str:
+    if name and Path(name).exists():
+        return f"the file or folder is written .{os.sep}{name}"
+    if divide(name)[1]:
+        return "give the name and its split apart"
+    close = difflib.get_close_matches(wrong, known, 3)
+    return f"did you mean {' or '.join(close)}?" if close else "`aejax data list` shows what is there"
+
+
+def _reader(source, x_key: str, label_key: str | None, classes: tuple[str, ...] | None, where: str) -> Reader:
+    def read(positions):
+        with _quiet():
+            examples = source.__getitems__(positions.tolist())
+        shapes = {example[x_key].shape for example in examples}
+        if len(shapes) > 1:
+            raise UsageError(
+                f"{where} has examples of shapes {' and '.join(map(str, sorted(shapes)[:2]))}; use data of one shape"
+            )
+        batch = {"x": np.stack([example[x_key] for example in examples])}
+        return {**batch, "label": np.stack([example[label_key] for example in examples])} if label_key else batch
+
+    return Reader(len(source), classes, read)
+
+
+def _feature_of_x(tfds, features, name: str) -> str:
+    arrays = [
+        key
+        for key, feature in features.items()
+        if isinstance(feature, tfds.features.Tensor | tfds.features.Image)
+        and len(feature.shape) > 0
+        and np.dtype(feature.np_dtype).kind in "uifb"
+    ]
+    if "image" in arrays:
+        return "image"
+    if len(arrays) != 1:
+        raise UsageError(
+            f"{name} has no feature `image` and {len(arrays)} others that are arrays, among {', '.join(features)}; "
+            "save the one you mean as .npy"
+        )
+    return arrays[0]
+
+
+def _feature_of_label(tfds, features) -> str | None:
+    labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel) and value.names]
+    return "label" if "label" in labels else labels[0] if len(labels) == 1 else None
+
+
+def _listed(builder) -> Available:
+    info = builder.info
+    name = f"{info.name}/{info.config_name}" if info.config_name else info.name
+    sizes = {split: part.num_examples for split, part in info.splits.items()}
+    try:
+        shape = info.features[_feature_of_x(_tfds(), info.features, name)].shape
+    except UsageError as error:
+        return Available(name, (), sizes, True, str(error))
+    note = "" if info.file_format.value == _FORMAT else f"prepared as {info.file_format.value}, not read by position"
+    return Available(name, shape, sizes, True, note)
+
+
+def _tfds():
+    import tensorflow_datasets as tfds
+
+    import aejax.data.digits  # noqa: F401  registers it
+
+    return tfds
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS prints to stdout, which belongs to our command's own output, and logs advice on OpenCV."""
+    import tensorflow_datasets as tfds
+    from absl import logging
+
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

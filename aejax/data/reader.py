@@ -1,0 +1,61 @@
+"""What stands between a source of data and the cache: examples by position, split by split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+Readers = Mapping[str, "Reader"]
+"""A source's splits by name, `all` among them."""
+
+
+class Reader(NamedTuple):
+    """One split as its source gives it, before it is cached."""
+
+    size: int
+    classes: tuple[str, ...] | None
+    read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    """Ascending positions [n] -> `x` [n, ...] and, with classes, `label` [n]."""
+
+
+def with_all(splits: Readers) -> Readers:
+    """Adds the split `all`: the splits in their order."""
+    return {**splits, "all": _joined(list(splits.values()))}
+
+
+def with_a_tenth_held_out(whole: Reader) -> Readers:
+    """Splits a source that has no splits of its own: `test` is a tenth, by a permutation of seed 0.
+
+    Both keep the order of the source; so does `all`, which is alone where a single example cannot be split.
+    """
+    if whole.size < 2:
+        return {"all": whole}
+    order = np.random.default_rng(0).permutation(whole.size)
+    held_out = max(1, round(whole.size / 10))
+    return {
+        "train": _part(whole, np.sort(order[held_out:])),
+        "test": _part(whole, np.sort(order[:held_out])),
+        "all": whole,
+    }
+
+
+def _joined(parts: list[Reader]) -> Reader:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(part.size for part in parts)])
+
+    def read(positions):
+        pieces = []
+        for part, start, stop in zip(parts, starts[:-1], starts[1:]):
+            inside = positions[(positions >= start) & (positions < stop)]
+            if len(inside):
+                pieces.append(part.read(inside - start))
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    return Reader(int(starts[-1]), parts[0].classes, read)
+
+
+def _part(whole: Reader, chosen: np.ndarray) -> Reader:
+    return Reader(len(chosen), whole.classes, lambda positions: whole.read(chosen[positions]))

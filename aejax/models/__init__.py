@@ -1,0 +1,3 @@
+"""The families: one file each, a constructor that returns a `Model`."""
+
+from aejax.models.autoencoder import autoencoder as autoencoder

@@ -1,0 +1,151 @@
+"""The autoencoder and the denoising autoencoder (Vincent et al. 2008; emphasis: Vincent et al. 2010, §3.3).
+
+    x ──corrupt──▶ x̃ ──encoder──▶ h ──bottleneck──▶ z ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + penalties
+
+The reconstruction is always of the *clean* x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aejax.corrupt import corrupt_batch, nothing
+from aejax.errors import UsageError
+from aejax.keys import each
+from aejax.likelihoods import Likelihood
+from aejax.nets.mlp import check_mirror, tie, untie
+from aejax.types import Model
+
+
+def identity(h, axis, train):
+    """The bottleneck that passes the code as it is."""
+    return h
+
+
+def autoencoder(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    corrupt: Callable | None = None,
+    emphasis: tuple[float, float] | None = None,
+    bottleneck: Callable = identity,
+    penalties: Sequence[Callable] = (),
+    tied: bool = False,
+) -> Model:
+    """An autoencoder; with `corrupt`, a denoising one.
+
+    Args:
+        encoder: Linen module, x [b, ...] -> h [b, ...].
+        decoder: Linen module, z -> theta with `likelihood.width` numbers for each element of x, in any shape.
+        likelihood: of the clean x under theta.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
+        emphasis: (α, β), the loss α Σ_touched ℓ + β Σ_untouched ℓ (Vincent et al. 2010, eq. 10-11); (1, 0) is full
+            emphasis. The logged `nll` stays unweighted.
+        bottleneck: `(h, axis, train) -> z`.
+        penalties: functions `(f, x, h, keys, axis) -> [b] or []` in nats, where `f` maps one example to its code h and
+            `x` is what the encoder saw; logged under their `__name__`.
+        tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
+    """
+    noise = nothing() if corrupt is None else corrupt
+    names = [p.__name__ for p in penalties]
+    if len(set(names)) < len(names):
+        raise UsageError(f"penalties are logged by name, and two share one: {names}; give each function its own __name__")
+
+    def init(key, batch):
+        k_encoder, k_decoder = jax.random.split(key)
+        x = batch["x"]
+        h, encoder_variables = encoder.init_with_output(k_encoder, x)
+        theta, decoder_variables = decoder.init_with_output(k_decoder, bottleneck(h, None, False))
+        as_theta(theta, x)
+        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"]}
+        if tied:
+            check_mirror(params["encoder"], params["decoder"])
+            params["decoder"] = untie(params["decoder"])
+        return params, {}
+
+    def features(params, x):
+        return encoder.apply({"params": params["encoder"]}, x)
+
+    def theta_of(params, z, x):
+        weights = tie(params["decoder"], params["encoder"]) if tied else params["decoder"]
+        return as_theta(decoder.apply({"params": weights}, z), x)
+
+    def as_theta(theta, x):
+        needed = math.prod(x.shape[1:]) * likelihood.width
+        if math.prod(theta.shape[1:]) != needed:
+            raise UsageError(
+                f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {x.shape[1:]} "
+                f"({likelihood.width} per element), but it gives {math.prod(theta.shape[1:])}; "
+                f"end the decoder in the shape {(*x.shape[1:], likelihood.width)}"
+            )
+        return theta.reshape(*x.shape, likelihood.width)
+
+    def judge(params, x_seen, x, name):
+        """Per example: the nats of x, and the squared error per dimension of the mean, given what the encoder saw."""
+        theta = theta_of(params, bottleneck(features(params, x_seen), None, False), x)
+        return {f"{name}nll": total(likelihood.nats(theta, x)), f"{name}mse": per_dimension(likelihood.mean(theta), x)}
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_penalty = jax.random.split(key)
+        x = batch["x"]
+        x_tilde, touched = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
+        h = features(params, x_tilde)
+        theta = theta_of(params, bottleneck(h, axis, True), x)
+
+        nats = likelihood.nats(theta, x)
+        alpha, beta = (1.0, 1.0) if emphasis is None else emphasis
+        objective = total(nats if emphasis is None else jnp.where(touched, alpha, beta) * nats)  # [b]
+        terms = {
+            "nll": total(nats),
+            "mse": per_dimension(likelihood.mean(theta), x),
+            **{
+                p.__name__: p(lambda one: features(params, one[None])[0], x_tilde, h, each(k, batch["index"]), axis)
+                for p, k in zip(penalties, jax.random.split(k_penalty, len(penalties)))
+            },
+        }
+        means = {name: jnp.mean(term) for name, term in terms.items()}
+        return jnp.mean(objective) + sum(means[name] for name in names), (extras, means)
+
+    def evaluate(params, extras, batch, key):
+        x = batch["x"]
+        terms = judge(params, x, x, "")
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
+            terms |= judge(params, x_tilde, x, "denoising_")
+        return terms
+
+    def encode(params, extras, batch, key):
+        return bottleneck(features(params, batch["x"]), None, False)
+
+    def decode(params, extras, z, batch):
+        return likelihood.mean(theta_of(params, z, batch["x"]))
+
+    def reconstruct(params, extras, batch, key):
+        return decode(params, extras, encode(params, extras, batch, key), batch)
+
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        corrupt=corrupt,
+        check=likelihood.check,
+    )
+
+
+def total(nats: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+    """The one reduction within an example: the sum over its dimensions."""
+    return jnp.sum(nats.reshape(nats.shape[0], -1), axis=1)
+
+
+def per_dimension(x_hat: Float[Array, "b *shape"], x: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+    """Squared error, mean over the dimensions of an example."""
+    return jnp.mean(jnp.square(x_hat - x).reshape(x.shape[0], -1), axis=1)

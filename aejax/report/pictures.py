@@ -1,0 +1,199 @@
+"""The parts of a run's page for which the model is applied or its parameters are looked at: images, filters, codes."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.corrupt import corrupt_batch
+from aejax.data import take
+from aejax.evaluate.linear import apply, optimal_linear, pca, statistics
+from aejax.keys import run_keys
+from aejax.report import figures, page
+from aejax.report.page import Section
+from aejax.report.records import Record, said
+from aejax.run import Run
+from aejax.types import Dataset
+
+EXAMPLES = 10
+CODES = 1000
+LARGEST = 1024
+"""Dimensions of an example up to which the linear baselines are drawn: they decompose d×d matrices, 1 s at 1000."""
+
+SHARPEST = 128
+"""Pixels: larger images are shown at every so many pixels."""
+
+Block = tuple[str, dict[str, bytes]]
+"""Html, and PNG by name."""
+
+
+def strips_section(record: Record) -> Section | None:
+    """Clean, corrupted and restored test examples below each other; clean and reconstructed ones without corruption."""
+    run = record.run
+    test, model = run.experiment.test, run.experiment.model
+    if not is_image(test.shape) or model.reconstruct is None:
+        return None
+    name = "Reconstruction" if model.corrupt is None else "Restoration"
+    if test.arrays is None:
+        return Section(name, page.paragraph(without_data(run)))
+    chosen, how = one_of_each_class(test)
+    rows, measured = restored_rows(record, chosen)
+    low, high = data_range(rows["clean"])
+    stride = math.ceil(max(test.shape[:2]) / SHARPEST)
+    strips = {label: figures.strip(images[:, ::stride, ::stride], low, high) for label, images in rows.items()}
+    cells = "".join(
+        f"<div>{escape(label)}{aside(label, measured)}</div>"
+        f'<img src="{page.png_uri(figures.pixels_png(pixels))}" alt="{escape(label)}: {len(chosen)} examples">'
+        for label, pixels in strips.items()
+    )
+    caption = f"{how} of {test.name}. The errors at the left are MSE per dimension over the whole test split."
+    if not measured:
+        caption = f"{how} of {test.name}."
+    return Section(
+        name,
+        f'<div class="strips">{cells}</div>' + page.paragraph(escape(caption), "caption"),
+        {name.lower(): figures.png(figures.labelled_strips(strips))},
+    )
+
+
+def aside(label: str, measured: Mapping[str, float | None]) -> str:
+    numbers = [v for v in measured.values() if page.is_number(v)]
+    if label not in measured or not page.is_number(measured[label]):
+        return ""
+    return f"<small>MSE {page.fixed(measured[label], page.decimals(numbers))}</small>"
+
+
+def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
+    """Label -> images [n, h, w, c], and label -> mean MSE where the run was judged."""
+    run = record.run
+    model = run.experiment.model
+    x = take(run.experiment.test, chosen)["x"]
+    affine = linear_maps(run)
+    if model.corrupt is None:
+        rows = {"clean": x, "reconstructed": run.reconstruct(x)}
+        methods = {} if record.evaluation is None else record.evaluation["reconstruction"]
+        labels = {"model": "reconstructed", "pca": "PCA"}
+        seen = x
+    else:
+        # The key and the positions of `run.evaluate`: the very corruption that its denoising terms are judged on.
+        key = jax.random.split(run_keys(run.experiment.seed).evaluate, 3)[0]
+        seen = np.asarray(corrupt_batch(model.corrupt, key, x, np.asarray(chosen, np.int32))[0])
+        rows = {"clean": x, "corrupted": seen, "restored": run.reconstruct(seen)}
+        restoration = None if record.evaluation is None else record.evaluation["restoration"]
+        methods = {} if restoration is None else restoration["trained"]
+        labels = {"input": "corrupted", "model": "restored", "optimal_linear": "optimal linear", "pca": "PCA"}
+    rows |= {labels[method]: apply(f, seen) for method, f in affine.items()}
+    return rows, {labels[m]: values["mse"] for m, values in methods.items() if m in labels}
+
+
+def linear_maps(run: Run) -> dict[str, Any]:
+    """The baselines of `aejax.evaluate.linear` that apply and cost little."""
+    train, model = run.experiment.train, run.experiment.model
+    if math.prod(train.shape) > LARGEST or train.arrays is None:
+        return {}
+    moments = statistics(take(train, np.arange(train.size))["x"])
+    maps = {}
+    if model.corrupt is not None and hasattr(model.corrupt, "moments"):
+        maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
+    if model.encode is not None:
+        size = math.prod(run.encode(take(train, np.arange(1))["x"]).shape[1:])
+        maps["pca"] = pca(moments, size)
+    return maps
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) >= 2
+
+
+def data_range(x: np.ndarray) -> tuple[float, float]:
+    """[0, 1] for data that lie in it, else the extremes of the data."""
+    low, high = float(x.min()), float(x.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def one_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
+    """Positions of the first example of each class, or of the first examples; and words for it."""
+    if data.classes is not None and 2 <= len(data.classes) <= EXAMPLES:
+        _, first = np.unique(np.asarray(data.arrays["label"]), return_index=True)
+        return first, "The first example of each class"
+    return np.arange(min(EXAMPLES, data.size)), "The first examples"
+
+
+def without_data(run: Run) -> str:
+    where = shlex.quote(str(run.directory))
+    return f"The run was opened without its data. {page.code(f'aejax report {where}')} opens it with them."
+
+
+def filters_block(record: Record) -> Block | None:
+    """The first layer's weights as images, where the model has a first layer that sees the whole image."""
+    shape, params = record.run.experiment.train.shape, record.run.params
+    if not is_image(shape) or "encoder" not in params:
+        return None
+    kernels = (
+        k for k in map(np.asarray, jax.tree.leaves(params["encoder"])) if k.ndim == 2 and k.shape[0] == math.prod(shape)
+    )
+    kernel = next(kernels, None)
+    if kernel is None or not np.isfinite(kernel).all():
+        return None
+    pixels = figures.filters(kernel, shape)
+    shown, units = min(64, kernel.shape[1]), kernel.shape[1]
+    which = f"The {shown} of {units} units with the largest weights" if shown < units else f"All {units} units"
+    return (
+        "<h3>First-layer filters</h3>"
+        + page.figure(
+            page.png_uri(figures.pixels_png(pixels)),
+            f"{which}, each scaled by itself: grey is zero, white positive.",
+            "Weights of the first layer as images",
+            "pixels",
+        ),
+        {"filters": figures.pixels_png(pixels, 1200)},
+    )
+
+
+def codes_section(record: Record) -> Block:
+    """Test codes in the plane."""
+    run, test = record.run, record.run.experiment.test
+    if run.experiment.model.encode is None:
+        return "", {}
+    heading = "<h3>Codes of the test split</h3>"
+    if test.arrays is None:
+        return heading + page.paragraph(without_data(run)), {}
+    chosen = np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int))
+    batch = take(test, chosen)
+    codes = run.encode(batch["x"]).reshape(len(chosen), -1).astype(np.float64)
+    labels = np.asarray(batch["label"]) if test.classes is not None else None
+    if why_not := no_map(codes):
+        return heading + page.paragraph(why_not), {}
+    plane = codes if codes.shape[1] == 2 else tsne(codes)
+    drawn = figures.code_map(plane, labels, test.classes, axes_named=codes.shape[1] == 2)
+    how = "The two components" if codes.shape[1] == 2 else f"t-SNE of the {codes.shape[1]} components"
+    caption = f"{how} of {len(chosen)} codes{', coloured by label' if labels is not None else ''}."
+    image = page.figure(page.svg_uri(figures.svg(drawn)), escape(caption), "Map of the codes")
+    return heading + image, {"codes": figures.png(drawn)}
+
+
+def no_map(codes: np.ndarray) -> str | None:
+    """Why these codes have no map, in one sentence."""
+    if not np.isfinite(codes).all():
+        return "Some codes are not finite, so there is no map of them."
+    if codes.shape[1] == 1:
+        return "The code has one component, so there is no map of it."
+    if len(codes) < 8:
+        return "There are too few test examples for a map of their codes."
+    if np.ptp(codes, axis=0).max() <= 1e-6 * np.abs(codes).max():
+        return "All codes are alike: the encoder has collapsed."
+    return None
+
+
+def tsne(codes: np.ndarray) -> np.ndarray:
+    """[n, 2], the same for the same codes (van der Maaten & Hinton 2008)."""
+    from sklearn.manifold import TSNE  # takes a second to import
+
+    perplexity = min(30.0, (len(codes) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(codes.astype(np.float32))

@@ -1,0 +1,151 @@
+"""What a run has left in its directory, read for a report, and how its names and units are said."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aejax.report.figures import BLUE, GREEN, GREY, ORANGE
+from aejax.run import Run, read_json
+from aejax.train import Settings
+
+Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+"""split -> term -> (steps [n], values [n])."""
+
+
+class Record(NamedTuple):
+    """A run with its files. `result` is None until the run is complete, `evaluation` until it was evaluated."""
+
+    run: Run
+    log: Log
+    result: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return self.run.directory.resolve().name
+
+
+METHODS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GREY}
+"""What restores, in the order in which it is shown, with its colour."""
+
+METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
+"""Name -> how it is said, its unit, and which end is good."""
+
+
+def read(run: Run) -> Record:
+    return Record(
+        run,
+        read_log(run.directory / "metrics.jsonl"),
+        _optional(run.directory / "result.json"),
+        _optional(run.directory / "eval.json"),
+    )
+
+
+def _optional(file: Path) -> dict[str, Any] | None:
+    return read_json(file, f"{file.parent} cannot be reported") if file.exists() else None
+
+
+def read_log(file: Path) -> Log:
+    """Lines that are damaged (a run may be killed while it writes one) are passed over."""
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            entry = json.loads(line)
+            step, split = entry.pop("step"), entry.pop("split")
+        except (ValueError, KeyError, AttributeError):
+            continue
+        for name, value in entry.items():
+            if name != "examples_per_second" and isinstance(value, (int, float)):
+                points.setdefault(split, {}).setdefault(name, []).append((step, value))
+    return {
+        split: {name: tuple(np.array(pairs, float).T) for name, pairs in terms.items()}
+        for split, terms in points.items()
+    }
+
+
+def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The experiment's arguments; of a run trained from Python, what is recorded in their place."""
+    if config["source"] is not None:
+        return dict(config["source"]["arguments"])
+    return {"data": config["data"]["name"], **{name: config[name] for name in ("batch_size", "steps", "seed")}}
+
+
+def title(record: Record) -> str:
+    config = record.run.config
+    what = record.name if config["source"] is None else Path(config["source"]["file"]).stem
+    return f"{what} on {config['data']['name']}"
+
+
+def started(record: Record) -> str:
+    """From the directory's name, as `aejax train` makes it, or else from the time at which config.json was written."""
+    if found := re.search(r"-(\d{8}-\d{6})$", record.name):
+        when = datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
+    else:
+        when = datetime.fromtimestamp((record.run.directory / "config.json").stat().st_mtime, timezone.utc)
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def again(config: Mapping[str, Any]) -> str | None:
+    """The command that makes the run again; None for a run trained from Python without a file."""
+    if config["source"] is None:
+        return None
+    words = ["aejax", "train", config["source"]["file"]]
+    for name, value in config["source"]["arguments"].items():
+        words += _flag(name, value)
+    defaults = Settings()._asdict()
+    for name, value in config["settings"].items():
+        if name not in defaults or value != defaults[name]:
+            words += _flag(name, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *(str(v) for v in _flat(value))]
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _flat(v)
+    else:
+        yield value
+
+
+def said(name: str) -> str:
+    """`denoising_nll` -> `denoising NLL`, `optimal_linear` -> `optimal linear`."""
+    capitals = {"nll", "mse", "kl", "elbo", "pca", "psnr", "ssim"}
+    return " ".join(word.upper() if word in capitals else word for word in name.split("_"))
+
+
+def unit(term: str) -> str:
+    """The unit of one of the model's terms: nats, unless the name says otherwise."""
+    last = term.split("_")[-1]
+    return {"mse": "per dimension", "bpd": "bits per dimension", "perplexity": "", "accuracy": ""}.get(
+        last, "nats per example"
+    )
+
+
+def value_text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_text, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def slug(term: str) -> str:
+    """A term's name as part of a file's."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", term)
+
+
+def short(digest: str) -> str:
+    return digest[:12]

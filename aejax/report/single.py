@@ -1,0 +1,316 @@
+"""The page of one run, section by section. A section without data is None, or a sentence that says which command makes it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from aejax.report import figures, page
+from aejax.report.page import Column, Section, Tile
+from aejax.report.pictures import codes_section, filters_block, strips_section
+from aejax.report.records import (
+    METHODS,
+    METRICS,
+    Record,
+    again,
+    arguments,
+    said,
+    short,
+    slug,
+    started,
+    title,
+    unit,
+    value_text,
+)
+
+
+def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
+    """The document, and the figures to put beside it."""
+    codes = codes_section(record)
+    filters = filters_block(record)
+    sections = [
+        numbers_section(record),
+        strips_section(record),
+        levels_section(record),
+        curves_section(record),
+        Section(
+            "First-layer filters and codes" if filters else "Codes",
+            page.columns([block for block in (filters and filters[0], codes[0]) if block]),
+            {**(filters[1] if filters else {}), **codes[1]},
+        ),
+        origin_section(record),
+    ]
+    sections = [s for s in sections if s is not None]
+    pngs = {name: png for s in sections for name, png in s.pngs.items()}
+    return page.page(title(record), facts(record), notices(record) + headlines(record), sections), pngs
+
+
+def facts(record: Record) -> list[str]:
+    config, result = record.run.config, record.result
+    told = [f"seed {config['seed']}", f"{record.run.step:,} steps".replace(",", "\u2009"), f"started {started(record)}"]
+    if result is not None and result["seconds"]:
+        told.append(f"trained in {duration(result['seconds'])}")
+    return [*told, record.name]
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def notices(record: Record) -> str:
+    """What is missing from this page, and the command that makes it."""
+    run, told = record.run, []
+    where = shlex.quote(str(run.directory))
+    if record.result is None:
+        told.append(
+            f"This run is not complete: it stands at step {run.step} of {run.config['steps']}. "
+            f"{page.code(f'aejax resume {where}')} continues it."
+        )
+    if record.evaluation is None:
+        told.append(
+            f"This run has not been judged on its test split. {page.code(f'aejax evaluate {where}')} does so, "
+            f"and {page.code(f'aejax report {where}')} then writes this page anew."
+        )
+    elif record.evaluation["step"] != run.step:
+        told.append(
+            f"The test numbers are those of the {escape(record.evaluation['checkpoint'])} checkpoint, step "
+            f"{record.evaluation['step']}; pictures and codes are those of step {run.step}. "
+            f"{page.code(f'aejax evaluate {where}')} judges the latter."
+        )
+    return "".join(page.paragraph(t, "notice") for t in told)
+
+
+def headlines(record: Record) -> str:
+    """Up to four numbers with their baselines: test if the run was judged, else validation."""
+    if record.evaluation is None:
+        metrics = {} if record.result is None else record.result["metrics"]
+        found = [Tile(capital(said(n)), best_places(v), f"{unit(n)}, validation", {}) for n, v in metrics.items()]
+        return page.tiles(found[:4]) if found else ""
+    evaluation = record.evaluation
+    found = []
+    if evaluation["restoration"] is not None:
+        trained = evaluation["restoration"]["trained"]
+        found.append(method_tile("Restoration MSE", "per dimension", trained, "mse"))
+        found.append(method_tile("Restoration PSNR", "dB", trained, "psnr", 2))
+    else:
+        found.append(method_tile("Reconstruction MSE", "per dimension", evaluation["reconstruction"], "mse"))
+        found.append(method_tile("Reconstruction PSNR", "dB", evaluation["reconstruction"], "psnr", 2))
+    term = record.run.experiment.monitor
+    if term in evaluation["terms"]:
+        beside = {}
+        clean = term.removeprefix("denoising_")
+        if clean != term and clean in evaluation["terms"]:
+            beside["of clean input"] = evaluation["terms"][clean]
+        if record.result is not None and term in record.result["metrics"]:
+            beside["on validation"] = record.result["metrics"][term]
+        found.append(tile(capital(said(term)), unit(term), evaluation["terms"][term], beside))
+    if evaluation["probes"] is not None:
+        beside = {said(n): evaluation["probes"][n]["logistic_regression"] for n in ("raw", "pca")}
+        value = evaluation["probes"]["codes"]["logistic_regression"]
+        found.append(tile("Probe accuracy", "logistic regression on the codes", value, beside, 3))
+    return page.tiles(found)
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def best_places(value: float | None) -> str:
+    return page.fixed(value, page.decimals([value])) if page.is_number(value) else page.fixed(None, 0)
+
+
+def method_tile(name: str, unit: str, methods: Mapping[str, Mapping], metric: str, places: int | None = None) -> Tile:
+    beside = {said(m): methods[m][metric] for m in METHODS if m in methods and m != "model"}
+    return tile(name, unit, methods["model"][metric], beside, places)
+
+
+def tile(
+    name: str, unit: str, value: float | None, beside: Mapping[str, float | None], places: int | None = None
+) -> Tile:
+    numbers = [v for v in (value, *beside.values()) if page.is_number(v)]
+    places = page.decimals(numbers) if places is None else places
+    return Tile(name, page.fixed(value, places), unit, {n: page.fixed(v, places) for n, v in beside.items()})
+
+
+def numbers_section(record: Record) -> Section | None:
+    evaluation = record.evaluation
+    if evaluation is None:
+        return None
+    tables = []
+    if evaluation["restoration"] is not None:
+        restoration = evaluation["restoration"]
+        tables.append(methods_table(f"Restored from {restoration['corruption']}", restoration["trained"]))
+    tables.append(methods_table("Reconstructed from clean input", evaluation["reconstruction"]))
+    tables.append(terms_table(record))
+    if evaluation["probes"] is not None:
+        probes = evaluation["probes"]
+        columns = [
+            Column(f"{said(p)}, accuracy", [probes[r][p] for r in ("codes", "pca", "raw")], "high", 3)
+            for p in ("logistic_regression", "nearest_neighbours")
+        ]
+        caption = f"Classified from, with {probes['train_examples']} training examples"
+        tables.append(page.number_table(caption, ["codes", "PCA", "raw"], columns, "codes"))
+    about = f"{evaluation['examples']} examples of {evaluation['data']}, {evaluation['checkpoint']} checkpoint, step {evaluation['step']}. The best of a column is blue."
+    return Section("Numbers on the test split", page.paragraph(escape(about)) + page.columns(tables))
+
+
+def methods_table(caption: str, methods: Mapping[str, Mapping[str, float | None]]) -> str:
+    names = [m for m in METHODS if m in methods]
+    columns = [
+        Column(
+            f"{name}{', ' if unit else ''}{unit}",
+            [methods[m][key] for m in names],
+            best,
+            {"psnr": 2, "ssim": 3}.get(key),
+        )
+        for key, (name, unit, best) in METRICS.items()
+    ]
+    return page.number_table(caption, [said(m) for m in names], columns, "model")
+
+
+def terms_table(record: Record) -> str:
+    """The model's terms: `denoising_nll` is the `nll` of corrupted input, so it is a row of that column."""
+    tests = record.evaluation["terms"]
+    validation = {} if record.result is None else record.result["metrics"]
+    bases = [t for t in tests if base_of(t, tests) == t]
+    rows = {}
+    for split, terms in (("test", tests), ("validation", validation)):
+        for prefix, kind in (("", ""), ("denoising_", ", corrupted")):
+            values = [terms[prefix + b] if prefix + b in terms else None for b in bases]
+            if any(map(page.is_number, values)):
+                rows[split + kind] = values
+    columns = [
+        Column(f"{said(b)}{', ' if unit(b) else ''}{unit(b)}", [v[i] for v in rows.values()])
+        for i, b in enumerate(bases)
+    ]
+    return page.number_table("Terms of the model", list(rows), columns)
+
+
+def base_of(term: str, terms: Mapping[str, Any]) -> str:
+    clean = term.removeprefix("denoising_")
+    return clean if clean in terms else term
+
+
+def levels_section(record: Record) -> Section | None:
+    """MSE, PSNR and SSIM against the level of corruption."""
+    if record.evaluation is None or record.evaluation["restoration"] is None:
+        return None
+    sweep = record.evaluation["restoration"]["sweep"]
+    if len(sweep) < 2:
+        return None
+    drawn, pngs = [], {}
+    mark = trained_level(record)
+    for key, (name, unit, _) in METRICS.items():
+        series = [
+            figures.Series(
+                said(m).replace("optimal linear", "optimal\nlinear"),
+                *levels(sweep, m, key),
+                METHODS[m],
+                dashed=m == "input",
+                width=2.0 if m == "model" else 1.4,
+            )
+            for m in METHODS
+            if m in sweep[0]
+        ]
+        if any(np.isfinite(s.y).any() for s in series):
+            panel = figures.panel(name, unit, series, level_name(record), mark and (mark, "trained"))
+            pngs[f"restoration-{key}"] = figures.png(panel)
+            drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{name} against the level of corruption"))
+    caption = (
+        "The model, trained at one level, at every level of the sweep. PCA projects the corrupted input; the optimal "
+        "linear map is computed anew for each level. An untouched input has an infinite PSNR, which is not drawn."
+    )
+    return Section(
+        "Restoration against the level of corruption", page.panels(drawn) + page.paragraph(caption, "caption"), pngs
+    )
+
+
+def levels(sweep: list[Mapping[str, Any]], method: str, metric: str) -> tuple[list[float], list[float]]:
+    """(levels, values); without those PSNRs that are capped, since they stand for infinity."""
+    values = [entry[method][metric] if method in entry else None for entry in sweep]
+    missing = [not page.is_number(v) or (metric == "psnr" and v > 99) for v in values]
+    return [entry["level"] for entry in sweep], [math.nan if m else v for v, m in zip(values, missing)]
+
+
+def level_name(record: Record) -> str:
+    """`level of masking` where the whole sweep is of one kind."""
+    names = {getattr(c, "name", "").split("(")[0] for c in record.run.experiment.sweep.values()}
+    return f"level of {names.pop().replace('_', ' ')}" if len(names) == 1 and "" not in names else "level"
+
+
+def trained_level(record: Record) -> float | None:
+    trained = getattr(record.run.experiment.model.corrupt, "name", None)
+    same = [
+        level for level, c in record.run.experiment.sweep.items() if trained and getattr(c, "name", None) == trained
+    ]
+    return same[0] if same else None
+
+
+def curves_section(record: Record) -> Section | None:
+    """A panel for each term; `denoising_nll` is drawn with `nll`."""
+    log = record.log
+    terms = {t: None for split in log.values() for t in split}
+    drawn, pngs = [], {}
+    for base in (t for t in terms if base_of(t, terms) == t):
+        wanted = [
+            ("train", base, "train", figures.GREY),
+            ("validation", base, "validation", figures.BLUE),
+            ("validation", f"denoising_{base}", "validation,\ncorrupted", figures.ORANGE),
+        ]
+        series = [
+            figures.Series(label, *log[split][term], colour)
+            for split, term, label, colour in wanted
+            if split in log and term in log[split]
+        ]
+        panel = figures.panel(said(base), unit(base), series, "step")
+        pngs[f"curve-{slug(base)}"] = figures.png(panel)
+        drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{said(base)} against the step"))
+    if not drawn:
+        return None
+    caption = "Training values are means since the last log point."
+    if record.run.experiment.model.corrupt is not None:
+        caption += " Training sees corrupted input, so its terms compare with those of the corrupted validation split."
+    return Section("Training", page.panels(drawn) + page.paragraph(caption, "caption"), pngs)
+
+
+def origin_section(record: Record) -> Section:
+    """All that is needed to make the run again, and to see that it is the same."""
+    config, where = record.run.config, shlex.quote(str(record.run.directory))
+    line = again(config)
+    html = (
+        page.command(line)
+        if line
+        else page.paragraph(
+            "Trained from Python, without an experiment file: <code>aejax.train(experiment, directory)</code>."
+        )
+    )
+    if record.result is not None:
+        html += page.paragraph(
+            f"Digest of the parameters after step {record.result['step']}: {page.code(record.result['digest'])}. "
+            f"{page.code(f'aejax verify {where}')} replays the run and compares."
+        )
+    configuration = {**arguments(config), **config["settings"]}
+    if config["source"] is not None:
+        configuration = {"file": config["source"]["file"], "sha256": short(config["source"]["sha256"]), **configuration}
+    data = {"name": config["data"]["name"]}
+    for split, about in config["data"]["splits"].items():
+        shape = "×".join(map(str, about["shape"]))
+        data[split] = f"{about['size']} of {shape}, sha256 {short(about['fingerprint'])}"
+    if config["parent"] is not None:
+        configuration["parent"] = config["parent"]
+    environment = {**config["versions"], **config["platform"]}
+    tables = [rows("Configuration", configuration), rows("Data", data) + rows("Environment", environment)]
+    return Section("To make this run again", html + page.columns(tables))
+
+
+def rows(caption: str, values: Mapping[str, Any]) -> str:
+    return page.table(
+        caption, [], [(escape(name.replace("_", " ")), escape(value_text(v))) for name, v in values.items()]
+    )

@@ -1,0 +1,273 @@
+"""A run directory, opened: its configuration, its parameters, and what can be done with them.
+
+Nothing in the directory is executable, and no code is loaded from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.checkpoint import open_checkpoints, restore
+from aejax.data import describe, in_order, recorded
+from aejax.errors import UsageError
+from aejax.experiment import Source, build, load_file, sha256
+from aejax.keys import evaluation_key
+from aejax.types import Dataset, Experiment, TrainState
+
+INFERENCE_BATCH = 256
+"""One padded batch size for everything outside training, so that each function compiles once."""
+
+PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Run:
+    """A trained (or interrupted) run. `aejax.open_run(DIR)` makes one, and `aejax.train` returns one.
+
+    `encode`, `reconstruct` and `sample` compile once per opened run.
+    """
+
+    def __init__(self, directory: Path, config: dict[str, Any], experiment: Experiment, state: TrainState):
+        self.directory, self.config, self.experiment, self.state = directory, config, experiment, state
+
+    @property
+    def params(self) -> dict:
+        """The trained parameters, nested dicts of arrays."""
+        return self.state.params
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+    def encode(self, x: np.ndarray | Dataset) -> np.ndarray:
+        """Codes [n, ...] of x [n, *shape] (floats in data range, or uint8), or of a data set's examples."""
+        return self._over(x, "encode")
+
+    def reconstruct(self, x: np.ndarray | Dataset) -> np.ndarray:
+        """Reconstructions [n, *shape] in data range; of a corrupted x, its restoration."""
+        return self._over(x, "reconstruct")
+
+    def evaluate(self, data: Dataset) -> dict[str, np.ndarray]:
+        """The model's unweighted terms, {name: [n]}, nats per example unless the name says otherwise."""
+        return map_examples(self._function("evaluate", "terms"), data)
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """n samples [n, *shape] of the model; the first ten of a hundred are the ten."""
+        f, key = self._require("sample"), jax.random.key(seed)
+        batches = []
+        for start in range(0, n, INFERENCE_BATCH):
+            index = np.arange(start, start + INFERENCE_BATCH, dtype=np.int32)
+            batches.append(np.asarray(f(self.state.params, self.state.extras, {"index": index}, key)))
+        return np.concatenate(batches)[:n]
+
+    def _over(self, x: np.ndarray | Dataset, name: str) -> Any:
+        data = x if isinstance(x, Dataset) else as_dataset(x)
+        if data.shape != self.experiment.train.shape:
+            raise UsageError(
+                f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
+            )
+        return map_examples(self._function(name, name), data)
+
+    def _function(self, name: str, key_name: str) -> Callable:
+        """The named function of the model as batch -> tree, with the key for its purpose."""
+        f, key = self._require(name), evaluation_key(self.experiment.seed, key_name)
+        return lambda batch: f(self.state.params, self.state.extras, batch, key)
+
+    def _require(self, name: str) -> Callable:
+        if name not in self._jitted:
+            raise UsageError(f"the model of {self.directory} has no `{name}`; its family does not offer it")
+        return self._jitted[name]
+
+    @cached_property
+    def _jitted(self) -> dict[str, Callable]:
+        names = ("evaluate", "encode", "reconstruct", "sample")
+        model = self.experiment.model
+        return {name: jax.jit(getattr(model, name)) for name in names if getattr(model, name) is not None}
+
+
+def map_examples(f: Callable, data: Dataset) -> Any:
+    """f over all examples in order: batch -> tree of [b, ...] becomes tree of [n, ...] in NumPy, padding dropped."""
+    parts = [
+        jax.tree.map(lambda leaf: np.asarray(leaf)[:valid], f(batch))
+        for batch, valid in in_order(data, min(INFERENCE_BATCH, data.size))
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """One mean over all examples, in double precision."""
+    return {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}
+
+
+def as_dataset(x: np.ndarray) -> Dataset:
+    """Examples [n, *shape] in memory as a data set without a name."""
+    x = np.asarray(x)
+    if x.ndim < 2 or len(x) == 0:
+        raise UsageError(f"examples come as an array [n, ...] with n ≥ 1; this one has shape {x.shape}")
+    return Dataset("the array", x.shape[1:], len(x), None, "", {"x": x})
+
+
+def open_run(
+    directory: str | Path,
+    *,
+    file: str | Path | None = None,
+    experiment: Experiment | None = None,
+    checkpoint: str = "last",
+    with_data: bool = False,
+    allow_changed: bool = False,
+) -> Run:
+    """Opens a run directory.
+
+    Args:
+        directory: as `aejax train` left it.
+        file: the experiment file, if it is no longer where `config.json` says.
+        experiment: the experiment itself, for a run that was trained from Python without a file.
+        checkpoint: `last`, or `best` by the monitored validation metric.
+        with_data: also load the data sets (and refuse if they have changed); otherwise only their recorded shapes.
+        allow_changed: accept an experiment file whose sha256 is not the recorded one.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    if experiment is None:
+        experiment = rebuild(directory, config, file=file, with_data=with_data, allow_changed=allow_changed)
+    with open_checkpoints(directory / "checkpoints", monitor=experiment.monitor) as checkpoints:
+        if checkpoint not in ("last", "best"):
+            raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
+        step = checkpoints.latest_step() if checkpoint == "last" else checkpoints.best_step()
+        if step is None:
+            raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
+        state = restore(checkpoints, abstract_state(experiment), step)
+    return Run(directory, config, experiment, state)
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """Shapes and dtypes of the state, without data and without computing anything."""
+
+    def init(key, batch):
+        params, extras = experiment.model.init(key, batch)
+        return TrainState(np.int32(0), params, extras, experiment.optimizer.init(params))
+
+    batch = {
+        "x": jax.ShapeDtypeStruct((experiment.batch_size, *experiment.train.shape), np.float32),
+        "index": jax.ShapeDtypeStruct((experiment.batch_size,), np.int32),
+    }
+    if experiment.train.classes is not None:
+        batch["label"] = jax.ShapeDtypeStruct((experiment.batch_size,), np.int32)
+    return jax.eval_shape(init, jax.random.key(0), batch)
+
+
+def rebuild(
+    directory: Path,
+    config: Mapping[str, Any],
+    *,
+    file: str | Path | None = None,
+    with_data: bool = True,
+    allow_changed: bool = False,
+) -> Experiment:
+    """The experiment of a run, from the file and the arguments in its configuration."""
+    source = config["source"]
+    if source is None:
+        raise UsageError(f"{directory} was trained from Python, without an experiment file; pass open_run(..., experiment=…)")
+    path = Path(file or source["file"])
+    if path.resolve().is_relative_to(directory.resolve()):
+        raise UsageError(f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere")
+    _, function = load_file(path)
+    if sha256(path) != source["sha256"] and not allow_changed:
+        raise UsageError(
+            f"{path} has changed since {directory} was started; restore the file, or pass --allow-changed if the change is harmless"
+        )
+    changed = {} if with_data else {"data": recorded(config["data"])}
+    experiment = build(function, source["arguments"], **changed)
+    if with_data and not allow_changed:
+        for name, found in describe(datasets(experiment))["splits"].items():
+            if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
+                raise UsageError(f"the data {name} is not what {directory} was trained on (other fingerprint); restore it")
+    return experiment
+
+
+def datasets(experiment: Experiment) -> tuple[Dataset, ...]:
+    return tuple(d for d in (experiment.train, experiment.validation, experiment.test) if d is not None)
+
+
+def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json records of a run before its first step."""
+    return {
+        "source": None if source is None else source._asdict(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": experiment.seed,
+        "steps": experiment.steps,
+        "batch_size": experiment.batch_size,
+        "monitor": experiment.monitor,
+        "data": describe(datasets(experiment)),
+        "parent": None,
+        "settings": dict(settings),
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and platform: where the same bits can be expected again."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "platform": {
+            "backend": jax.default_backend(),
+            "device": jax.devices()[0].device_kind,
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "prng": str(jax.config.jax_default_prng_impl),
+        },
+    }
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    return read_json(directory / "config.json", f"{directory} is not a run directory")
+
+
+def read_json(file: Path, otherwise: str) -> dict[str, Any]:
+    """A JSON object, or a UsageError that begins with `otherwise`."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{otherwise}: it has no {file.name}; give a directory that `aejax train` made") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{otherwise}: {file} is damaged ({error}); restore it from a copy") from None
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Whole or not at all: written beside, then renamed. Numbers that JSON lacks (NaN, Inf) become null."""
+    beside = file.with_name(file.name + ".tmp")
+    beside.write_text(json.dumps(_finite(value), indent=1) + "\n")
+    os.replace(beside, file)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the run directory: two processes never write one run. The lock ends with the process, however it ends."""
+    with open(directory / ".lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{directory} is being written by another process; wait for it, or choose another --run") from None
+        yield

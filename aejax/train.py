@@ -1,0 +1,424 @@
+"""Training: a run from its first step, or from its last checkpoint, to its end, and the files it leaves.
+
+`metrics.jsonl` grows by a line per log point; a checkpoint is saved, and the validation split judged, every `save_every`
+steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the run is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax.checkpoint import digest, open_checkpoints, restore, save
+from aejax.data import batch_at, batches_at, in_order
+from aejax.errors import UsageError
+from aejax.experiment import Source
+from aejax.keys import evaluation_key, run_keys
+from aejax.progress import Progress, show_progress
+from aejax.run import (
+    Run,
+    abstract_state,
+    datasets,
+    locked,
+    make_config,
+    map_examples,
+    means,
+    read_config,
+    rebuild,
+    write_json,
+)
+from aejax.step import init_state, make_runner, on_one_device
+from aejax.types import Dataset, Experiment, TrainState
+
+STRETCH_BYTES = 32 * 2**20
+"""Upper bound for the batches put on the device at once; two such stretches exist while one is gathered ahead."""
+
+STRETCH_SECONDS = 0.2
+"""How long a stretch should take: the reaction time to a signal, and many times the cost of a call (about 1 ms)."""
+
+
+class NonFinite(Exception):
+    """Training met NaN or Inf; the last finite checkpoint is kept."""
+
+
+class Interrupted(Exception):
+    """A signal ended the run early; it was saved and can be resumed."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum = signum
+
+
+class Settings(NamedTuple):
+    """How a run is carried out; nothing here changes its bits but the number of devices, and that only by rounding."""
+
+    devices: int = 1
+    log_every: int = 100
+    save_every: int = 1000
+    keep: int = 3
+    tensorboard: bool = False
+
+
+def train(
+    experiment: Experiment,
+    directory: str | Path,
+    settings: Settings = Settings(),
+    source: Source | None = None,
+    overwrite: bool = False,
+) -> Run:
+    """Trains an experiment from its first step into a new run directory.
+
+    Raises:
+        UsageError: what the user can mend, before anything is written.
+        NonFinite: a term became NaN or Inf.
+        Interrupted: SIGINT or SIGTERM; the run is saved.
+    """
+    directory = Path(directory)
+    check(experiment, settings)
+    run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
+        raise UsageError(f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it")
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory):
+        _clear(directory)
+        config = make_config(experiment, source, settings._asdict())
+        write_json(directory / "config.json", config)
+        first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
+        state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
+        return _finish(experiment, directory, config, settings, run_step, state, judged=None)
+
+
+def resume(
+    directory: str | Path,
+    *,
+    file: str | Path | None = None,
+    experiment: Experiment | None = None,
+    devices: int | None = None,
+    allow_changed: bool = False,
+) -> Run:
+    """Continues a run from its last checkpoint, to the bits it would have had without the interruption."""
+    directory = Path(directory)
+    config = read_config(directory)
+    if experiment is None:
+        experiment = rebuild(directory, config, file=file, allow_changed=allow_changed)
+    settings = Settings(**config["settings"])
+    if devices is not None:
+        settings = settings._replace(devices=devices)
+    check(experiment, settings)
+    run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
+    with locked(directory):
+        with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
+            step = checkpoints.latest_step()
+            judged = None
+            if step is not None:
+                state = restore(checkpoints, abstract_state(experiment), step)
+                judged = checkpoints.metrics(step)
+        if step is None:  # killed before the first checkpoint
+            first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
+            state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
+        _truncate_log(directory / "metrics.jsonl", int(state.step))
+        return _finish(experiment, directory, config, settings, run_step, state, judged)
+
+
+def check(experiment: Experiment, settings: Settings) -> None:
+    """Refuses at the edge what would fail inside jit, or silently train something else."""
+    for name, value in [
+        ("--steps", experiment.steps),
+        ("--batch-size", experiment.batch_size),
+        ("--log-every", settings.log_every),
+        ("--save-every", settings.save_every),
+        ("--keep", settings.keep),
+    ]:
+        if value < 1:
+            raise UsageError(f"{name} {value}: it must be at least 1")
+    run_keys(experiment.seed)
+    for data in datasets(experiment):
+        if data.shape != experiment.train.shape:
+            raise UsageError(f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}")
+        if experiment.model.check is not None:
+            for batch, _ in in_order(data, min(data.size, 8192)):
+                experiment.model.check(batch["x"], data.name)
+
+
+def _finish(
+    experiment: Experiment,
+    directory: Path,
+    config: dict[str, Any],
+    settings: Settings,
+    run_step: Callable,
+    state: TrainState,
+    judged: Mapping[str, float] | None,
+) -> Run:
+    """From `state` to the last step; `judged` are the validation terms at that state, if it was judged."""
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor))
+        log = stack.enter_context(_metrics_log(directory, settings.tensorboard))
+        stopped = stack.enter_context(_signals())
+        progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
+        judge = _make_judge(experiment)
+        clock = Clock()
+
+        for state, reached, terms in _stretches(experiment, settings, run_step, state, clock, progress):
+            if bad := _first_non_finite(terms, reached):
+                raise NonFinite(f"{bad}; {_last_saved(checkpoints, directory)}")
+            log.add(reached, terms)
+            if reached % settings.log_every == 0 or reached == experiment.steps:
+                log.flush(reached, "train", clock.rate(experiment.batch_size))
+            judged = None
+            if reached % settings.save_every == 0 or reached == experiment.steps:
+                judged = judge(state)
+                log.write(reached, "validation", judged)
+                progress.judged(reached, judged)
+                _save(checkpoints, state, judged, directory)
+            if stopped() and reached < experiment.steps:
+                if judged is None:
+                    _save(checkpoints, state, None, directory)
+                checkpoints.wait_until_finished()
+                raise Interrupted(
+                    f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}", stopped()
+                )
+        checkpoints.wait_until_finished()
+        state = on_one_device(state)
+        write_json(
+            directory / "result.json",
+            {
+                "step": int(state.step),
+                "digest": digest(state.params, state.extras),
+                "metrics": judge(state) if judged is None else dict(judged),
+                "seconds": clock.seconds,
+                "examples_per_second": clock.total_rate(experiment.batch_size),
+            },
+        )
+    return Run(directory, config, experiment, state)
+
+
+def _stretches(
+    experiment: Experiment, settings: Settings, run_step: Callable, state: TrainState, clock: Clock, progress: Progress
+) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
+    """Yields (state, step reached, {term: [n]}) after each stretch.
+
+    The host gathers the next stretch while the device computes this one. How many steps a stretch has is measured: as many
+    as take STRETCH_SECONDS, up to the next log or save point and the memory bound. The bits do not depend on it.
+    """
+    seed, batch_size, data = experiment.seed, experiment.batch_size, experiment.train
+    key = run_keys(seed).run
+    example_bytes = 4 * math.prod(data.shape)
+    capacity = max(1, min(settings.log_every, experiment.steps, STRETCH_BYTES // (batch_size * example_bytes)))
+
+    def length(step: int) -> int:
+        points = (settings.log_every, settings.save_every)
+        boundary = min(experiment.steps, *(step - step % every + every for every in points))
+        return max(1, min(boundary - step, capacity, clock.steps_in(STRETCH_SECONDS)))
+
+    def fetch(step: int) -> tuple[int, dict[str, np.ndarray]]:
+        n = length(step)
+        return n, {name: _padded(leaf, capacity) for name, leaf in batches_at(data, seed, step, batch_size, n).items()}
+
+    step = int(state.step)
+    fetched = fetch(step) if step < experiment.steps else None
+    while fetched is not None:
+        n, batches = fetched
+        clock.start()
+        state, terms = run_step(state, key, batches, np.int32(n))
+        step += n
+        fetched = fetch(step) if step < experiment.steps else None
+        terms = {name: np.asarray(values)[:n] for name, values in terms.items()}  # waits for the device
+        clock.stop(n)
+        progress.advance(step, float(terms["loss"][-1]), clock.rate(batch_size))
+        yield state, step, terms
+
+
+def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:
+    """Leaves [n, ...] as [capacity, ...]: one shape, one compilation. The rest is never read."""
+    if len(leaf) == capacity:
+        return leaf
+    padded = np.zeros((capacity, *leaf.shape[1:]), leaf.dtype)
+    padded[: len(leaf)] = leaf
+    return padded
+
+
+class Clock:
+    """Time spent training, without compiling, judging and saving: the first stretch compiles and does not count."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._timed_steps = 0
+        self._timed_seconds = 0.0
+        self._latest = 0.0
+        self._calls = 0
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self, steps: int) -> None:
+        elapsed = time.perf_counter() - self._started
+        self.seconds += elapsed
+        self._calls += 1
+        if self._calls > 1:
+            self._timed_steps += steps
+            self._timed_seconds += elapsed
+            self._latest = elapsed / steps
+
+    def steps_in(self, seconds: float) -> int:
+        """One step until something has been timed."""
+        return int(seconds / self._latest) if self._latest else 1
+
+    def rate(self, batch_size: int) -> float | None:
+        """Examples per second in the latest stretch; None before the second."""
+        return batch_size / self._latest if self._latest else None
+
+    def total_rate(self, batch_size: int) -> float | None:
+        return batch_size * self._timed_steps / self._timed_seconds if self._timed_steps else None
+
+
+def _make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+    """state -> the means of the model's terms over the validation split (the test split where there is none)."""
+    data: Dataset = experiment.test if experiment.validation is None else experiment.validation
+    evaluate = jax.jit(experiment.model.evaluate)
+    key = evaluation_key(experiment.seed, "terms")
+
+    def judge(state: TrainState) -> dict[str, float]:
+        local = on_one_device(state)
+        terms = means(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
+        if experiment.monitor not in terms:
+            raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
+        if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
+            raise NonFinite(f"non-finite {', '.join(bad)} on {data.name} after step {int(state.step)}")
+        return terms
+
+    return judge
+
+
+def _first_non_finite(terms: Mapping[str, np.ndarray], reached: int) -> str | None:
+    """The step and the names of the terms that were the first to be NaN or Inf."""
+    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in terms.items()}
+    firsts = {name: int(where[0]) for name, where in bad.items() if len(where)}
+    if not firsts:
+        return None
+    first = min(firsts.values())
+    names = ", ".join(name for name, i in firsts.items() if i == first)
+    step = reached - len(next(iter(terms.values()))) + first
+    return f"non-finite {names} at step {step}"
+
+
+def _save(checkpoints: Any, state: TrainState, judged: Mapping[str, float] | None, directory: Path) -> None:
+    """Saves a state that is finite throughout: a finite loss does not yet make finite parameters."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if np.issubdtype(leaf.dtype, np.inexact) and not np.all(np.isfinite(leaf)):
+            raise NonFinite(
+                f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}; {_last_saved(checkpoints, directory)}"
+            )
+    save(checkpoints, state, judged)
+
+
+def _last_saved(checkpoints: Any, directory: Path) -> str:
+    checkpoints.wait_until_finished()
+    step = checkpoints.latest_step()
+    kept = "no checkpoint was saved before" if step is None else f"the checkpoint of step {step} is kept in {directory}"
+    return f"{kept}; lower the learning rate or look at the data"
+
+
+class _metrics_log:
+    """metrics.jsonl, one JSON object per log point, and TensorBoard if asked for."""
+
+    def __init__(self, directory: Path, tensorboard: bool):
+        self._file = open(directory / "metrics.jsonl", "a")  # closed by __exit__
+        self._board = _tensorboard(directory) if tensorboard else None
+        self._collected: list[Mapping[str, np.ndarray]] = []
+
+    def __enter__(self) -> _metrics_log:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def add(self, step: int, terms: Mapping[str, np.ndarray]) -> None:
+        self._collected.append(terms)
+
+    def flush(self, step: int, split: str, rate: float | None) -> None:
+        """The mean of each term over the steps since the last log point."""
+        names = self._collected[0]
+        terms = {n: float(np.mean(np.concatenate([c[n] for c in self._collected]), dtype=np.float64)) for n in names}
+        self._collected = []
+        self.write(step, split, terms, rate)
+
+    def write(self, step: int, split: str, terms: Mapping[str, float], rate: float | None = None) -> None:
+        line = {"step": step, "split": split, **terms}
+        if rate is not None:
+            line["examples_per_second"] = rate
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in terms.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+
+def _tensorboard(directory: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'") from None
+    return SummaryWriter(str(directory / "tensorboard"))
+
+
+def _truncate_log(file: Path, step: int) -> None:
+    """Drops the lines beyond the checkpoint, and a line cut short by a kill: those steps run again."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError):
+            continue
+    beside = file.with_name(file.name + ".tmp")
+    beside.write_text("".join(line + "\n" for line in kept))
+    os.replace(beside, file)
+
+
+def _clear(directory: Path) -> None:
+    """Empties a run directory that is to be overwritten, all but its lock."""
+    for entry in directory.iterdir():
+        if entry.name != ".lock":
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Within, SIGINT and SIGTERM are noted instead of obeyed; yields a function that tells the signal, or 0.
+
+    A second signal is obeyed at once. Outside the main thread Python delivers no signals, and nothing is installed.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(signum: int, frame: Any) -> None:
+        noted.append(signum)
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+
+    for s in previous:
+        signal.signal(s, note)
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        for s, handler in previous.items():
+            signal.signal(s, handler)

@@ -1,0 +1,93 @@
+"""The central types. Everything else in aejax is a function between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+Batch = Mapping[str, Any]
+"""Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch,
+and, where the data set has them, `label` [b], `condition` [b, ...], `factors` [b, f]."""
+
+
+class Model(NamedTuple):
+    """A family of autoencoders as pure functions, in the manner of `optax.GradientTransformation`.
+
+    `params` and `extras` (state that is not trained by gradient) are nested dicts of arrays. Optional functions are None
+    where the family has no such thing.
+    """
+
+    init: Callable
+    """(key, global batch) -> (params, extras). Holds under `jax.eval_shape`; always called under jit."""
+    loss: Callable
+    """(params, extras, batch, key, step, axis) -> (scalar, (extras, metrics)): the mean over this device's examples, in nats;
+    extras already global; metrics are means by name."""
+    evaluate: Callable
+    """(params, extras, batch, key) -> {name: [b]}: per example, unweighted, in evaluation mode."""
+    encode: Callable | None = None
+    """(params, extras, batch, key) -> codes [b, ...]."""
+    decode: Callable | None = None
+    """(params, extras, z [b, ...], batch) -> data range [b, ...]."""
+    reconstruct: Callable | None = None
+    """(params, extras, batch, key) -> data range [b, ...]; of `x` as it is given: a corrupted `x` is thereby restored."""
+    sample: Callable | None = None
+    """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten."""
+    log_weights: Callable | None = None
+    """(params, extras, batch, key) -> [b]: log p(x, z) - log q(z|x) for one z."""
+    codes: Callable | None = None
+    """(params, extras, batch, key) -> int [b, ...]."""
+    rollout: Callable | None = None
+    """(params, extras, batch, key, gaps [g]) -> [b, g, ...]."""
+    corrupt: Callable | None = None
+    """The corruption that training applies to one example, `(key, x, step) -> (x_tilde, touched)`."""
+    check: Callable | None = None
+    """(array, where) -> None; raises UsageError where the likelihood does not admit the data. Called at the edge."""
+
+
+class TrainState(NamedTuple):
+    """All that a checkpoint holds: arrays, no key and no function."""
+
+    step: jax.Array
+    params: dict
+    extras: dict
+    opt_state: Any
+
+
+class Dataset(NamedTuple):
+    """One split of a data set. `arrays` is None where a run is opened from its recorded metadata, without the data."""
+
+    name: str
+    """As it was asked for, e.g. `digits:train[:90%]`."""
+    shape: tuple[int, ...]
+    """Of one example `x`."""
+    size: int
+    """Number of examples."""
+    classes: tuple[str, ...] | None
+    """Names of the labels, or None without labels."""
+    fingerprint: str
+    """sha256 over the arrays' names, dtypes, shapes and bytes."""
+    arrays: Mapping[str, np.ndarray] | None
+    """Memory-mapped, as stored (`x` may be uint8 or bool): read them through `aejax.data.take`."""
+
+
+class Experiment(NamedTuple):
+    """A model, its data and how it is trained: what an experiment file's function returns."""
+
+    model: Model
+    optimizer: optax.GradientTransformation
+    train: Dataset
+    test: Dataset
+    batch_size: int
+    """Of the global batch, over all devices."""
+    steps: int
+    seed: int
+    validation: Dataset | None = None
+    """Judged during training, for the curves and the best checkpoint; the test split where there is none."""
+    sweep: Mapping[float, Callable] = {}
+    """Level of corruption -> the corruption at which `aejax evaluate` measures restoration."""
+    monitor: str = "nll"
+    """Name in `model.evaluate` whose mean over the validation split, the lower the better, picks the best checkpoint."""

@@ -1,0 +1,53 @@
+"""Denoising autoencoder (Vincent et al. 2008): an exact count of components is set to zero, the clean x is restored.
+
+    aejax train experiments/dae.py
+"""
+
+import optax
+
+from aejax.corrupt import masking
+from aejax.data import load
+from aejax.likelihoods import bernoulli
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.types import Experiment
+
+LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def experiment(
+    data: str = "digits",
+    rate: float = 0.3,
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 32,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A denoising autoencoder with exact-count masking.
+
+    Args:
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path of a .npy, .npz or folder of images.
+        rate: Fraction of the components set to zero, afresh for each example at each presentation.
+        hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
+        latent: Number of components of the code.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the examples and corruption.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    model = autoencoder(MLP(hidden, latent), MLP(hidden[::-1], train.shape), bernoulli(), corrupt=masking(rate))
+    return Experiment(
+        model=model,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        sweep={level: masking(level) for level in LEVELS},
+        monitor="denoising_nll",
+    )

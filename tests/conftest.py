@@ -1,0 +1,31 @@
+"""Strict JAX for every test: no implicit broadcasting of ranks, no implicit promotion of types, eight CPU devices.
+
+Shapes and dtypes in signatures are checked by beartype. Caches go to a folder of the test session's own.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+_session = tempfile.TemporaryDirectory(prefix="aejax-tests-")
+os.environ["AEJAX_CACHE"] = f"{_session.name}/cache"
+os.environ["TFDS_DATA_DIR"] = f"{_session.name}/tfds"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+install_import_hook("aejax", "beartype.beartype").__enter__()
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT

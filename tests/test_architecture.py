@@ -1,0 +1,52 @@
+"""The floors of the house: a file imports only from floors below its own."""
+
+import ast
+from pathlib import Path
+
+FLOORS = [
+    {"errors"},
+    {"types", "keys", "collectives"},
+    {"corrupt", "likelihoods", "nets"},
+    {"models"},
+    {"step", "data", "checkpoint", "experiment", "progress", "flags"},
+    {"run"},
+    {"train", "evaluate"},
+    {"report", "figures"},
+    {"cli", "__init__"},
+    {"__main__"},
+]
+FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that the file imports, at its top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_imports_go_down(root):
+    for file in sorted((root / "aejax").rglob("*.py")):
+        room = file.relative_to(root / "aejax").parts[0].removesuffix(".py")
+        assert room in FLOOR, f"{file} stands on no floor: add it to FLOORS"
+        for module in imports(file):
+            parts = module.split(".")
+            if parts[0] == "aejax" and len(parts) > 1 and parts[1] in FLOOR and parts[1] != room:
+                assert FLOOR[parts[1]] < FLOOR[room], f"{file.name} imports {module}, which is not below it"
+
+
+def test_models_know_nothing_of_training_data_or_files(root):
+    for file in (root / "aejax" / "models").glob("*.py"):
+        for module in imports(file):
+            assert module.split(".")[0] not in ("optax", "tensorflow_datasets", "orbax"), f"{file.name} imports {module}"
+
+
+def test_experiments_use_the_public_rooms_only(root):
+    for file in (root / "experiments").glob("*.py"):
+        for module in imports(file):
+            assert "._" not in module, f"{file.name} imports {module}"
