@@ -82,7 +82,7 @@ def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def _refuse_difference(wanted: dict, saved: dict, where: str) -> None:
     mend = "the experiment's code or arguments are not those that made it"
-    for path in sorted(wanted.keys() | saved.keys()):
+    for path in [*wanted, *(path for path in saved if path not in wanted)]:
         if path not in saved:
             raise UsageError(f"checkpoint {where} lacks {path}: {mend}")
         if path not in wanted:

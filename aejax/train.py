@@ -171,24 +171,27 @@ def _finish(
         clock = Clock()
 
         for state, reached, terms in _stretches(experiment, settings, run_step, state, clock, progress):
-            if bad := _first_non_finite(terms, reached):
-                raise NonFinite(f"{bad}; {_last_saved(checkpoints, directory)}")
-            log.add(reached, terms)
-            if reached % settings.log_every == 0 or reached == experiment.steps:
-                log.flush(reached, "train", clock.rate(experiment.batch_size))
-            judged = None
-            if reached % settings.save_every == 0 or reached == experiment.steps:
-                judged = judge(state)
-                log.write(reached, "validation", judged)
-                progress.judged(reached, judged)
-                _save(checkpoints, state, judged, directory)
-            if stopped() and reached < experiment.steps:
-                if judged is None:
-                    _save(checkpoints, state, None, directory)
-                checkpoints.wait_until_finished()
-                raise Interrupted(
-                    f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}", stopped()
-                )
+            try:
+                _refuse_non_finite_terms(terms, reached)
+                log.add(terms)
+                if reached % settings.log_every == 0 or reached == experiment.steps:
+                    log.flush(reached, clock.rate(experiment.batch_size))
+                judged = None
+                if reached % settings.save_every == 0 or reached == experiment.steps:
+                    _refuse_non_finite_state(state)
+                    judged = judge(state)
+                    log.write(reached, "validation", judged)
+                    progress.judged(reached, judged)
+                    save(checkpoints, state, judged)
+                if stopped() and reached < experiment.steps:
+                    if judged is None:
+                        _refuse_non_finite_state(state)
+                        save(checkpoints, state, None)
+                    checkpoints.wait_until_finished()
+                    message = f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}"
+                    raise Interrupted(message, stopped())
+            except NonFinite as error:
+                raise NonFinite(f"{error}; {_last_saved(checkpoints, directory)}") from None
         checkpoints.wait_until_finished()
         state = on_one_device(state)
         write_json(
@@ -301,26 +304,21 @@ def _make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, floa
     return judge
 
 
-def _first_non_finite(terms: Mapping[str, np.ndarray], reached: int) -> str | None:
-    """The step and the names of the terms that were the first to be NaN or Inf."""
+def _refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> None:
+    """Names the step and the terms [n] that were the first to be NaN or Inf."""
     bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in terms.items()}
     firsts = {name: int(where[0]) for name, where in bad.items() if len(where)}
-    if not firsts:
-        return None
-    first = min(firsts.values())
-    names = ", ".join(name for name, i in firsts.items() if i == first)
-    step = reached - len(next(iter(terms.values()))) + first
-    return f"non-finite {names} at step {step}"
+    if firsts:
+        first = min(firsts.values())
+        names = ", ".join(name for name, i in firsts.items() if i == first)
+        raise NonFinite(f"non-finite {names} at step {reached - len(terms['loss']) + first}")
 
 
-def _save(checkpoints: Any, state: TrainState, judged: Mapping[str, float] | None, directory: Path) -> None:
-    """Saves a state that is finite throughout: a finite loss does not yet make finite parameters."""
+def _refuse_non_finite_state(state: TrainState) -> None:
+    """A finite loss does not yet make finite parameters: the last update may have ruined them."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if np.issubdtype(leaf.dtype, np.inexact) and not np.all(np.isfinite(leaf)):
-            raise NonFinite(
-                f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}; {_last_saved(checkpoints, directory)}"
-            )
-    save(checkpoints, state, judged)
+            raise NonFinite(f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}")
 
 
 def _last_saved(checkpoints: Any, directory: Path) -> str:
@@ -346,15 +344,15 @@ class _metrics_log:
         if self._board is not None:
             self._board.close()
 
-    def add(self, step: int, terms: Mapping[str, np.ndarray]) -> None:
+    def add(self, terms: Mapping[str, np.ndarray]) -> None:
         self._collected.append(terms)
 
-    def flush(self, step: int, split: str, rate: float | None) -> None:
-        """The mean of each term over the steps since the last log point."""
+    def flush(self, step: int, rate: float | None) -> None:
+        """Writes the mean of each training term over the steps since the last line."""
         names = self._collected[0]
         terms = {n: float(np.mean(np.concatenate([c[n] for c in self._collected]), dtype=np.float64)) for n in names}
         self._collected = []
-        self.write(step, split, terms, rate)
+        self.write(step, "train", terms, rate)
 
     def write(self, step: int, split: str, terms: Mapping[str, float], rate: float | None = None) -> None:
         line = {"step": step, "split": split, **terms}

@@ -279,7 +279,7 @@ def test_fingerprints_are_stable_and_tell_slices_apart(digits, prepared):
     assert len({a.fingerprint for a in once}) == 4
     assert once[2].fingerprint == once[4].fingerprint  # 50 % of 1438
     assert all(data.fingerprint == cache.fingerprint_of(data.arrays) for data in once)
-    (kept,) = Path(prepared["AEJAX_CACHE"]).glob("*/train/0-719.sha256")
+    (kept,) = Path(prepared["AEJAX_CACHE"]).glob("data/*/train/0-719.sha256")
     kept.write_text("torn")
     assert load(digits, specs)[2].fingerprint == once[2].fingerprint
     assert kept.read_text() == once[2].fingerprint
@@ -521,7 +521,7 @@ def broken(x, position, value):
 def test_arrays_that_cannot_be_held_are_refused(empty, name, arrays, words):
     message = refusal(open_split, saved(empty / name, **arrays))
     assert all(word in message for word in [name, *words]), message
-    assert not list((empty.parent / "cache").glob("*/*")), "a refused split left something in the cache"
+    assert not list((empty.parent / "cache" / "data").glob("*/*")), "a refused split left something in the cache"
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.txt"])
@@ -627,7 +627,7 @@ def test_a_broken_image_is_named(empty, damage):
 def test_a_damaged_cache_entry_is_made_again(empty, damage):
     path = saved(empty / "a.npz", x=np.random.default_rng(0).random((20, 3)), y=np.arange(20))
     before = open_split(path)
-    (folder,) = (empty.parent / "cache").glob("*/all")
+    (folder,) = (empty.parent / "cache" / "data").glob("*/all")
     verb, name = damage.split()
     if verb == "truncate":
         (folder / name).write_bytes((folder / name).read_bytes()[:-5])
@@ -672,7 +672,7 @@ def test_those_who_race_read_the_same(empty):
         found = list(pool.map(lambda _: open_split(path), range(16)))
     assert len({data.fingerprint for data in found}) == 1
     assert all(data.fingerprint == cache.fingerprint_of(data.arrays) for data in found)
-    (folder,) = (empty.parent / "cache").iterdir()
+    (folder,) = (empty.parent / "cache" / "data").iterdir()
     assert [file.name for file in folder.iterdir()] == ["all"]
 
 
@@ -685,9 +685,9 @@ def test_a_cache_that_cannot_be_written_is_named(empty, monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"AEJAX_CACHE": "/c", "XDG_CACHE_HOME": "/x"}, "/c"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/aejax"),
-        ({"HOME": "/h"}, "/h/.cache/aejax"),
+        ({"AEJAX_CACHE": "/c", "XDG_CACHE_HOME": "/x"}, "/c/data"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/aejax/data"),
+        ({"HOME": "/h"}, "/h/.cache/aejax/data"),
     ],
 )
 def test_where_the_cache_lies(monkeypatch, variables, expected):

@@ -171,6 +171,12 @@ def test_without_noise_the_optimum_is_the_identity_on_the_span_of_the_data():
     assert np.linalg.matrix_rank(found.weight, tol=1e-6) == 4
 
 
+def test_faint_directions_are_not_taken_for_dead_ones():
+    x = 3.0 + data(50) @ np.diag(10.0 ** -np.arange(D))
+    restored = apply(optimal_linear(statistics(x), survival(1.0, 1.0)), x)
+    assert np.all(np.abs(restored - x).max(axis=0)[:6] < 1e-3 * x.std(axis=0)[:6])
+
+
 @pytest.mark.parametrize("sigma", [0.1, 1.0])
 def test_gaussian_noise_gives_the_wiener_filter(sigma):
     train = statistics(data())
@@ -182,7 +188,7 @@ def test_gaussian_noise_gives_the_wiener_filter(sigma):
 
 @pytest.mark.parametrize(("pair_survives", "value"), [(0.75**2, 0.5625), (6 * 5 / (8 * 7), 0.5357)])
 def test_linear_optimum_of_masking_by_hand(pair_survives, value):
-    """W = P Q⁻¹, P = qS, Q_ii = qS_ii, Q_ij = π₂S_ij, of independent masking and of the exact count at d = 8, ν = 1/4."""
+    """W = P Q⁻¹, P = qS, Q_ii = qS_ii, Q_ij = π₂S_ij, of independent masking and the exact count (d = 8, ν = 1/4)."""
     np.testing.assert_allclose(pair_survives, value, atol=5e-5)
     x = data()
     s, q = x.T @ x / len(x), 0.75

@@ -22,7 +22,7 @@ CHUNK = 2**16
 def mse(x: Shaped[Examples, "n ..."], y: Shaped[Examples, "..."]) -> Float[np.ndarray, " n"]:
     """Squared error, mean over the dimensions of an example."""
     x, y = _flat_pair(x, y)
-    return np.mean(np.square(x - y), axis=1, dtype=np.float64)
+    return np.asarray(np.mean(np.square(x - y), axis=1, dtype=np.float64))
 
 
 def psnr(x: Shaped[Examples, "n ..."], y: Shaped[Examples, "..."], data_range: float = 1.0) -> Float[np.ndarray, " n"]:

@@ -66,7 +66,8 @@ def logistic_regression(
     codes, test_codes = standardise(train_codes, test_codes)
 
     def validation_accuracy(strength):
-        return _fit(codes[~held], train_labels[~held], strength, 1e-3).score(codes[held], train_labels[held])
+        # Three times as fast as the last fit's tolerance, and fine enough to rank the strengths.
+        return _fit(codes[~held], train_labels[~held], strength, 3e-3).score(codes[held], train_labels[held])
 
     strength = max(STRENGTHS, key=validation_accuracy)  # the first of equals
     return float(_fit(codes, train_labels, strength, 1e-4).score(test_codes, test_labels))

@@ -13,8 +13,8 @@ from aejax.run import Run
 def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     """Writes the page and returns its path.
 
-    Of one run it is `report.html` in the run directory, with its figures in `figures/`; of several it is `comparison.html`
-    here. A page `NAME.html` elsewhere has its figures in `NAME-figures/`.
+    Of one run it is `report.html` in the run directory, with its figures in `figures/`; of several it is
+    `comparison.html` here. A page `NAME.html` elsewhere has its figures in `NAME-figures/`.
 
     Raises UsageError for no run, a run given twice, and a place for the page that holds something else.
     """

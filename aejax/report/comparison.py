@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,23 +13,13 @@ from urllib.parse import quote
 import numpy as np
 
 from aejax.report import figures, page
-from aejax.report.page import Section
-from aejax.report.records import METRICS, Record, arguments, said, short, slug, unit, value_text
-from aejax.report.single import level_name, levels
+from aejax.report.page import Column, Section
+from aejax.report.records import DECIMALS, METRICS, Record, arguments, said, short, slug, unit, value_text
+from aejax.report.single import SETTLED, level_name, levels
 
 COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, *figures.CLASSES[2:])
 MOST_LABELS = 9
 """Lines of text that fit beside a panel."""
-
-
-class Metric(NamedTuple):
-    """A number of every run, None where a run lacks it."""
-
-    name: str
-    unit: str
-    values: list[float | None]
-    best: str | None
-    decimals: int | None = None
 
 
 class Look(NamedTuple):
@@ -54,8 +43,10 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     sections = [s for s in sections if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
     told = [f"on {', '.join(names)}", f"differing in {', '.join(map(said, differing)) or 'nothing'}"]
+    corruptions = sorted({r.corruption for r in records} - {None})
+    told += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
-    return page.page(f"{len(records)} runs compared", told, notices(records), sections), pngs
+    return page.page(f"{len(records)} runs compared", told, notices(records), sections, wide=True), pngs
 
 
 def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
@@ -67,7 +58,7 @@ def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
         values["file"] = None if source is None else Path(source["file"]).stem
         values["file sha256"] = None if source is None else short(source["sha256"])
     names = list(dict.fromkeys(n for values in told for n in values))
-    columns = {n: [values[n] if n in values else None for values in told] for n in names}
+    columns = {n: [values.get(n) for values in told] for n in names}
     return {n: column for n, column in columns.items() if len({json.dumps(v) for v in column}) > 1}
 
 
@@ -103,30 +94,25 @@ def by_configuration(records: Sequence[Record]) -> dict[str, list[int]]:
     return groups
 
 
-def headline_metrics(records: Sequence[Record]) -> list[Metric]:
+def headline_metrics(records: Sequence[Record]) -> list[Column]:
     """Metrics of eval.json that any of the runs has. The best is marked where all were judged on the same thing."""
     evaluations = [r.evaluation for r in records]
     same_data = len({test_fingerprint(r) for r in records}) == 1
-    restorations = [None if e is None else e["restoration"] for e in evaluations]
-    same_noise = same_data and len({None if r is None else r["corruption"] for r in restorations}) == 1
+    same_noise = same_data and len({r.corruption for r in records}) == 1
     found = []
     for key, (name, what, best) in METRICS.items():
-        values = [None if r is None else r["trained"]["model"][key] for r in restorations]
-        found.append(Metric(f"restoration {name}", what, values, best if same_noise else None, places(key)))
-    values = [None if e is None else e["reconstruction"]["model"]["mse"] for e in evaluations]
-    found.append(Metric("reconstruction MSE", "per dimension", values, "low" if same_data else None))
+        values = [None if r.trained is None else r.trained["model"][key] for r in records]
+        found.append(Column(f"restoration {name}", what, values, best if same_noise else None, DECIMALS[key]))
+    values = [e and e["reconstruction"] and e["reconstruction"]["model"]["mse"] for e in evaluations]
+    found.append(Column("reconstruction MSE", "per dimension", values, "low" if same_data else None))
     for term in dict.fromkeys(t for e in evaluations if e is not None for t in e["terms"]):
         if not term.endswith("mse"):
             values = [e["terms"][term] if e is not None and term in e["terms"] else None for e in evaluations]
-            found.append(Metric(said(term), unit(term), values, None))
+            found.append(Column(said(term), unit(term), values, None))
     probes = [None if e is None else e["probes"] for e in evaluations]
     values = [None if p is None else p["codes"]["logistic_regression"] for p in probes]
-    found.append(Metric("probe accuracy", "logistic regression", values, "high" if same_data else None, 3))
+    found.append(Column("probe accuracy", "logistic regression", values, "high" if same_data else None, 3))
     return [m for m in found if any(map(page.is_number, m.values))]
-
-
-def places(metric: str) -> int | None:
-    return {"psnr": 2, "ssim": 3}[metric] if metric != "mse" else None
 
 
 def test_fingerprint(record: Record) -> str:
@@ -138,7 +124,7 @@ def test_fingerprint(record: Record) -> str:
 
 def notices(records: Sequence[Record]) -> str:
     told = [
-        f"{escape(r.name)} has not been judged on its test split: {page.code(f'aejax evaluate {shlex.quote(str(r.run.directory))}')}."
+        f"{escape(r.name)} has not been judged on its test split: {page.code(f'aejax evaluate {r.where}')}."
         for r in records
         if r.evaluation is None
     ]
@@ -159,27 +145,25 @@ def runs_section(
     records: Sequence[Record],
     differing: Mapping[str, Sequence[Any]],
     drawn: Sequence[Look],
-    metrics: Sequence[Metric],
+    metrics: Sequence[Column],
     out: Path,
 ) -> Section:
     """One row for each run."""
     rows = []
+    numbers = [page.written(m) for m in metrics]
     for i, r in enumerate(records):
-        corrupted = r.evaluation["restoration"]["corruption"] if r.evaluation and r.evaluation["restoration"] else "–"
         rows.append(
             [
-                f'<span class="swatch {figures.css_class(drawn[i].colour)}"></span>{i + 1}',
-                link(r, out),
+                f'<span class="swatch {figures.css_class(drawn[i].colour)}"></span>{link(r, out)}',
                 *(escape(value_text(column[i])) for column in differing.values()),
                 str(r.run.step),
-                escape(corrupted),
-                *(metric_cell(m, i) for m in metrics),
+                *(f'<span class="best">{text[i]}</span>' if text[i] in best else text[i] for text, best in numbers),
                 page.code(short(r.result["digest"])) if r.result is not None else "not complete",
             ]
         )
-    units = [f"{m.name}{', ' if m.unit else ''}{m.unit}" for m in metrics]
-    head = ["", "run", *map(said, differing), "step", "corruption", *units, "digest"]
-    text = [0, 1, len(differing) + 3, len(head) - 1]
+    units = [page.heading(m.name, m.unit) for m in metrics]
+    head = ["run", *(escape(said(n)) for n in differing), "step", *units, "digest"]
+    text = [0, len(head) - 1]
     return Section("Runs", page.table("", head, rows, "runs", [i not in text for i in range(len(head))]))
 
 
@@ -192,46 +176,37 @@ def link(record: Record, out: Path) -> str:
     return f'<a href="{escape(address)}">{escape(record.name)}</a>'
 
 
-def metric_cell(metric: Metric, i: int) -> str:
-    numbers = [v for v in metric.values if page.is_number(v)]
-    text = page.fixed(metric.values[i], page.decimals(numbers) if metric.decimals is None else metric.decimals)
-    best = metric.best and len(numbers) > 1 and metric.values[i] == {"low": min, "high": max}[metric.best](numbers)
-    return f'<span class="best">{text}</span>' if best else text
-
-
-def seeds_section(records: Sequence[Record], metrics: Sequence[Metric]) -> Section | None:
+def seeds_section(records: Sequence[Record], metrics: Sequence[Column]) -> Section | None:
     """Mean ± standard deviation over the seeds of each configuration that has several."""
     groups = [members for members in by_configuration(records).values() if len(members) > 1]
     if not groups or not metrics:
         return None
     told = differences([records[members[0]] for members in groups])
     told = {n: column for n, column in told.items() if n != "seed"}
-    rows = []
-    for g, members in enumerate(groups):
-        cells = []
-        for m in metrics:
-            values = [m.values[i] for i in members if page.is_number(m.values[i])]
-            cells.append(mean_and_deviation(values))
-        rows.append([*(escape(value_text(column[g])) for column in told.values()), str(len(members)), *cells])
-    head = [*map(said, told), "seeds", *(f"{m.name}{', ' if m.unit else ''}{m.unit}" for m in metrics)]
+    cells = [means_and_deviations([[m.values[i] for i in members] for members in groups]) for m in metrics]
+    rows = [
+        [*(escape(value_text(column[g])) for column in told.values()), str(len(members)), *(c[g] for c in cells)]
+        for g, members in enumerate(groups)
+    ]
+    head = [*(escape(said(n)) for n in told), "seeds", *(page.heading(m.name, m.unit) for m in metrics)]
     note = "Mean ± sample standard deviation over the runs that differ only in their seed."
     return Section(
         "Over seeds", page.table("", head, rows, "runs", [True] * len(head)) + page.paragraph(note, "caption")
     )
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """To two digits of the deviation."""
-    if len(values) < 2:
-        return "–"
-    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    digits = page.decimals([deviation], 2) if deviation else page.decimals([mean])
-    return f"{page.fixed(mean, digits)} ± {page.fixed(deviation, digits)}"
+def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
+    """One text a group, all to the same place: two digits of the largest deviation."""
+    groups = [[v for v in values if page.is_number(v)] for values in groups]
+    both = [(float(np.mean(v)), float(np.std(v, ddof=1))) if len(v) > 1 else None for v in groups]
+    deviations = [b[1] for b in both if b]
+    places = page.decimals([max(deviations)], 2) if any(deviations) else page.decimals([b[0] for b in both if b])
+    return [f"{page.fixed(b[0], places)} ± {page.fixed(b[1], places)}" if b else "–" for b in both]
 
 
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
-    """The runs' restoration against the level of corruption; the untouched input as the common baseline, if it is one."""
-    sweeps = [(r, look, r.evaluation["restoration"]["sweep"]) for r, look in zip(records, drawn) if has_sweep(r)]
+    """The runs' restoration against the level of corruption; beside them the corrupted input, if they share it."""
+    sweeps = [(r, look, r.sweep) for r, look in zip(records, drawn) if len(r.sweep) > 1]
     if not sweeps:
         return None
     shared = len({(test_fingerprint(r), level_name(r)) for r, _, _ in sweeps}) == 1
@@ -250,11 +225,6 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     return Section("Restoration against the level of corruption", page.panels(panels), pngs)
 
 
-def has_sweep(record: Record) -> bool:
-    e = record.evaluation
-    return e is not None and e["restoration"] is not None and len(e["restoration"]["sweep"]) > 1
-
-
 def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
     """The validation terms of all runs; the training terms where no run was validated."""
     split = "validation" if any("validation" in r.log for r in records) else "train"
@@ -266,7 +236,7 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
             for r, look in zip(records, drawn)
             if split in r.log and term in r.log[split]
         ]
-        panel = figures.panel(said(term), unit(term), series, "step")
+        panel = figures.panel(said(term), unit(term), series, "step", settled=SETTLED)
         pngs[f"curve-{slug(term)}"] = figures.png(panel)
         panels.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{said(term)} against the step"))
     if not panels:

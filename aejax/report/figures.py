@@ -41,16 +41,27 @@ _DARK = {
     **dict(
         zip(
             CLASSES,
-            "#8f8ae6 #e58a99 #4cae6b #c4c45c #cf6a96 #6fd0c0 #cf7fc6 #88bbee #e3c067 #a5a5a5".split(),
+            (
+                "#8f8ae6",
+                "#e58a99",
+                "#4cae6b",
+                "#c4c45c",
+                "#cf6a96",
+                "#6fd0c0",
+                "#cf7fc6",
+                "#88bbee",
+                "#e3c067",
+                "#a5a5a5",
+            ),
         )
     ),
 }
 
-PANEL = 300, 214
-MAP = 440, 420
+PANEL = 300, 218
+MAP = 440, 440
 LABEL_CHARACTERS = 22
-_LABEL_PITCH = 12.5  # pixels from line to line
-_CHARACTER = 5.7  # pixels, at the labels' size of 10
+_LABEL_PITCH = 13.0  # pixels from line to line
+_CHARACTER = 6.2  # pixels, at the labels' size of 11
 _POINTS = 400
 
 
@@ -74,60 +85,68 @@ def style() -> Iterator[None]:
 
 
 def panel(
-    title: str, unit: str, series: Sequence[Series], x_label: str, mark: tuple[float, str] | None = None
+    title: str,
+    unit: str,
+    series: Sequence[Series],
+    x_label: str,
+    mark: tuple[float, str] | None = None,
+    settled: float = 0.0,
 ) -> Figure:
-    """Lines over x, each with its name at its end. `mark` is a place on x with a word.
+    """Lines over x, each with its name at its end.
 
-    The scale is logarithmic where the values are positive and span more than a factor 20.
+    `mark` is a place on x with a word. The vertical scale is that of the lines after the fraction `settled` of x, so
+    that a steep start does not flatten the rest; it is logarithmic for positive values that span a factor of 20.
     """
     width, height = PANEL
     labels = [shorten(s.label) for s in series]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     figure = _figure(PANEL)
-    right = min(150.0, 14 + _CHARACTER * longest)
-    left, bottom, top = 44.0, 38.0, 44.0
+    # At least so wide that the panels of one section agree; a long name takes from the plot.
+    left, right, bottom, top = 46.0, max(82.0, 14 + _CHARACTER * longest), 40.0, 48.0
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
     _plain_axes(axes)
-    figure.text(2 / width, 1 - 14 / height, title, fontsize=11.5, fontweight="bold", color=INK)
-    figure.text(2 / width, 1 - 28 / height, unit, fontsize=10, color=MUTED)
-    if mark is not None:
-        axes.axvline(mark[0], color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
-        axes.annotate(
-            mark[1],
-            (mark[0], 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            fontsize=9,
-            color=MUTED,
-            ha="center",
+    figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=INK)
+    figure.text(0, 1 - 30 / height, unit, fontsize=11, color=MUTED)
+    lines = [(label, s, *_thinned(np.asarray(s.x, float), np.asarray(s.y, float))) for label, s in zip(labels, series)]
+    lines = [line for line in lines if np.isfinite(line[3]).any()]
+    for _, s, x, y in lines:
+        axes.plot(
+            x,
+            y,
+            color=s.colour,
+            linewidth=s.width,
+            linestyle=(0, (4, 2)) if s.dashed else "-",
+            marker="o" if len(x) <= 12 else None,
+            markersize=3.2,
+            solid_capstyle="round",
+            zorder=3,
         )
-
-    drawn = []
-    for label, s in zip(labels, series):
-        x, y = _thinned(np.asarray(s.x, float), np.asarray(s.y, float))
-        if np.isfinite(y).any():
-            few = len(x) <= 12
-            axes.plot(
-                x,
-                y,
-                color=s.colour,
-                linewidth=s.width,
-                linestyle=(0, (4, 2)) if s.dashed else "-",
-                marker="o" if few else None,
-                markersize=3.2,
-                solid_capstyle="round",
-                clip_on=False,
-                zorder=3,
-            )
-            drawn.append((label, s.colour, float(y[np.isfinite(y)][-1])))
-    values = np.concatenate([np.asarray(s.y, float) for s in series]) if series else np.zeros(0)
-    _scale(axes, values[np.isfinite(values)])
-    axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _grouped(v)))
-    axes.set_xlabel(x_label, fontsize=10, color=MUTED, labelpad=3)
-    _label_ends(axes, drawn, height - bottom - top)
+    _scale(axes, [(x, y) for _, _, x, y in lines], settled)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
+    if lines and min(x.min() for _, _, x, _ in lines) >= 0:
+        end = max(x.max() for _, _, x, _ in lines) or 1.0
+        axes.set_xlim(-0.03 * end, 1.03 * end)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: grouped(v)))
+    axes.set_xlabel(x_label, fontsize=11, color=MUTED, labelpad=3)
+    if mark is not None:
+        _mark(axes, *mark)
+    ends = [(label, s.colour, float(y[np.isfinite(y)][-1])) for label, s, _, y in lines if label]
+    _label_ends(axes, ends, height - bottom - top)
     return figure
+
+
+def _mark(axes: Axes, x: float, word: str) -> None:
+    axes.axvline(x, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    axes.annotate(
+        word,
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        fontsize=10,
+        color=MUTED,
+        ha="center",
+    )
 
 
 def _plain_axes(axes: Axes) -> None:
@@ -138,12 +157,15 @@ def _plain_axes(axes: Axes) -> None:
     axes.spines["bottom"].set_linewidth(0.8)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(axis="both", length=0, labelsize=10, labelcolor=MUTED, pad=4)
+    axes.tick_params(axis="both", length=0, labelsize=10.5, labelcolor=MUTED, pad=4)
     axes.tick_params(axis="x", length=3, color=MUTED)
 
 
-def _scale(axes: Axes, values: np.ndarray) -> None:
-    """Chosen from the values; a log scale that spans less than two decades has ticks at 1, 2 and 5."""
+def _scale(axes: Axes, lines: Sequence[tuple[np.ndarray, np.ndarray]], settled: float) -> None:
+    """Limits, scale and ticks from the finite values after `settled`; log ticks at 1, 2 and 5 below two decades."""
+    start = settled * max((x.max() for x, _ in lines), default=0.0)
+    values = np.concatenate([y[x >= start] for x, y in lines] or [np.zeros(0)])
+    values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
         wide = values.max() > 100 * values.min()
@@ -151,11 +173,13 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _grouped(v)))
+        if len(values) and np.ptp(values) > 0:
+            axes.set_ylim(values.min() - 0.08 * np.ptp(values), values.max() + 0.08 * np.ptp(values))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: grouped(v)))
 
 
-def _grouped(value: float) -> str:
+def grouped(value: float) -> str:
     """Six digits at most; thousands set apart by a thin space."""
     if abs(value) >= 1000 and value == round(value):
         return f"{value:,.0f}".replace(",", "\u2009").replace("-", "−")
@@ -167,7 +191,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
     (left, _), _ = axes.get_xlim(), axes.get_ylim()  # settles the limits, on which transData depends
     to_pixels = axes.transData + axes.transAxes.inverted()
     wanted = sorted((pixels * float(to_pixels.transform((left, y))[1]), label, colour) for label, colour, y in ends)
-    heights = [_LABEL_PITCH * (label.count("\n") + 1) for _, label, _ in wanted]
+    heights = [2 + _LABEL_PITCH * (label.count("\n") + 1) for _, label, _ in wanted]
     for place, (_, label, colour) in zip(spread([w[0] for w in wanted], heights, pixels), wanted):
         axes.annotate(
             label,
@@ -175,7 +199,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
             xycoords="axes fraction",
             xytext=(7, 0),
             textcoords="offset points",
-            fontsize=10,
+            fontsize=11,
             color=colour,
             va="center",
             annotation_clip=False,
@@ -184,7 +208,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], limit: float) -> list[float]:
-    """Centres near the wanted ones (ascending) such that boxes of these heights do not overlap; within [0, limit] if they fit."""
+    """Centres near the wanted ones (ascending) of boxes that do not overlap, within [0, limit] if they fit."""
     if not wanted:
         return []
     low = [h / 2 for h in heights]
@@ -213,15 +237,8 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
     """Points [n, 2] coloured by their labels [n], each class's name at its median."""
     width, height = MAP
     figure = _figure(MAP)
-    margin = (40, 36, 8, 8) if axes_named else (6, 6, 6, 6)  # left, bottom, right, top
-    axes = figure.add_axes(
-        (
-            margin[0] / width,
-            margin[1] / height,
-            1 - (margin[0] + margin[2]) / width,
-            1 - (margin[1] + margin[3]) / height,
-        )
-    )
+    left, bottom, edge = (40, 36, 8) if axes_named else (6, 6, 6)
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + edge) / width, 1 - (bottom + edge) / height))
     axes.patch.set_visible(False)
     if axes_named:
         _plain_axes(axes)
@@ -265,7 +282,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
 def labelled_strips(rows: Mapping[str, np.ndarray]) -> Figure:
     """Strips of pixels as `strip` makes them, one below the other with their names at the left."""
     names = [shorten(name) for name in rows]
-    left, gap, width = 24 + _CHARACTER * 1.1 * max(map(len, names)), 6, 700.0
+    left, gap, width = 16 + _CHARACTER * max(map(len, names)), 6, 700.0
     height = [width * s.shape[0] / s.shape[1] for s in rows.values()]
     size = left + width + 4, sum(height) + gap * (len(height) + 1)
     figure = _figure(size)
@@ -301,7 +318,7 @@ def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarr
 
 
 def filters(kernel: np.ndarray, shape: tuple[int, int, int], columns: int = 8) -> np.ndarray:
-    """The 64 columns of largest norm of a kernel [prod(shape), units], as pixels; each is scaled by itself, grey is zero."""
+    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each by its own scale; 0 is grey."""
     norms = np.linalg.norm(kernel, axis=0)
     chosen = kernel[:, np.sort(np.argsort(-norms, kind="stable")[: 8 * columns])].T.reshape(-1, *shape)
     largest = np.abs(chosen).max(axis=(1, 2, 3), keepdims=True)

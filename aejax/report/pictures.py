@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from aejax.corrupt import corrupt_batch
 from aejax.data import take
 from aejax.evaluate.linear import apply, optimal_linear, pca, statistics
-from aejax.keys import run_keys
+from aejax.keys import evaluation_key
 from aejax.report import figures, page
 from aejax.report.page import Section
-from aejax.report.records import Record, said
+from aejax.report.records import Record
 from aejax.run import Run
 from aejax.types import Dataset
 
@@ -41,7 +40,7 @@ def strips_section(record: Record) -> Section | None:
         return None
     name = "Reconstruction" if model.corrupt is None else "Restoration"
     if test.arrays is None:
-        return Section(name, page.paragraph(without_data(run)))
+        return Section(name, page.paragraph(without_data(record)))
     chosen, how = one_of_each_class(test)
     rows, measured = restored_rows(record, chosen)
     low, high = data_range(rows["clean"])
@@ -77,19 +76,19 @@ def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndar
     affine = linear_maps(run)
     if model.corrupt is None:
         rows = {"clean": x, "reconstructed": run.reconstruct(x)}
-        methods = {} if record.evaluation is None else record.evaluation["reconstruction"]
+        methods = record.evaluation and record.evaluation["reconstruction"]
         labels = {"model": "reconstructed", "pca": "PCA"}
         seen = x
     else:
-        # The key and the positions of `run.evaluate`: the very corruption that its denoising terms are judged on.
-        key = jax.random.split(run_keys(run.experiment.seed).evaluate, 3)[0]
-        seen = np.asarray(corrupt_batch(model.corrupt, key, x, np.asarray(chosen, np.int32))[0])
+        # The key and the positions of `aejax.evaluate`: the very noise whose restoration was measured.
+        key = evaluation_key(run.experiment.seed, "corrupt")
+        corrupt = jax.jit(lambda x, index: corrupt_batch(model.corrupt, key, x, index)[0])
+        seen = np.asarray(corrupt(x, chosen.astype(np.int32)))
         rows = {"clean": x, "corrupted": seen, "restored": run.reconstruct(seen)}
-        restoration = None if record.evaluation is None else record.evaluation["restoration"]
-        methods = {} if restoration is None else restoration["trained"]
+        methods = record.trained
         labels = {"input": "corrupted", "model": "restored", "optimal_linear": "optimal linear", "pca": "PCA"}
     rows |= {labels[method]: apply(f, seen) for method, f in affine.items()}
-    return rows, {labels[m]: values["mse"] for m, values in methods.items() if m in labels}
+    return rows, {labels[m]: values["mse"] for m, values in (methods or {}).items() if m in labels}
 
 
 def linear_maps(run: Run) -> dict[str, Any]:
@@ -125,9 +124,8 @@ def one_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
     return np.arange(min(EXAMPLES, data.size)), "The first examples"
 
 
-def without_data(run: Run) -> str:
-    where = shlex.quote(str(run.directory))
-    return f"The run was opened without its data. {page.code(f'aejax report {where}')} opens it with them."
+def without_data(record: Record) -> str:
+    return f"The run was opened without its data. {page.code(f'aejax report {record.where}')} opens it with them."
 
 
 def filters_block(record: Record) -> Block | None:
@@ -163,7 +161,7 @@ def codes_section(record: Record) -> Block:
         return "", {}
     heading = "<h3>Codes of the test split</h3>"
     if test.arrays is None:
-        return heading + page.paragraph(without_data(run)), {}
+        return heading + page.paragraph(without_data(record)), {}
     chosen = np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int))
     batch = take(test, chosen)
     codes = run.encode(batch["x"]).reshape(len(chosen), -1).astype(np.float64)
@@ -194,6 +192,9 @@ def no_map(codes: np.ndarray) -> str | None:
 def tsne(codes: np.ndarray) -> np.ndarray:
     """[n, 2], the same for the same codes (van der Maaten & Hinton 2008)."""
     from sklearn.manifold import TSNE  # takes a second to import
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(codes) - 1) / 3)
-    return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(codes.astype(np.float32))
+    # One thread: for so few points more cost time, and their number would change the sums' order and with it the map.
+    with threadpool_limits(1):
+        return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(codes.astype(np.float32))

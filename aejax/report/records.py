@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +32,38 @@ class Record(NamedTuple):
     def name(self) -> str:
         return self.run.directory.resolve().name
 
+    @property
+    def sweep(self) -> list[Mapping[str, Any]]:
+        """The levels at which restoration was measured."""
+        restoration = self.evaluation and self.evaluation["restoration"]
+        return restoration["sweep"] if restoration else []
+
+    @property
+    def trained(self) -> Mapping[str, Mapping[str, float | None]] | None:
+        """Method -> scores of its restoration at the trained corruption, if that was measured."""
+        restoration = self.evaluation and self.evaluation["restoration"]
+        return restoration["trained"] if restoration else None
+
+    @property
+    def corruption(self) -> str | None:
+        """What `trained` was restored from."""
+        return None if self.trained is None else self.evaluation["restoration"]["corruption"]
+
+    @property
+    def where(self) -> str:
+        """The directory as a word of a command."""
+        return shlex.quote(str(self.run.directory))
+
 
 METHODS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GREY}
 """What restores, in the order in which it is shown, with its colour."""
 
 METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
 """Name -> how it is said, its unit, and which end is good."""
+
+
+DECIMALS = {"mse": None, "psnr": 2, "ssim": 3}
+"""Places after the point; None for as many as the values need."""
 
 
 def read(run: Run) -> Record:
@@ -87,9 +113,9 @@ def title(record: Record) -> str:
 def started(record: Record) -> str:
     """From the directory's name, as `aejax train` makes it, or else from the time at which config.json was written."""
     if found := re.search(r"-(\d{8}-\d{6})$", record.name):
-        when = datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
+        when = datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     else:
-        when = datetime.fromtimestamp((record.run.directory / "config.json").stat().st_mtime, timezone.utc)
+        when = datetime.fromtimestamp((record.run.directory / "config.json").stat().st_mtime, UTC)
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 

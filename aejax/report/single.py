@@ -1,9 +1,8 @@
-"""The page of one run, section by section. A section without data is None, or a sentence that says which command makes it."""
+"""The page of one run, section by section. A section without data is None, or says which command makes them."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -14,6 +13,7 @@ from aejax.report import figures, page
 from aejax.report.page import Column, Section, Tile
 from aejax.report.pictures import codes_section, filters_block, strips_section
 from aejax.report.records import (
+    DECIMALS,
     METHODS,
     METRICS,
     Record,
@@ -28,6 +28,9 @@ from aejax.report.records import (
     value_text,
 )
 
+SETTLED = 0.05
+"""Fraction of the run after which the curves' vertical scale is chosen."""
+
 
 def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
     """The document, and the figures to put beside it."""
@@ -39,7 +42,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         levels_section(record),
         curves_section(record),
         Section(
-            "First-layer filters and codes" if filters else "Codes",
+            "Filters and codes" if filters else "Codes",
             page.columns([block for block in (filters and filters[0], codes[0]) if block]),
             {**(filters[1] if filters else {}), **codes[1]},
         ),
@@ -52,7 +55,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
 
 def facts(record: Record) -> list[str]:
     config, result = record.run.config, record.result
-    told = [f"seed {config['seed']}", f"{record.run.step:,} steps".replace(",", "\u2009"), f"started {started(record)}"]
+    told = [f"seed {config['seed']}", f"{figures.grouped(record.run.step)} steps", f"started {started(record)}"]
     if result is not None and result["seconds"]:
         told.append(f"trained in {duration(result['seconds'])}")
     return [*told, record.name]
@@ -66,8 +69,7 @@ def duration(seconds: float) -> str:
 
 def notices(record: Record) -> str:
     """What is missing from this page, and the command that makes it."""
-    run, told = record.run, []
-    where = shlex.quote(str(run.directory))
+    run, where, told = record.run, record.where, []
     if record.result is None:
         told.append(
             f"This run is not complete: it stands at step {run.step} of {run.config['steps']}. "
@@ -95,11 +97,11 @@ def headlines(record: Record) -> str:
         return page.tiles(found[:4]) if found else ""
     evaluation = record.evaluation
     found = []
-    if evaluation["restoration"] is not None:
-        trained = evaluation["restoration"]["trained"]
+    if record.trained is not None:
+        trained = record.trained
         found.append(method_tile("Restoration MSE", "per dimension", trained, "mse"))
         found.append(method_tile("Restoration PSNR", "dB", trained, "psnr", 2))
-    else:
+    elif evaluation["reconstruction"] is not None:
         found.append(method_tile("Reconstruction MSE", "per dimension", evaluation["reconstruction"], "mse"))
         found.append(method_tile("Reconstruction PSNR", "dB", evaluation["reconstruction"], "psnr", 2))
     term = record.run.experiment.monitor
@@ -112,7 +114,9 @@ def headlines(record: Record) -> str:
             beside["on validation"] = record.result["metrics"][term]
         found.append(tile(capital(said(term)), unit(term), evaluation["terms"][term], beside))
     if evaluation["probes"] is not None:
-        beside = {said(n): evaluation["probes"][n]["logistic_regression"] for n in ("raw", "pca")}
+        beside = {
+            said(n): evaluation["probes"][n]["logistic_regression"] for n in ("raw", "pca") if n in evaluation["probes"]
+        }
         value = evaluation["probes"]["codes"]["logistic_regression"]
         found.append(tile("Probe accuracy", "logistic regression on the codes", value, beside, 3))
     return page.tiles(found)
@@ -144,33 +148,32 @@ def numbers_section(record: Record) -> Section | None:
     if evaluation is None:
         return None
     tables = []
-    if evaluation["restoration"] is not None:
-        restoration = evaluation["restoration"]
-        tables.append(methods_table(f"Restored from {restoration['corruption']}", restoration["trained"]))
-    tables.append(methods_table("Reconstructed from clean input", evaluation["reconstruction"]))
+    if record.trained is not None:
+        tables.append(methods_table(f"Restored from {record.corruption}", record.trained))
+    if evaluation["reconstruction"] is not None:
+        tables.append(methods_table("Reconstructed from clean input", evaluation["reconstruction"]))
     tables.append(terms_table(record))
     if evaluation["probes"] is not None:
         probes = evaluation["probes"]
+        names = [name for name in ("codes", "pca", "raw") if name in probes]
         columns = [
-            Column(f"{said(p)}, accuracy", [probes[r][p] for r in ("codes", "pca", "raw")], "high", 3)
+            Column(said(p), "accuracy", [probes[name][p] for name in names], "high", 3)
             for p in ("logistic_regression", "nearest_neighbours")
         ]
         caption = f"Classified from, with {probes['train_examples']} training examples"
-        tables.append(page.number_table(caption, ["codes", "PCA", "raw"], columns, "codes"))
-    about = f"{evaluation['examples']} examples of {evaluation['data']}, {evaluation['checkpoint']} checkpoint, step {evaluation['step']}. The best of a column is blue."
+        tables.append(page.number_table(caption, [said(name) for name in names], columns, "codes"))
+    about = (
+        f"{evaluation['examples']} examples of {evaluation['data']}, {evaluation['checkpoint']} checkpoint, "
+        f"step {evaluation['step']}. The best of a column is blue."
+    )
     return Section("Numbers on the test split", page.paragraph(escape(about)) + page.columns(tables))
 
 
 def methods_table(caption: str, methods: Mapping[str, Mapping[str, float | None]]) -> str:
     names = [m for m in METHODS if m in methods]
     columns = [
-        Column(
-            f"{name}{', ' if unit else ''}{unit}",
-            [methods[m][key] for m in names],
-            best,
-            {"psnr": 2, "ssim": 3}.get(key),
-        )
-        for key, (name, unit, best) in METRICS.items()
+        Column(name, what, [methods[m][key] for m in names], best, DECIMALS[key])
+        for key, (name, what, best) in METRICS.items()
     ]
     return page.number_table(caption, [said(m) for m in names], columns, "model")
 
@@ -183,13 +186,10 @@ def terms_table(record: Record) -> str:
     rows = {}
     for split, terms in (("test", tests), ("validation", validation)):
         for prefix, kind in (("", ""), ("denoising_", ", corrupted")):
-            values = [terms[prefix + b] if prefix + b in terms else None for b in bases]
+            values = [terms.get(prefix + b) for b in bases]
             if any(map(page.is_number, values)):
                 rows[split + kind] = values
-    columns = [
-        Column(f"{said(b)}{', ' if unit(b) else ''}{unit(b)}", [v[i] for v in rows.values()])
-        for i, b in enumerate(bases)
-    ]
+    columns = [Column(said(b), unit(b), [v[i] for v in rows.values()]) for i, b in enumerate(bases)]
     return page.number_table("Terms of the model", list(rows), columns)
 
 
@@ -200,14 +200,12 @@ def base_of(term: str, terms: Mapping[str, Any]) -> str:
 
 def levels_section(record: Record) -> Section | None:
     """MSE, PSNR and SSIM against the level of corruption."""
-    if record.evaluation is None or record.evaluation["restoration"] is None:
-        return None
-    sweep = record.evaluation["restoration"]["sweep"]
+    sweep = record.sweep
     if len(sweep) < 2:
         return None
     drawn, pngs = [], {}
     mark = trained_level(record)
-    for key, (name, unit, _) in METRICS.items():
+    for key, (name, what, _) in METRICS.items():
         series = [
             figures.Series(
                 said(m).replace("optimal linear", "optimal\nlinear"),
@@ -220,16 +218,15 @@ def levels_section(record: Record) -> Section | None:
             if m in sweep[0]
         ]
         if any(np.isfinite(s.y).any() for s in series):
-            panel = figures.panel(name, unit, series, level_name(record), mark and (mark, "trained"))
+            panel = figures.panel(name, what, series, level_name(record), mark and (mark, "trained"))
             pngs[f"restoration-{key}"] = figures.png(panel)
             drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{name} against the level of corruption"))
     caption = (
         "The model, trained at one level, at every level of the sweep. PCA projects the corrupted input; the optimal "
         "linear map is computed anew for each level. An untouched input has an infinite PSNR, which is not drawn."
     )
-    return Section(
-        "Restoration against the level of corruption", page.panels(drawn) + page.paragraph(caption, "caption"), pngs
-    )
+    html = page.panels(drawn) + page.paragraph(caption, "caption")
+    return Section("Restoration against the level of corruption", html, pngs)
 
 
 def levels(sweep: list[Mapping[str, Any]], method: str, metric: str) -> tuple[list[float], list[float]]:
@@ -247,10 +244,8 @@ def level_name(record: Record) -> str:
 
 def trained_level(record: Record) -> float | None:
     trained = getattr(record.run.experiment.model.corrupt, "name", None)
-    same = [
-        level for level, c in record.run.experiment.sweep.items() if trained and getattr(c, "name", None) == trained
-    ]
-    return same[0] if same else None
+    sweep = record.run.experiment.sweep.items()
+    return next((level for level, c in sweep if trained and getattr(c, "name", None) == trained), None)
 
 
 def curves_section(record: Record) -> Section | None:
@@ -269,12 +264,15 @@ def curves_section(record: Record) -> Section | None:
             for split, term, label, colour in wanted
             if split in log and term in log[split]
         ]
-        panel = figures.panel(said(base), unit(base), series, "step")
+        panel = figures.panel(said(base), unit(base), series, "step", settled=SETTLED)
         pngs[f"curve-{slug(base)}"] = figures.png(panel)
         drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{said(base)} against the step"))
     if not drawn:
         return None
-    caption = "Training values are means since the last log point."
+    caption = (
+        "Training values are means since the last log point. The scale is that of the run after its first "
+        f"{100 * SETTLED:.0f} %; the start may lie beyond it."
+    )
     if record.run.experiment.model.corrupt is not None:
         caption += " Training sees corrupted input, so its terms compare with those of the corrupted validation split."
     return Section("Training", page.panels(drawn) + page.paragraph(caption, "caption"), pngs)
@@ -282,20 +280,18 @@ def curves_section(record: Record) -> Section | None:
 
 def origin_section(record: Record) -> Section:
     """All that is needed to make the run again, and to see that it is the same."""
-    config, where = record.run.config, shlex.quote(str(record.run.directory))
+    config, where = record.run.config, record.where
     line = again(config)
-    html = (
-        page.command(line)
-        if line
-        else page.paragraph(
-            "Trained from Python, without an experiment file: <code>aejax.train(experiment, directory)</code>."
+    if line is None:
+        html = page.paragraph(
+            f"Trained from Python, without a file: {page.code('aejax.train(experiment, directory)')}."
         )
-    )
+    else:
+        html = page.command(line)
     if record.result is not None:
-        html += page.paragraph(
-            f"Digest of the parameters after step {record.result['step']}: {page.code(record.result['digest'])}. "
-            f"{page.code(f'aejax verify {where}')} replays the run and compares."
-        )
+        told = f"Digest of the parameters after step {record.result['step']}, which the second command compares:"
+        html += page.command(f"aejax verify {where}")
+        html += page.paragraph(f"{escape(told)}<br>{page.code(record.result['digest'])}")
     configuration = {**arguments(config), **config["settings"]}
     if config["source"] is not None:
         configuration = {"file": config["source"]["file"], "sha256": short(config["source"]["sha256"]), **configuration}
@@ -311,6 +307,5 @@ def origin_section(record: Record) -> Section:
 
 
 def rows(caption: str, values: Mapping[str, Any]) -> str:
-    return page.table(
-        caption, [], [(escape(name.replace("_", " ")), escape(value_text(v))) for name, v in values.items()]
-    )
+    cells = [(escape(name.replace("_", " ")), escape(value_text(value))) for name, value in values.items()]
+    return page.table(caption, [], cells)

@@ -2,9 +2,9 @@
 
     PYTHON contenders.py KIND JOB
 
-is a worker process: it makes the contenders of one kind, greets when they are warm, and then runs one round of one of them
-for every line of its standard input. Only the standard library and NumPy are imported above, because PyTorch's worker runs
-where aejax is not installed.
+is a worker process: it makes the contenders of one kind, greets when they are warm, and then runs one round of one of
+them for every line of its standard input. Only the standard library and NumPy are imported above, because PyTorch's
+worker runs where aejax is not installed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Round = Callable[[], dict[str, float]]
 
 def work(kind: str, job: Job) -> None:
     """The worker's side: greets when everything is warm, then a round for every line."""
-    answers: IO[str] = sys.stdout
+    answers = sys.stdout
     sys.stdout = sys.stderr  # libraries print too
 
     def answer(message):
@@ -155,7 +155,7 @@ def _stretches(job: Job) -> tuple[dict, dict[str, Round]]:
             nonlocal state, step, ahead
             start = time.perf_counter()
             for _ in range(calls):
-                state, terms = runner(state, run_keys_run, ahead, np.int32(n))
+                state, terms = runner(state, run_key, ahead, np.int32(n))
                 step += n
                 ahead = batches_at(experiment.train, 0, step, batch_size, n)
                 np.asarray(terms["loss"])  # waits for the device
@@ -163,7 +163,7 @@ def _stretches(job: Job) -> tuple[dict, dict[str, Round]]:
 
         return run
 
-    run_keys_run = run_keys(0).run
+    run_key = run_keys(0).run
     names = {f"aejax AE, batch {b}, {n} steps a call": (b, n) for b, n in STRETCHES}
     versions = {package: version(package) for package in ("aejax", "jax", "jaxlib")}
     return versions, {name: stretched(name, *pair) for name, pair in names.items()}
@@ -232,7 +232,7 @@ def _pythae(job: Job) -> tuple[dict, dict[str, Round]]:
         trainer.train_step(1)
         return {"pythae AE": n / (time.perf_counter() - start)}
 
-    return {"torch (pythae's)": torch.__version__, "pythae": version("pythae")}, {"pythae AE": run}
+    return {"torch": torch.__version__, "pythae": version("pythae")}, {"pythae AE": run}
 
 
 def cores() -> int:

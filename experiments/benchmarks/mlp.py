@@ -2,10 +2,9 @@
 
     python experiments/benchmarks/mlp.py --peers VENV/bin/python --out results.json
 
-Contenders live in worker processes that keep data and compiled programs warm. On a line of its standard input a worker
-runs one round of one contender and answers with a line of JSON, so that the contenders take turns and one computes at a
-time. Only the standard library and NumPy are imported above, because workers also run where aejax is not installed.
-README.md tells what is compared and what keeps it fair.
+Contenders (contenders.py) live in worker processes that keep data and compiled programs warm. Asked on its standard
+input, a worker runs one round of one contender; so they take turns, and one computes at a time. README.md tells what is
+compared and what keeps it fair.
 """
 
 from __future__ import annotations
@@ -20,29 +19,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
-from importlib.metadata import version
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import numpy as np
+import tyro
+from contenders import WIDTHS, Job, Round, cores
 
-WIDTHS = (784, 512, 64, 512, 784)
-LEARNING_RATE = 1e-3
-MASKED = 0.3
+HERE = Path(__file__).resolve().parent
+EXPERIMENT = HERE.parent / "dae.py"
 PEERS = ("torch==2.13.0", "pythae==0.1.2")
-EXPERIMENT = Path(__file__).resolve().parents[1] / "dae.py"
-
-MATMUL = 2048
-STRETCHES = [(batch_size, n) for batch_size in (128, 512) for n in (1, 5, 20, 100)]
-
+PLAIN = "aejax AE"
+NOISY = ("aejax DAE, exact-count masking", "aejax DAE, Bernoulli masking")
 RATIOS = (
     ("aejax AE", "PyTorch AE"),
     ("aejax DAE, Bernoulli masking", "PyTorch DAE, Bernoulli masking"),
     ("aejax AE", "pythae AE"),
 )
-OVERHEADS = ("aejax DAE, exact-count masking", "aejax DAE, Bernoulli masking")
 
 
 def benchmark(
@@ -70,6 +64,7 @@ def benchmark(
         out: The measurements of all rounds, as JSON.
     """
     peers = _made(make_venv) if make_venv else peers
+    peers = peers.absolute() if peers else None  # not resolved: the link is what makes it the environment's Python
     load_before = os.getloadavg()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -101,11 +96,11 @@ def benchmark(
         command = _training(data, folder) if startup and not stretch else {}
 
     result = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": _machine() | {"load_average_before": load_before},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine() | {"load_before": load_before},
         "versions": {"python": platform.python_version(), **versions},
         "settings": {"rounds": rounds, "steps": steps, "batch_size": batch_size, "data": data, "widths": WIDTHS},
-        "measured": {name: _spread(values) | {"unit": _unit(name)} for name, values in measured.items()},
+        "measured": {name: _spread(values, _unit(name)) for name, values in measured.items()},
         "derived": _derived(measured),
         "aejax_train": command,
         "absent": absent,
@@ -118,9 +113,8 @@ def _made(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run(
-            [str(python), "-m", "pip", "install", *PEERS], check=True
-        )  # one command: pythae takes this torch
+        # In one command, or pythae would bring a torch of its own choice.
+        subprocess.run([str(python), "-m", "pip", "install", *PEERS], check=True)
     return python
 
 
@@ -141,7 +135,7 @@ def _worker(kind: str, python: Path | str, job: Job, folder: Path) -> Iterator[t
     """A worker process: its greeting, and a function that asks it for a round by name."""
     log = folder / f"{kind}.log"
     process = subprocess.Popen(
-        [str(python), __file__, "worker", kind, json.dumps(job)],
+        [str(python), str(HERE / "contenders.py"), kind, json.dumps(job)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log.open("w"),
@@ -206,14 +200,13 @@ def _training(data: str, folder: Path) -> dict[str, float]:
 
 
 def _machine() -> dict:
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {"cpu": models[0] if models else platform.processor(), "cores": cores(), "system": platform.platform()}
+    told = Path("/proc/cpuinfo").read_text().splitlines()
+    models = {line.partition(":")[2].strip() for line in told if line.startswith("model name")}
+    return {"cpu": ", ".join(models) or platform.machine(), "cores": cores(), "system": platform.platform()}
 
 
-def _spread(values: list[float]) -> dict:
-    return {"median": float(np.median(values)), "min": min(values), "max": max(values), "rounds": values}
+def _spread(values: list[float], unit: str = "") -> dict:
+    return {"median": float(np.median(values)), "min": min(values), "max": max(values), "unit": unit, "rounds": values}
 
 
 def _unit(name: str) -> str:
@@ -223,39 +216,30 @@ def _unit(name: str) -> str:
 def _derived(measured: dict[str, list[float]]) -> dict[str, dict]:
     """What compares two contenders: computed in every round, then the median of the rounds."""
     value = {name: np.array(values) for name, values in measured.items()}
-    found = {
-        f"{ours} / {theirs}": value[ours] / value[theirs]
-        for ours, theirs in RATIOS
-        if ours in value and theirs in value
-    }
-    if "aejax AE" in value:
-        plain = value["aejax AE"]
-        found |= {f"{name}: (step - AE's step) / AE's step": plain / value[name] - 1 for name in OVERHEADS}
-        found["aejax AE, GFLOP/s of its dense layers"] = plain * FLOPS * 1e-9
-        found["aejax AE, utilisation of the matmul rate"] = plain * FLOPS * 1e-9 / value["matmul, median of 10"]
+    found = {f"{us} / {them}": value[us] / value[them] for us, them in RATIOS if us in value and them in value}
+    if PLAIN in value:
+        # Of the dense layers, for an example: 2 n m each for y = W x, dW and dx; the first layer has no dx.
+        layers = [2 * n * m for n, m in pairwise(WIDTHS)]
+        gflops = value[PLAIN] * (3 * sum(layers) - layers[0]) * 1e-9
+        found |= {f"{name}: (step - AE's step) / AE's step": value[PLAIN] / value[name] - 1 for name in NOISY}
+        found["aejax AE: GFLOP/s of its dense layers"] = gflops
+        found["aejax AE: utilisation, of the matmul's median"] = gflops / value["matmul, median of 10"]
     return {name: _spread(ratios.tolist()) for name, ratios in found.items()}
 
 
 def _print(result: dict) -> None:
     machine, settings = result["machine"], result["settings"]
-    print(
-        f"\n{result['date']}, {machine['cores']} cores, {machine['cpu']}, load {machine['load_average_before'][0]:.1f} before"
-    )
+    load = machine["load_before"][0]
+    print(f"\n{result['date']}, {machine['cpu']}, {machine['cores']} cores, load average before: {load:.1f}")
     print(", ".join(f"{name} {v}" for name, v in result["versions"].items()))
     print(f"{settings['rounds']} rounds of {settings['steps']} steps, batch {settings['batch_size']}\n")
-    rows = [(name, row, row["unit"]) for name, row in result["measured"].items()]
-    rows += [(name, row, "") for name, row in result["derived"].items()]
-    print(f"| {'':58} | {'median':>9} | {'min':>9} | {'max':>9} | unit |\n|---|---:|---:|---:|---|")
-    for name, row, unit in rows:
-        figures = " | ".join(
-            f"{row[k]:9,.0f}" if row[k] >= 1000 else f"{row[k]:9.3g}" for k in ("median", "min", "max")
-        )
-        print(f"| {name:58} | {figures} | {unit} |")
+    print("| | median | min | max | unit |\n|---|---:|---:|---:|---|")
+    for name, row in {**result["measured"], **result["derived"]}.items():
+        figures = [f"{row[k]:,.0f}" if row[k] >= 1000 else f"{row[k]:.3g}" for k in ("median", "min", "max")]
+        print(f"| {name} | {' | '.join(figures)} | {row['unit']} |")
     if train := result["aejax_train"]:
         rate, peak = train["examples_per_second"], train["peak_resident_MiB"]
-        print(
-            f"\naejax train, 1000 steps: {rate:,.0f} examples/s by its own account, peak resident memory {peak:,.0f} MiB"
-        )
+        print(f"\naejax train, 1000 steps: {rate:,.0f} examples/s by its own account; peak resident {peak:,.0f} MiB")
     for kind, why in result["absent"].items():
         print(f"left out: {kind} ({why})")
 

@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aejax.collectives import gather, mean
+from aejax.corrupt import masking
+from aejax.errors import UsageError
+from aejax.keys import run_keys
+from aejax.likelihoods import bernoulli
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.step import init_state, make_runner, make_step, on_one_device
+
+B, T, SHAPE = 16, 6, (5,)
+
+
+def coupled(f, x, h, keys, axis):
+    """Couples the batch: the squared norm of the code's mean over all devices, and the pairwise products of all codes."""
+    everyone = gather(h, axis)
+    return jnp.sum(jnp.square(mean(jnp.mean(h, axis=0), axis))) + 1e-3 * jnp.sum(jnp.square(h @ everyone.T), axis=1).mean()
+
+
+model = autoencoder(MLP((9,), 3), MLP((9,), SHAPE), bernoulli(), corrupt=masking(0.4), penalties=(coupled,))
+optimizer = optax.adam(optax.linear_schedule(1e-2, 1e-3, 10))
+keys = run_keys(0)
+
+
+def batches_of(t):
+    x = np.random.default_rng(0).uniform(size=(T, B, *SHAPE)).astype(np.float32)[:t]
+    return {"x": jnp.asarray(x), "index": jnp.tile(jnp.arange(B), (t, 1))}
+
+
+def fresh():
+    return init_state(model, optimizer, keys.init, jax.tree.map(lambda leaf: leaf[0], batches_of(1)))
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_stretch_is_so_many_steps():
+    step = jax.jit(make_step(model, optimizer))
+    state, losses = fresh(), []
+    for t in range(T):
+        state, metrics = step(state, keys.run, jax.tree.map(lambda leaf: leaf[t], batches_of(T)))  # noqa: B023
+        losses.append(metrics["loss"])
+    stretched, metrics = make_runner(model, optimizer, 1, B)(fresh(), keys.run, batches_of(T), np.int32(T))
+    assert int(stretched.step) == T
+    np.testing.assert_allclose(metrics["loss"], np.array(losses), rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stretched, state)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_how_steps_are_grouped_changes_no_bit(devices):
+    run = make_runner(model, optimizer, devices, B)
+    whole, metrics = run(fresh(), keys.run, batches_of(T), np.int32(T))
+    state, losses = fresh(), []
+    for start, n in [(0, 1), (1, 3), (4, 2)]:
+        part = jax.tree.map(lambda leaf: jnp.roll(leaf, -start, axis=0), batches_of(T))  # noqa: B023
+        state, log = run(state, keys.run, part, np.int32(n))
+        assert bool(jnp.all(jnp.isnan(log["loss"][n:])))
+        losses.append(np.asarray(log["loss"])[:n])
+    same(state, whole)
+    same(np.concatenate(losses), metrics["loss"])
+
+
+def test_devices_agree_noise_on_and_batch_coupled():
+    results = {}
+    for devices in (1, 2, 4, 8):
+        state, metrics = make_runner(model, optimizer, devices, B)(fresh(), keys.run, batches_of(T), np.int32(T))
+        for leaf in jax.tree.leaves(state):
+            replicas = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+            assert len(replicas) == devices
+            same(replicas, [replicas[0]] * devices)
+        results[devices] = on_one_device((state, metrics))
+    for devices in (2, 4, 8):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6), results[devices], results[1])
+
+
+def test_a_second_call_compiles_nothing():
+    for devices in (1, 2):
+        run = make_runner(model, optimizer, devices, B)
+        state, _ = run(fresh(), keys.run, batches_of(T), np.int32(2))
+        assert _compilations(lambda: run(state, keys.run, batches_of(T), np.int32(3))) == 0  # noqa: B023
+    assert _compilations(lambda: jax.jit(lambda x: x + 1.5)(jnp.ones(3))) > 0  # the counter counts
+
+
+def _compilations(call):
+    """How often JAX lowers a program to compile during a call, by its own event log."""
+    seen = []
+
+    def listen(name, seconds, **more):
+        if name == "/jax/core/compile/backend_compile_duration":
+            seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready(call())
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(seen)
+
+
+def test_the_state_is_donated():
+    state = fresh()
+    make_runner(model, optimizer, 1, B)(state, keys.run, batches_of(T), np.int32(1))
+    assert jax.tree.leaves(state.params)[0].is_deleted()
+
+
+def test_what_devices_cannot_share_is_refused():
+    with pytest.raises(UsageError, match="batch size 18 is not divisible by 4 devices"):
+        make_runner(model, optimizer, 4, 18)
+    with pytest.raises(UsageError, match="JAX sees 8"):
+        make_runner(model, optimizer, 9, 18)

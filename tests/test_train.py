@@ -1,0 +1,202 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from aejax.checkpoint import digest
+from aejax.corrupt import masking
+from aejax.errors import UsageError
+from aejax.likelihoods import bernoulli
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.run import as_dataset, open_run
+from aejax.train import Interrupted, NonFinite, Settings, resume, train
+from aejax.types import Dataset, Experiment
+
+QUICK = Settings(log_every=4, save_every=8, keep=2)
+
+
+def dataset(n, seed, name="all", low=0.0):
+    x = np.random.default_rng(seed).uniform(low, 1.0, (n, 6)).astype(np.float32)
+    return Dataset(f"noise:{name}", (6,), n, None, f"{seed}", {"x": x})
+
+
+def experiment(steps=24, lr=1e-2, low=0.0, batch_size=8, seed=0, **changes):
+    model = autoencoder(MLP((5,), 2), MLP((5,), 6), bernoulli(), corrupt=masking(0.5))
+    made = Experiment(
+        model, optax.adam(lr), dataset(20, 1, "train", low), dataset(9, 2, "test"), batch_size, steps, seed,
+        validation=dataset(7, 3, "validation"), monitor="denoising_nll",
+    )  # fmt: skip
+    return made._replace(**changes)
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def result(directory):
+    return json.loads((directory / "result.json").read_text())
+
+
+def test_a_run_leaves_its_files(tmp_path):
+    run = train(experiment(), tmp_path / "run", QUICK)
+    assert run.step == 24
+    log = lines(tmp_path / "run")
+    assert [line["step"] for line in log if line["split"] == "train"] == [4, 8, 12, 16, 20, 24]
+    assert [line["step"] for line in log if line["split"] == "validation"] == [8, 16, 24]
+    assert {"loss", "nll", "mse"} <= log[0].keys()
+    assert {"nll", "mse", "denoising_nll", "denoising_mse"} <= log[2].keys()
+    told = result(tmp_path / "run")
+    assert told["digest"] == digest(run.state.params, run.state.extras)
+    assert told["metrics"] == {k: v for k, v in log[-1].items() if k not in ("step", "split")}
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["seed"] == 0
+    assert config["source"] is None
+    assert config["data"]["splits"]["train"]["fingerprint"] == "1"
+    reopened = open_run(tmp_path / "run", experiment=experiment())
+    np.testing.assert_array_equal(reopened.encode(dataset(3, 5)), run.encode(dataset(3, 5)))
+
+
+def test_the_log_holds_means_over_all_steps_since_the_last_line(tmp_path):
+    every, fourth = tmp_path / "every", tmp_path / "fourth"
+    train(experiment(8), every, QUICK._replace(log_every=1))
+    train(experiment(8), fourth, QUICK)
+    losses = [line["loss"] for line in lines(every) if line["split"] == "train"]
+    means = [line["loss"] for line in lines(fourth) if line["split"] == "train"]
+    np.testing.assert_allclose(means, np.reshape(losses, (2, 4)).mean(axis=1), rtol=1e-6)
+    assert result(every)["digest"] == result(fourth)["digest"]
+
+
+def test_a_run_is_a_function_of_its_seed(tmp_path):
+    digests = [
+        result(train(experiment(6, seed=seed), tmp_path / f"{i}", QUICK).directory)["digest"]
+        for i, seed in enumerate([0, 0, 1])
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("stop_after", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(tmp_path, signum, stop_after):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    steps = 3_000
+    expected = train(experiment(steps), whole, Settings(log_every=50, save_every=700))
+
+    def shoot():
+        while not (cut / "metrics.jsonl").exists() or not (cut / "metrics.jsonl").stat().st_size:
+            time.sleep(0.005)
+        time.sleep(stop_after)
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=shoot, daemon=True).start()
+    with pytest.raises(Interrupted, match="aejax resume") as stopped:
+        train(experiment(steps), cut, Settings(log_every=50, save_every=700))
+    assert stopped.value.signum == signum
+    assert not (cut / "result.json").exists()
+    assert open_run(cut, experiment=experiment(steps)).step < steps
+    resumed = resume(cut, experiment=experiment(steps))
+    assert digest(resumed.state) == digest(expected.state)  # the whole state, not only the parameters
+    assert result(cut)["digest"] == result(whole)["digest"]
+    assert [line["step"] for line in lines(cut)] == sorted(line["step"] for line in lines(cut))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # handlers are as they were
+
+
+def test_resuming_a_complete_run_changes_nothing(tmp_path):
+    train(experiment(), tmp_path / "run", QUICK)
+    before, log = result(tmp_path / "run"), lines(tmp_path / "run")
+    resume(tmp_path / "run", experiment=experiment())
+    assert result(tmp_path / "run")["digest"] == before["digest"]
+    assert result(tmp_path / "run")["metrics"] == before["metrics"]
+    assert lines(tmp_path / "run") == log
+
+
+def test_a_log_beyond_the_checkpoint_and_a_torn_line_are_written_again(tmp_path):
+    directory = tmp_path / "run"
+    train(experiment(16), directory, QUICK)
+    expected = lines(directory)
+    # As a kill leaves it: beyond the checkpoint at 8 a logged step and half a line, no result.
+    (directory / "result.json").unlink()
+    __import__("shutil").rmtree(directory / "checkpoints" / "16")
+    kept = (directory / "metrics.jsonl").read_text().splitlines()[:4]
+    (directory / "metrics.jsonl").write_text("\n".join(kept) + '\n{"step": 1')
+    resume(directory, experiment=experiment(16))
+
+    def without_speed(log):
+        return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in log]
+
+    assert without_speed(lines(directory)) == without_speed(expected)
+
+
+def test_several_devices_train_the_same_run(tmp_path):
+    one = train(experiment(12), tmp_path / "one", QUICK)
+    four = train(experiment(12), tmp_path / "four", QUICK._replace(devices=4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), four.params, one.params)
+    assert json.loads((tmp_path / "four" / "config.json").read_text())["settings"]["devices"] == 4
+
+
+def test_a_run_saved_on_four_devices_resumes_on_one(tmp_path):
+    train(experiment(8), tmp_path / "run", QUICK._replace(devices=4))
+    resumed = resume(tmp_path / "run", experiment=experiment(16), devices=1)
+    assert resumed.step == 16
+
+
+def test_non_finite_training_stops_by_name_and_keeps_the_last_finite_checkpoint(tmp_path):
+    exploding = optax.chain(optax.adam(1e-2), optax.scale_by_schedule(lambda t: jax.numpy.where(t < 11, 1.0, 1e38)))
+    with pytest.raises(NonFinite, match=r"non-finite .*loss.* at step 1[12].*checkpoint of step 8 is kept"):
+        train(experiment(40, optimizer=exploding), tmp_path / "run", QUICK)
+    assert open_run(tmp_path / "run", experiment=experiment(40, optimizer=exploding)).step == 8
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_non_finite_parameters_are_never_saved(tmp_path):
+    exploding = optax.chain(optax.adam(1e-2), optax.scale_by_schedule(lambda t: jax.numpy.where(t == 7, np.nan, 1.0)))
+    with pytest.raises(NonFinite, match=r"after step 8; no checkpoint was saved"):
+        train(experiment(8, optimizer=exploding), tmp_path / "run", QUICK)
+
+
+def test_tensorboard_gets_every_term(tmp_path):
+    tensorboard = pytest.importorskip("tensorboardX")
+    assert tensorboard
+    train(experiment(8), tmp_path / "run", QUICK._replace(tensorboard=True))
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert b"train/loss" in content
+    assert b"validation/denoising_nll" in content
+
+
+def test_what_would_fail_later_is_refused_before_anything_is_written(tmp_path):
+    def refuse(match, settings=QUICK, directory=tmp_path / "run", **changes):
+        with pytest.raises(UsageError, match=match):
+            train(experiment(**changes), directory, settings)
+        assert not (tmp_path / "run").exists()
+
+    refuse("bernoulli.*noise:train", low=-1.0)
+    refuse("--steps 0", steps=0)
+    refuse("--batch-size 0", batch_size=0)
+    refuse("--log-every 0", QUICK._replace(log_every=0))
+    refuse("batch size 8 is not divisible by 3", QUICK._replace(devices=3))
+    refuse("shape", test=as_dataset(np.zeros((3, 5), np.float32)))
+
+
+def test_a_run_directory_that_exists_is_not_touched(tmp_path):
+    train(experiment(), tmp_path / "run", QUICK)
+    before = (tmp_path / "run" / "result.json").read_text()
+    with pytest.raises(UsageError, match=r"exists.*--overwrite"):
+        train(experiment(seed=1), tmp_path / "run", QUICK)
+    assert (tmp_path / "run" / "result.json").read_text() == before
+    train(experiment(seed=1), tmp_path / "run", QUICK, overwrite=True)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UsageError, match="exists"):
+        train(experiment(), tmp_path / "file", QUICK)
+
+
+def test_an_unknown_monitor_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"monitors 'elbo'.*denoising_nll"):
+        train(experiment(8, monitor="elbo"), tmp_path / "run", QUICK)
