@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +36,21 @@ def open_checkpoints(directory: Path, keep: int = 1, monitor: str = "nll") -> oc
 
 
 def _manager(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
-    # Orbax warns of a checkpoint without metrics, which is one saved on a signal, unjudged.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax warns of a checkpoint without metrics, which is one saved on a signal, unjudged; its errors are raised as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None) -> None:
-    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not judged."""
+    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not judged.
+
+    Raises:
+        OSError: ENOSPC, before anything is written, where the disk cannot hold the state. Orbax would find out in a
+            thread, half-way, and say so in tracebacks.
+    """
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(checkpoints.directory).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.directory))
     checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
 
 

@@ -338,7 +338,8 @@ def data(args: list[str]) -> int:
     if args == ["list"]:
         for name, shape, sizes, prepared, note in available():
             told = "prepared" if prepared else "not prepared"
-            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {sizes:<40} {told:<13} {note}")
+            counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
+            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<32} {told:<13} {note}")
         return 0
     if len(args) == 2 and args[0] == "prepare":
         for split in prepare(args[1]):
@@ -361,7 +362,8 @@ def _start(devices: int) -> None:
 
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
-    jax.config.update("jax_num_cpu_devices", devices)
+    if jax.config.jax_num_cpu_devices < devices:
+        jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

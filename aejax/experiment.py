@@ -57,7 +57,15 @@ def sha256(file: str | Path) -> str:
 
 def build(function: Callable[..., Experiment], arguments: Mapping[str, Any], **changed: Any) -> Experiment:
     """Calls the function with recorded arguments: JSON has no tuples, so lists become tuples again."""
-    return function(**{name: _tupled(value) for name, value in arguments.items()} | changed)
+    try:
+        return function(**{name: _tupled(value) for name, value in arguments.items()} | changed)
+    except UsageError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UsageError(
+            f"experiment({given}) fails: {type(error).__name__}: {error}; change the arguments, or see --debug"
+        ) from error
 
 
 def _tupled(value: Any) -> Any:

@@ -20,7 +20,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Many tests compile the same small programs.
-jax.config.update("jax_compilation_cache_dir", f"{_session.name}/compiled")
+jax.config.update("jax_compilation_cache_dir", f"{_session.name}/cache/compiled")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

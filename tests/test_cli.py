@@ -1,0 +1,303 @@
+"""The commands as a user gives them; every mistake is one line and exit code 2, and loses nothing."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aejax
+from aejax.cli import main
+from aejax.run import locked
+
+ROOT = Path(__file__).parent.parent
+DAE = str(ROOT / "experiments" / "dae.py")
+TINY = ["--steps", "6", "--batch-size", "16", "--hidden", "8", "--latent", "4"]
+QUICK = ["--log-every", "3", "--save-every", "3"]
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Runs a command in this process, in a folder of its own: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        code = main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(command):
+    """Expects one line that matches, and exit code 2."""
+
+    def run(match, *args):
+        code, _, err = command(*args)
+        lines = [line for line in err.splitlines() if line.startswith("aejax: error: ")]
+        assert (code, len(lines)) == (2, 1), err
+        assert err.splitlines()[-1] == lines[0]
+        assert "Traceback" not in err
+        assert re.search(match, lines[0]), lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A small finished run."""
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", DAE, *TINY, *QUICK, "--run", str(directory), "--no-evaluate"]) == 0
+    return directory
+
+
+def test_train_evaluates_and_reports(command, tmp_path):
+    code, out, _ = command("train", DAE, *TINY, *QUICK)
+    assert code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"dae-digits-seed0-\d{8}-\d{6}", run.name)
+    assert {"config.json", "metrics.jsonl", "result.json", "eval.json", "report.html", "checkpoints"} <= {
+        p.name for p in run.iterdir()
+    }
+    assert "optimal linear" in out
+    assert "report.html" in out
+    before = (run / "eval.json").read_bytes()
+    assert command("evaluate", run)[0] == 0
+    assert (run / "eval.json").read_bytes() == before  # twice the same file
+
+
+def test_help_teaches(command, capsys):
+    assert "train FILE.py" in command("--help")[1]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", DAE, "--help"])
+    assert stop.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for flag in ("--rate", "--hidden", "--lr", "--batch-size", "--run", "--devices"):
+        assert flag in told
+    assert "Fraction of the components set to zero" in told
+    assert "default: 0.3" in told
+    assert "Vincent" in told
+
+
+def test_encode_reconstruct_and_the_run_in_python_agree(command, finished, tmp_path):
+    assert command("encode", finished, "digits:test", "z.npy")[0] == 0
+    assert command("reconstruct", finished, "digits:test", "x.npy")[0] == 0
+    run = aejax.open_run(finished)
+    z, x = np.load(tmp_path / "z.npy"), np.load(tmp_path / "x.npy")
+    assert z.shape == (359, 4)
+    assert x.shape == (359, 8, 8, 1)
+    np.save(tmp_path / "some.npy", x[:5])
+    assert command("encode", finished, "some.npy", "again.npy")[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), run.encode(x[:5]))
+
+
+def test_best_checkpoint_can_be_chosen(command, finished, tmp_path):
+    assert command("encode", finished, "digits:test", "best.npy", "--checkpoint", "best")[0] == 0
+    metrics = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    best = min((m for m in metrics if m["split"] == "validation"), key=lambda m: m["denoising_nll"])["step"]
+    run = aejax.open_run(finished, checkpoint="best")
+    assert run.step == best
+
+
+def test_verify_replays(command, finished, tmp_path):
+    code, out, _ = command("verify", finished)
+    assert code == 0
+    assert "same digest" in out
+    shutil.copytree(finished, tmp_path / "forged")
+    result = json.loads((tmp_path / "forged" / "result.json").read_text())
+    (tmp_path / "forged" / "result.json").write_text(json.dumps(result | {"digest": "0" * 64}))
+    config = json.loads((tmp_path / "forged" / "config.json").read_text())
+    config["versions"]["jax"] = "0.1"
+    (tmp_path / "forged" / "config.json").write_text(json.dumps(config))
+    code, out, _ = command("verify", "forged")
+    assert code == 1
+    assert "differs: jax 0.1 then" in out
+
+
+def test_data_commands(command):
+    code, out, _ = command("data", "prepare", "digits")
+    assert code == 0
+    assert "359 examples of 8×8×1" in out
+    code, out, _ = command("data", "list")
+    assert code == 0
+    assert "fashion_mnist" in out
+
+
+def test_a_killed_run_resumes_to_the_same_digest(tmp_path):
+    """SIGKILL at any moment: what is lost is computed again, to the same bits."""
+    steps = ["--steps", "4000", "--batch-size", "32", "--hidden", "16", "--log-every", "20", "--save-every", "100"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+
+    def start(run, *flags):
+        args = [sys.executable, "-m", "aejax", "train", DAE, *steps, "--no-evaluate", "--run", str(run), *flags]
+        return subprocess.Popen(args, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    log = tmp_path / "killed" / "metrics.jsonl"
+    while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 30):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "result.json").exists()
+    assert main(["resume", str(tmp_path / "killed"), "--no-evaluate"]) == 0
+    digests = [json.loads((tmp_path / name / "result.json").read_text())["digest"] for name in ("whole", "killed")]
+    assert digests[0] == digests[1]
+
+
+# ---- mistakes: what, where, how to mend ----
+
+
+def test_unknown_words(refused):
+    refused("no command 'trian'.*train", "trian")
+    refused("no experiment file nowhere.py", "train", "nowhere.py")
+    refused("which experiment", "train")
+    refused(r"--ratee.*perhaps --rate.*--help", "train", DAE, "--ratee", "0.1")
+    refused("no run|no config.json", "evaluate", "nowhere")
+    refused("data list", "data", "lst")
+
+
+def test_wrong_types_and_values(refused):
+    refused("--rate.*'much'", "train", DAE, "--rate", "much")
+    refused(r"masking\(rate=1.5\).*\[0, 1\]", "train", DAE, "--rate", "1.5")
+    refused(r"masking\(rate=nan\)", "train", DAE, "--rate", "nan")
+    refused("batch size 10 is not divisible by 4 devices", "train", DAE, "--batch-size", "10", "--devices", "4")
+    refused("--devices 0", "train", DAE, "--devices", "0")
+    refused("steps=0.*positive", "train", DAE, "--steps", "0")
+    refused("negative", "train", DAE, "--seed", "-1")
+
+
+def test_bad_data(refused, tmp_path):
+    def of(match, name, *more):
+        refused(match, "train", DAE, *TINY, "--data", name, "--run", "out", *more)
+        assert not (tmp_path / "out").exists()
+
+    x = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
+    bad = x.copy()
+    bad[3, 2] = np.nan
+    np.save("nan.npy", bad)
+    of(r"nan.npy.*nan at position \[3, 2\]", "nan.npy")
+    bad[3, 2] = np.inf
+    np.save("inf.npy", bad)
+    of(r"inf.npy.*inf at position \[3, 2\]", "inf.npy")
+    np.save("outside.npy", x * 3)
+    of(r"bernoulli.*outside.npy", "outside.npy")
+    np.save("empty.npy", x[:0])
+    of("empty", "empty.npy")
+    np.save("object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    of("object", "object.npy")
+    np.savez("labels.npz", x=x, label=np.zeros(39, np.int64))
+    of("labels.npz", "labels.npz")
+    of("nowhere.npy", "nowhere.npy")
+    of("no_such_data_set", "no_such_data_set")
+
+
+def test_bad_images(refused, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(folder / f"{i:02}.png")
+    (folder / "07.png").write_bytes(b"not a picture")
+    refused(r"07\.png", "train", DAE, *TINY, "--data", "./photos")
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(folder / "07.png")
+    refused(r"07\.png.*4.*5|5.*4.*07\.png", "train", DAE, *TINY, "--data", "./photos")
+
+
+def test_a_run_directory_that_exists_or_is_none(refused, finished, tmp_path):
+    before = (finished / "result.json").read_bytes()
+    refused("exists.*--overwrite", "train", DAE, *TINY, "--run", finished)
+    assert (finished / "result.json").read_bytes() == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("precious")
+    for name in ("resume", "evaluate", "report", "verify"):
+        refused("is not a run directory", name, "notes")
+    refused("exists", "train", DAE, *TINY, "--run", "notes")
+    assert (tmp_path / "notes" / "thesis.txt").read_text() == "precious"
+    shutil.copytree(finished, tmp_path / "damaged")
+    (tmp_path / "damaged" / "config.json").write_text('{"source"')
+    refused("damaged", "evaluate", "damaged")
+
+
+def test_a_run_that_another_process_writes(refused, finished):
+    with locked(finished):
+        refused("being written by another process", "resume", finished)
+        refused("being written by another process", "train", DAE, *TINY, "--run", finished, "--overwrite")
+    assert (finished / "result.json").exists()
+
+
+def test_a_changed_experiment_file(refused, command, tmp_path):
+    shutil.copy(DAE, tmp_path / "mine.py")
+    assert command("train", "mine.py", *TINY, *QUICK, "--run", "run", "--no-evaluate")[0] == 0
+    (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text() + "\n# a second thought\n")
+    refused("mine.py has changed.*--allow-changed", "resume", "run")
+    refused("mine.py has changed", "verify", "run")
+    assert command("resume", "run", "--allow-changed", "--no-evaluate")[0] == 0
+    (tmp_path / "mine.py").rename(tmp_path / "run" / "mine.py")
+    refused("no code is loaded", "evaluate", "run", "--file", "run/mine.py")
+    refused("no experiment file mine.py", "evaluate", "run")
+
+
+def test_changed_data(refused, command, tmp_path):
+    x = np.random.default_rng(0).uniform(size=(40, 6)).astype(np.float32)
+    np.save("x.npy", x)
+    assert command("train", DAE, *TINY, "--data", "x.npy", "--run", "run", "--no-evaluate")[0] == 0
+    np.save("x.npy", x[::-1])
+    refused("fingerprint", "resume", "run")
+    assert command("encode", "run", "x.npy", "z.npy")[0] == 0  # codes need no training data
+
+
+def test_broken_experiment_files(refused, tmp_path):
+    for name, text, match in [
+        ("syntax.py", "def (", "cannot be imported: SyntaxError"),
+        ("nothing.py", "x = 1", "no function `experiment`"),
+        ("short.py", "def experiment(data: str = 'digits'): ...", "lacks the arguments batch_size, steps, seed"),
+        ("text.txt", "", "not a Python file"),
+    ]:
+        (tmp_path / name).write_text(text)
+        refused(match, "train", name)
+
+
+def test_outputs_are_not_overwritten(refused, command, finished, tmp_path):
+    (tmp_path / "z.npy").write_text("precious")
+    refused("z.npy exists; pass --overwrite", "encode", finished, "digits:test", "z.npy")
+    assert (tmp_path / "z.npy").read_text() == "precious"
+    refused("name it so", "encode", finished, "digits:test", "z.txt")
+    refused("no folder", "encode", finished, "digits:test", "a/z.npy")
+    refused("no `sample`", "sample", finished, "s.npy")
+    np.save(tmp_path / "other.npy", np.zeros((3, 5), np.float32))
+    refused(r"shape \(5,\).*\(8, 8, 1\)", "encode", finished, "other.npy", "w.npy")
+
+
+def test_no_space_left(refused, finished, tmp_path):
+    """On a file system of its own, of the size of a stamp; where mounting is not allowed the test is skipped."""
+    disk = tmp_path / "stamp"
+    disk.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        refused("no space left", "train", DAE, "--steps", "6", "--hidden", "512", "--run", disk / "run")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_debug_shows_where(command):
+    with pytest.raises(aejax.errors.UsageError):
+        main(["evaluate", "nowhere", "--debug"])
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "aejax", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("aejax 0.")

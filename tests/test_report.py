@@ -1,0 +1,404 @@
+"""The report: a page that needs nothing, says what eval.json says, and never fails for what a run lacks."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html import escape, unescape
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from aejax.corrupt import masking
+from aejax.errors import UsageError
+from aejax.evaluate import corrupted, evaluate
+from aejax.experiment import Source
+from aejax.flags import parse
+from aejax.likelihoods import squared_error
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.report import figures, page, report
+from aejax.report.comparison import means_and_deviations
+from aejax.report.pictures import restored_rows, some_of_each_class
+from aejax.report.records import again, read, read_log
+from aejax.run import Run, make_config, write_json
+from aejax.step import init_state
+from aejax.train import Settings
+from aejax.types import Dataset, Experiment
+
+HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'
+CHROME = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def make_run(
+    folder, *, shape=(6, 6, 1), latent=3, noise=0.3, classes=("zero", "one"), seed=0, rate=None, name="shapes"
+):
+    """A run as `aejax train` leaves it, complete but not judged, of an untrained model on random examples."""
+    rng = np.random.default_rng(0)
+
+    def split(which, size):
+        arrays = {"x": rng.random((size, *shape), np.float32)}
+        if classes is not None:
+            arrays["label"] = np.arange(size, dtype=np.int32) % len(classes)
+        return Dataset(f"{name}:{which}", shape, size, classes, f"sha of {which}", arrays)
+
+    train, validation, test = split("train[:90%]", 90), split("train[90%:]", 10), split("test", 40)
+    model = autoencoder(
+        MLP((16,), latent), MLP((16,), shape), squared_error(), corrupt=None if noise is None else masking(noise)
+    )
+    sweep = {} if noise is None else {0.0: masking(0.0), 0.3: masking(0.3), 0.6: masking(0.6)}
+    experiment = Experiment(model, optax.sgd(0.1), train, test, 30, 400, seed, validation, sweep)
+    state = init_state(model, experiment.optimizer, jax.random.key(seed), {"x": train.arrays["x"][:2]})
+    folder.mkdir(parents=True)
+    arguments = {"data": name, "rate": noise if rate is None else rate, "steps": 400, "batch_size": 30, "seed": seed}
+    config = make_config(experiment, Source("experiments/shapes.py", "ab" * 32, arguments), Settings()._asdict())
+    write_json(folder / "config.json", config)
+    metrics = {"nll": 2.5, "mse": 0.07} | ({} if noise is None else {"denoising_nll": 3.5, "denoising_mse": 0.1})
+    result = {"step": 0, "digest": "cd" * 32, "metrics": metrics, "seconds": 12.3, "examples_per_second": 99.0}
+    write_json(folder / "result.json", result)
+    with open(folder / "metrics.jsonl", "w") as log:
+        for step in range(20, 401, 20):
+            falling = 1 + 10 / step
+            print(
+                json.dumps({"step": step, "split": "train", "loss": falling, "nll": falling, "mse": falling}), file=log
+            )
+            if step % 100 == 0:
+                values = {term: value * falling for term, value in metrics.items()}
+                print(json.dumps({"step": step, "split": "validation", **values}), file=log)
+    return Run(folder, config, experiment, state)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("runs") / "shapes-seed0-20260131-235959")
+    return run, evaluate(run)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory, judged):
+    """Two seeds of one configuration and one of another, and the page that compares them."""
+    folder = tmp_path_factory.mktemp("compared")
+    runs = []
+    for i, (seed, rate) in enumerate([(0, 0.3), (1, 0.3), (0, 0.5)]):
+        run = make_run(folder / f"run {i}", seed=seed, rate=rate)
+        evaluation = json.loads(json.dumps(judged[1]))
+        evaluation["restoration"]["trained"]["model"]["mse"] = (0.010, 0.014, 0.020)[i]
+        write_json(run.directory / "eval.json", evaluation)
+        runs.append(run)
+    report(runs[:1])
+    (folder / "pages").mkdir()
+    return runs, report(runs, folder / "pages" / "seeds.html")
+
+
+def images_of(text):
+    return re.findall(r'src="([^"]*)"', text)
+
+
+def test_page_needs_nothing_else(judged, comparison):
+    for file in (report([judged[0]]), comparison[1]):
+        text = file.read_text()
+        assert not re.search(r"<(script|link|iframe|object|embed|base)\b", text)
+        assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//|url\(|@import", text)
+        assert len(images_of(text)) >= 4
+        assert all(source.startswith("data:image/") for source in images_of(text))
+        assert len(text) < 3e6
+
+
+def test_headline_numbers_are_those_of_the_evaluation(judged):
+    run, evaluation = judged
+    file = report([run])
+    text = file.read_text()
+    assert file == run.directory / "report.html"
+    assert "<h1>shapes on shapes</h1>" in text
+    assert "2026-01-31 23:59 UTC" in text
+    trained = evaluation["restoration"]["trained"]
+    head, rest = text.split("<section>", 1)
+    digits = page.decimals([t["mse"] for t in trained.values()])
+    for method in ("model", "input", "pca", "optimal_linear"):
+        assert f">{trained[method]['mse']:.{digits}f}<" in head
+        assert f">{trained[method]['psnr']:.2f}<" in head
+    assert f">{evaluation['probes']['codes']['logistic_regression']:.3f}<" in head
+    assert f">{evaluation['restoration']['trained']['model']['ssim']:.3f}<" in rest
+    assert run.config["versions"]["jax"] in rest
+    assert "cd" * 32 in rest
+
+
+def test_report_is_the_same_bytes_again_and_leaves_only_its_files(judged):
+    run = judged[0]
+    first = report([run]).read_bytes()
+    assert report([run]).read_bytes() == first
+    assert sorted(p.name for p in run.directory.iterdir()) == sorted(
+        ["config.json", "eval.json", "figures", "metrics.jsonl", "report.html", "result.json"]
+    )
+    pictures = sorted((run.directory / "figures").iterdir())
+    assert {"restoration.png", "filters.png", "codes.png", "restoration-psnr.png", "curve-nll.png"} <= {
+        p.name for p in pictures
+    }
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert min(image.size) > 300
+
+
+def test_strips_show_the_noise_that_was_judged(judged):
+    run, _ = judged
+    chosen = np.array([7, 0, 31])
+    rows, measured = restored_rows(read(run), chosen)
+    assert np.array_equal(rows["corrupted"], corrupted(run, run.experiment.model.corrupt, run.experiment.test)[chosen])
+    assert np.allclose(rows["restored"], run.reconstruct(rows["corrupted"]))
+    assert measured["optimal linear"] == judged[1]["restoration"]["trained"]["optimal_linear"]["mse"]
+    assert list(rows) == ["clean", "corrupted", "restored", "optimal linear", "PCA"]
+
+
+def test_examples_are_the_first_of_each_class_in_turn():
+    data = Dataset("d:test", (1,), 6, ("a", "b", "c"), "", {"label": np.array([1, 1, 0, 2, 0, 1])})
+    assert some_of_each_class(data)[0].tolist() == [2, 0, 3, 4, 1, 5]
+
+
+CASES = {
+    "not judged": ({}, ["eval.json"], "aejax evaluate"),
+    "not complete": ({}, ["result.json", "eval.json"], "aejax resume"),
+    "nothing logged": ({}, ["metrics.jsonl"], "Restoration"),
+    "nothing at all": ({}, ["metrics.jsonl", "result.json", "eval.json"], "aejax resume"),
+    "not images": ({"shape": (12,)}, [], "Restoration against"),
+    "one-dimensional examples of one number": ({"shape": (1,)}, [], "Codes"),
+    "no labels": ({"classes": None}, [], "codes."),
+    "many classes": ({"classes": tuple("abcdefghijklm")}, [], "The first examples of"),
+    "no corruption": ({"noise": None}, [], "reconstructed"),
+    "colour": ({"shape": (6, 6, 3)}, [], "First-layer filters"),
+    "code of one number": ({"latent": 1}, [], "one component"),
+    "code of two numbers": ({"latent": 2}, [], "The two components"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_run_lacks_is_left_out_or_said(tmp_path, case):
+    options, removed, said = CASES[case]
+    run = make_run(tmp_path / "run", **options)
+    if "eval.json" not in removed:
+        evaluate(run)
+    for name in removed:
+        (run.directory / name).unlink(missing_ok=True)
+    assert said in report([run]).read_text()
+
+
+def test_a_run_without_data_or_with_broken_parameters_has_a_page(judged):
+    run, _ = judged
+    bare = [d._replace(arrays=None) for d in (run.experiment.train, run.experiment.test)]
+    without = Run(run.directory, run.config, run.experiment._replace(train=bare[0], test=bare[1]), run.state)
+    assert "opened without its data" in report([without]).read_text()
+    params = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), run.params)
+    broken = Run(run.directory, run.config, run.experiment, run.state._replace(params=params))
+    assert "not finite" in report([broken]).read_text()
+    params = jax.tree.map(lambda leaf: leaf * np.float32(0), run.params)
+    dead = Run(run.directory, run.config, run.experiment, run.state._replace(params=params))
+    assert "collapsed" in report([dead]).read_text()
+
+
+def test_everything_foreign_is_escaped(tmp_path):
+    run = make_run(tmp_path / "a$<b>&", classes=(HOSTILE, "two\x00$"), name=HOSTILE)
+    run.config["source"]["file"] = f"{HOSTILE}.py"
+    run.config["source"]["arguments"]["rate"] = HOSTILE
+    with open(run.directory / "metrics.jsonl", "a") as log:
+        print(json.dumps({"step": 400, "split": "train", HOSTILE: 1.0}), file=log)
+    for text in (report([run]).read_text(), report([run, make_run(tmp_path / "b")], tmp_path / "c.html").read_text()):
+        assert "<script" not in text
+        assert escape("<script") in text
+        assert all(source.startswith("data:image/") for source in images_of(text))
+
+
+def test_comparison_shows_what_differs_and_links_where_a_page_is(comparison):
+    runs, file = comparison
+    text = file.read_text()
+    head = [re.sub("<small>.*?</small>", "", cell) for cell in re.findall(r"<th[^>]*>(.*?)</th>", text)]
+    assert head[:4] == ["run", "rate", "seed", "step"]
+    assert "batch size" not in head
+    links = re.findall(r'href="([^"]*)"', text)
+    assert [(file.parent / links[0].replace("%20", " ")).resolve()] == [(runs[0].directory / "report.html").resolve()]
+    assert len(links) == 1
+    assert (file.parent / "seeds-figures" / "restoration-mse.png").exists()
+
+
+def test_comparison_gives_mean_and_deviation_over_seeds(comparison):
+    text = comparison[1].read_text()
+    assert "0.0120 ± 0.0028" in text  # of .010 and .014
+    assert "0.020 ±" not in text  # a single run has no deviation
+
+
+def test_deviations_have_two_digits_and_one_place():
+    assert means_and_deviations([[1.0, 3.0], [1.0, 1.0], [5.0], [None, 2.0, 4.0]]) == [
+        "2.0 ± 1.4",
+        "1.0 ± 0.0",
+        "–",
+        "3.0 ± 1.4",
+    ]
+
+
+def test_refuses_before_the_work(tmp_path, judged):
+    run = judged[0]
+    foreign = tmp_path / "thesis.html"
+    foreign.write_text("<html>years of work</html>")
+    for runs, out, complaint in [
+        ([], None, "at least one"),
+        ([run, run], tmp_path / "x.html", "given twice"),
+        ([run], foreign, "no report of aejax"),
+        ([run], tmp_path / "table.csv", "name it so"),
+        ([run], tmp_path / "nowhere" / "x.html", "make it first"),
+    ]:
+        with pytest.raises(UsageError, match=complaint):
+            report(runs, out)
+    assert foreign.read_text() == "<html>years of work</html>"
+    assert list(tmp_path.iterdir()) == [foreign]
+    assert report([run], tmp_path / "x.html") == report([run], tmp_path / "x.html")  # over a page of ours
+
+
+def test_the_command_that_makes_the_run_again_parses_to_its_arguments():
+    def experiment(
+        data: str, hidden: tuple[int, ...], lr: float, tied: bool, deep: bool, note: str | None, seed: int, devices: int
+    ):
+        pass
+
+    arguments = {
+        "data": "./my data.npz",
+        "hidden": [512, 64],
+        "lr": 1e-3,
+        "tied": True,
+        "deep": False,
+        "note": None,
+        "seed": 3,
+    }
+    config = {
+        "source": {"file": "my experiments/x.py", "arguments": arguments},
+        "settings": Settings(devices=2)._asdict(),
+    }
+    words = shlex.split(again(config))
+    assert words[:3] == ["aejax", "train", "my experiments/x.py"]
+    (parsed,) = parse("aejax train", [experiment], words[3:])
+    assert parsed == {**arguments, "hidden": (512, 64), "devices": 2}
+
+
+def test_log_passes_over_what_a_kill_left(tmp_path):
+    (tmp_path / "m.jsonl").write_text(
+        '{"step": 1, "split": "train", "nll": 2.0, "examples_per_second": 9}\n[1]\n{"nll": 3}\n'
+        '{"step": 2, "split": "train", "nll": NaN}\n{"step": 3, "split": "tra'
+    )
+    log = read_log(tmp_path / "m.jsonl")
+    assert list(log) == ["train"]
+    assert list(log["train"]) == ["nll"]
+    assert np.array_equal(log["train"]["nll"], ([1, 2], [2.0, np.nan]), equal_nan=True)
+
+
+@pytest.mark.parametrize("limit", [40.0, 100.0])
+def test_labels_do_not_overlap_and_keep_their_order(limit):
+    rng = np.random.default_rng(0)
+    for n in range(1, 7):
+        heights = rng.choice([6.0, 12.0], n)
+        wanted = np.sort(rng.uniform(0, limit, n))
+        placed = np.array(figures.spread(wanted.tolist(), heights.tolist(), limit))
+        needed = (heights[1:] + heights[:-1]) / 2
+        assert np.all(np.diff(placed) >= needed - 1e-9)
+        if heights.sum() <= limit:
+            assert placed[0] >= heights[0] / 2 - 1e-9
+            assert placed[-1] <= limit - heights[-1] / 2 + 1e-9
+    assert figures.spread([20.0, 60.0], [10.0, 10.0], 100.0) == [20.0, 60.0]
+
+
+def test_tiles_hold_the_pixels():
+    images = np.zeros((3, 2, 2, 1))
+    images[0] = [[[0.0], [0.2]], [[1.0], [7.0]]]
+    images[2] = np.nan
+    sheet = figures.tiles(images, 2, 0.0, 1.0)
+    assert sheet.shape == (5, 5, 4)
+    assert sheet[:2, :2, 0].tolist() == [[0, 51], [255, 255]]
+    assert np.all(sheet[2, :, 3] == 0)
+    assert np.all(sheet[3:, 3:, 3] == 0)
+    assert np.all(sheet[3:, :2] == [0, 0, 0, 255])
+
+
+def test_filters_are_the_columns_of_the_kernel():
+    kernel = np.zeros((4, 70))
+    kernel[:, 69] = [1.0, -1.0, 0.5, 0.0]
+    sheet = figures.filters(kernel, (2, 2, 1))
+    shown = sheet[-2:, -2:, 0]
+    assert shown.tolist() == [[255, 0], [191, 128]]
+    assert np.all(sheet[:2, :2, 0] == 128)
+
+
+def test_svg_is_xml_with_colours_for_light_and_dark():
+    labels = [HOSTILE, "\x00\x1b", "Ω 数字"]
+    with figures.style():
+        series = [figures.Series(label, [0, 1, 2], [1.0, np.nan, 2.0 * i]) for i, label in enumerate(labels)]
+        text = figures.svg(figures.panel("nll", "nats & more", series, "step", mark=(1.0, "trained")))
+        figures.png(figures.panel("nll", "nats & more", series, "step"))
+    ElementTree.fromstring(text)
+    assert "prefers-color-scheme:dark" in text
+    assert figures.BLUE not in text.replace(re.search("<style>.*?</style>", text)[0], "")
+    assert "font-family: DejaVu" not in text
+    assert "DejaVu" not in text
+
+
+def test_a_long_curve_keeps_its_mean():
+    x, y = np.arange(10_001.0), np.random.default_rng(0).random(10_001)
+    thin_x, thin_y = figures._thinned(x, y)
+    assert len(thin_x) <= 500
+    counts = np.append(np.full(len(thin_x) - 1, 26), 10_001 - 26 * (len(thin_x) - 1))
+    assert np.isclose(np.average(thin_y, weights=counts), y.mean())
+
+
+def test_numbers_align_and_keep_their_digits():
+    assert page.decimals([0.0123, 1.5, 0.0]) == 4
+    assert page.fixed(0.0123, 4) == "0.0123"
+    assert page.fixed(-1.5, 1) == "−1.5"
+    assert page.fixed(None, 3) == page.fixed(float("nan"), 3) == "–"
+    text, best = page.written(page.Column("MSE", "", [0.10000001, 0.1, None, 0.2], "low"))
+    assert text == ["0.100", "0.100", "–", "0.200"]
+    assert best == {"0.100"}
+
+
+@pytest.mark.skipif(CHROME is None, reason="needs chromium or google-chrome")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_everything_is_drawn_and_nothing_overflows(tmp_path, judged, comparison, width):
+    for file in (report([judged[0]]), comparison[1]):
+        seen = measured(file, width, tmp_path)
+        assert seen["title"] in file.read_text()
+        assert seen["scroll"] <= width
+        assert len(seen["images"]) == len(images_of(file.read_text()))
+        assert min(seen["images"]) > 0
+        assert seen["shown"] >= 0.5 * width
+        assert not seen["outside"]
+
+
+def measured(file: Path, width: int, folder: Path) -> dict:
+    """What the browser makes of the page in a frame of this width: the page itself carries no script."""
+    wrapper = folder / f"{file.stem}-{width}.html"
+    script = """
+      const frame = document.querySelector("iframe"), inner = frame.contentDocument, root = inner.documentElement
+      const images = [...inner.images]
+      await Promise.all(images.map(i => i.decode().catch(() => 0)))
+      const scrolled = e => e.closest(".scroll") !== null
+      const outside = [...inner.body.querySelectorAll("*")].filter(
+        e => !scrolled(e) && e.getBoundingClientRect().right > root.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))
+      const seen = {title: inner.title, scroll: root.scrollWidth, images: images.map(i => i.naturalWidth),
+                    shown: Math.max(...images.map(i => i.getBoundingClientRect().width)), outside}
+      document.querySelector("pre").textContent = JSON.stringify(seen)
+    """
+    wrapper.write_text(
+        f'<!DOCTYPE html><meta charset="utf-8"><body><pre></pre><iframe style="border:0;width:{width}px;height:900px" '
+        f'srcdoc="{escape(file.read_text())}"></iframe>'
+        f'<script>document.querySelector("iframe").onload = async () => {{{script}}}</script>'
+    )
+    switches = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    switches += " --disable-component-update --disable-sync --virtual-time-budget=10000 --dump-dom"
+    profile = folder / f"profile-{file.stem}-{width}"
+    out = subprocess.run(
+        [CHROME, *switches.split(), f"--user-data-dir={profile}", wrapper.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    return json.loads(unescape(re.search("<pre>(.*?)</pre>", out, re.S)[1]))
