@@ -1,8 +1,8 @@
 """The autoencoder family as pure functions in JAX: one step, explicit seeds, runs that replay bit for bit.
 
-    import aejax
-    run = aejax.open_run("runs/...")
-    z = run.encode(x)
+import aejax
+run = aejax.open_run("runs/...")
+z = run.encode(x)
 """
 
 from aejax.run import Run as Run

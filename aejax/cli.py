@@ -12,6 +12,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aejax.run import Run
+
+# JAX, Orbax and scikit-learn take seconds to import: each command imports what it needs, `--help` next to nothing.
 
 USAGE = """usage: aejax COMMAND ...
 
@@ -65,7 +71,10 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         full = _no_space(error)
         if full is not None:
-            print(f"aejax: error: no space left on the device{full}; free some, then go on with `aejax resume RUN`", file=sys.stderr)
+            print(
+                f"aejax: error: no space left on the device{full}; free some, then go on with `aejax resume RUN`",
+                file=sys.stderr,
+            )
             return 2
         known = _expected(error)
         if known is None:
@@ -75,14 +84,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def train(args: list[str]) -> int:
-    from aejax.experiment import Source, build, load_file, sha256
     from aejax.errors import UsageError
+    from aejax.experiment import Source, build, load_file, sha256
     from aejax.flags import parse, plain
 
+    if args and args[0] in ("-h", "--help"):
+        print(
+            "usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists that experiment's flags."
+        )
+        return 0
     if not args or args[0].startswith("-"):
-        if args and args[0] in ("-h", "--help"):
-            print("usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists the flags of that experiment.")
-            return 0
         raise UsageError("which experiment? usage: aejax train FILE.py [--flag value ...]; try experiments/dae.py")
     file, rest = args[0], args[1:]
     module, function = load_file(file)
@@ -118,65 +129,66 @@ def train(args: list[str]) -> int:
     directory = chosen["run"] or Path("runs") / _name(file, arguments)
     settings = Settings(**{name: chosen[name] for name in Settings._fields})
     source = Source(str(Path(file)), sha256(file), plain(arguments))
-    run = train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"])
-    if chosen["evaluate"]:
-        _judge_and_report(run)
-    else:
-        print(f"run: {run.directory}")
+    _conclude(train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"]), chosen["evaluate"])
     return 0
+
+
+def existing(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
+    """The flags of every command on a run.
+
+    Args:
+        run: The run directory.
+        file: The experiment file, if it has moved.
+        allow_changed: Accept an experiment file or data that has changed since the run was started.
+    """
+
+
+def chosen_checkpoint(checkpoint: str = "last") -> None:
+    """
+    Args:
+        checkpoint: last, or best by the monitored validation metric.
+    """
+
+
+def output(out: Path, /, overwrite: bool = False) -> None:
+    """
+    Args:
+        out: The .npy file to write.
+        overwrite: Replace the output if it exists.
+    """
 
 
 def resume(args: list[str]) -> int:
     from aejax.flags import parse
 
-    def flags(
-        run: Path, /, file: Path | None = None, devices: int | None = None, evaluate: bool = True, allow_changed: bool = False
-    ) -> None:
+    def flags(devices: int | None = None, evaluate: bool = True) -> None:
         """
         Args:
-            run: The run directory.
-            file: The experiment file, if it has moved.
             devices: Devices to continue on; by default as many as before.
             evaluate: Evaluate and write the report at the end.
-            allow_changed: Accept an experiment file that has changed since the run was started.
         """
 
-    (chosen,) = parse("aejax resume", [flags], args, "Continue an interrupted run, to the bits it would have had.")
+    opened, chosen = parse("aejax resume", [existing, flags], args, "Continue a run, to the bits it would have had.")
     from aejax.run import read_config
 
-    _start(chosen["devices"] or read_config(chosen["run"])["settings"]["devices"])
+    _start(chosen["devices"] or read_config(opened["run"])["settings"]["devices"])
     from aejax.train import resume as resume_run
 
-    run = resume_run(
-        chosen["run"], file=chosen["file"], devices=chosen["devices"], allow_changed=chosen["allow_changed"]
-    )
-    if chosen["evaluate"]:
-        _judge_and_report(run)
+    _conclude(resume_run(opened.pop("run"), **opened, devices=chosen["devices"]), chosen["evaluate"])
     return 0
 
 
 def evaluate(args: list[str]) -> int:
     from aejax.flags import parse
 
-    def flags(
-        run: Path, /, checkpoint: str = "last", file: Path | None = None, allow_changed: bool = False
-    ) -> None:
-        """
-        Args:
-            run: The run directory.
-            checkpoint: last, or best by the monitored validation metric.
-            file: The experiment file, if it has moved.
-            allow_changed: Accept an experiment file or data that has changed since the run was started.
-        """
-
-    (chosen,) = parse("aejax evaluate", [flags], args, "Judge a run on its test split, beside baselines.")
+    told = "Judge a run on its test split, beside baselines; writes eval.json."
+    opened, which = parse("aejax evaluate", [existing, chosen_checkpoint], args, told)
     _start(1)
     from aejax.evaluate import evaluate as evaluate_run
     from aejax.evaluate import print_table
     from aejax.run import open_run
 
-    run = open_run(chosen.pop("run"), with_data=True, **chosen)
-    print_table(evaluate_run(run, chosen["checkpoint"]))
+    print_table(evaluate_run(open_run(opened.pop("run"), with_data=True, **opened, **which), **which))
     return 0
 
 
@@ -205,116 +217,75 @@ def report(args: list[str]) -> int:
 
 
 def encode(args: list[str]) -> int:
-    return _apply("encode", "Codes of IN, as a .npy file.", args)
+    return _apply("encode", "Codes of a data source, as a .npy file.", args)
 
 
 def reconstruct(args: list[str]) -> int:
-    return _apply("reconstruct", "Reconstructions of IN in data range, as a .npy file.", args)
+    return _apply("reconstruct", "Reconstructions of a data source in data range, as a .npy file.", args)
 
 
-def _apply(name: str, description: str, args: list[str]) -> int:
+def _apply(name: str, told: str, args: list[str]) -> int:
     from aejax.flags import parse
 
-    def flags(
-        run: Path,
-        source: str,
-        out: Path,
-        /,
-        checkpoint: str = "last",
-        file: Path | None = None,
-        allow_changed: bool = False,
-        overwrite: bool = False,
-    ) -> None:
+    def flags(source: str, /) -> None:
         """
         Args:
-            run: The run directory.
             source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
-            out: The .npy file to write.
-            checkpoint: last, or best by the monitored validation metric.
-            file: The experiment file, if it has moved.
-            allow_changed: Accept an experiment file that has changed since the run was started.
-            overwrite: Replace the output if it exists.
         """
 
-    (chosen,) = parse(f"aejax {name}", [flags], args, description)
+    opened, given, out, which = parse(f"aejax {name}", [existing, flags, output, chosen_checkpoint], args, told)
     _start(1)
     from aejax.data import open_split
     from aejax.run import open_run
 
-    out, source, overwrite = chosen.pop("out"), chosen.pop("source"), chosen.pop("overwrite")
-    _check_out(out, overwrite)
-    run = open_run(chosen.pop("run"), **chosen)
-    _write_array(out, getattr(run, name)(open_split(source)))
+    _check_out(**out)
+    run = open_run(opened.pop("run"), **opened, **which)
+    _write_array(out["out"], getattr(run, name)(open_split(given["source"])))
     return 0
 
 
 def sample(args: list[str]) -> int:
     from aejax.flags import parse
 
-    def flags(
-        run: Path,
-        out: Path,
-        /,
-        n: int = 64,
-        seed: int = 0,
-        checkpoint: str = "last",
-        file: Path | None = None,
-        allow_changed: bool = False,
-        overwrite: bool = False,
-    ) -> None:
+    def flags(n: int = 64, seed: int = 0) -> None:
         """
         Args:
-            run: The run directory.
-            out: The .npy file to write.
             n: How many; the first ten of a hundred are the ten.
             seed: Of the samples.
-            checkpoint: last, or best by the monitored validation metric.
-            file: The experiment file, if it has moved.
-            allow_changed: Accept an experiment file that has changed since the run was started.
-            overwrite: Replace the output if it exists.
         """
 
-    (chosen,) = parse("aejax sample", [flags], args, "Samples of a generative model, as a .npy file.")
+    told = "Samples of a generative model, as a .npy file."
+    opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, told)
     _start(1)
     from aejax.errors import UsageError
     from aejax.run import open_run
 
-    out, overwrite, n, seed = (chosen.pop(name) for name in ("out", "overwrite", "n", "seed"))
-    if n < 1:
-        raise UsageError(f"--n {n}: it must be at least 1")
-    _check_out(out, overwrite)
-    _write_array(out, open_run(chosen.pop("run"), **chosen).sample(n, seed))
+    if wanted["n"] < 1:
+        raise UsageError(f"--n {wanted['n']}: it must be at least 1")
+    _check_out(**out)
+    _write_array(out["out"], open_run(opened.pop("run"), **opened, **which).sample(**wanted))
     return 0
 
 
 def verify(args: list[str]) -> int:
     from aejax.flags import parse
 
-    def flags(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
-        """
-        Args:
-            run: The run directory, of a run that is complete.
-            file: The experiment file, if it has moved.
-            allow_changed: Accept an experiment file or data that has changed since the run was started.
-        """
-
-    (chosen,) = parse("aejax verify", [flags], args, "Replay a run from its configuration and compare digests.")
+    (opened,) = parse("aejax verify", [existing], args, "Replay a finished run from config.json and compare digests.")
     from aejax.run import read_config, read_json
 
-    config = read_config(chosen["run"])
-    expected = read_json(chosen["run"] / "result.json", f"{chosen['run']} is not complete")
+    directory = opened.pop("run")
+    config = read_config(directory)
+    expected = read_json(directory / "result.json", f"{directory} is not complete")
     _start(config["settings"]["devices"])
     from aejax.run import environment, rebuild
     from aejax.train import Settings, train
-    from aejax.run import read_json
 
-    experiment = rebuild(chosen["run"], config, file=chosen["file"], allow_changed=chosen["allow_changed"])
+    experiment = rebuild(directory, config, **opened)
     settings = Settings(**config["settings"])._replace(tensorboard=False)
-    now = environment()
     differences = [
         f"{name} {config[group].get(name)} then, {value} now"
-        for group in now
-        for name, value in now[group].items()
+        for group, values in environment().items()
+        for name, value in values.items()
         if config[group].get(name) != value
     ]
     for difference in differences:
@@ -327,7 +298,7 @@ def verify(args: list[str]) -> int:
         return 0
     print(f"digest {expected['digest']} then, {found['digest']} now", file=sys.stderr)
     if not differences:
-        print("nothing in versions or platform differs: the code or the data do, or the run is not deterministic", file=sys.stderr)
+        print("neither versions nor platform differ: the code does, or the run is not deterministic", file=sys.stderr)
     return 1
 
 
@@ -343,7 +314,9 @@ def data(args: list[str]) -> int:
         return 0
     if len(args) == 2 and args[0] == "prepare":
         for split in prepare(args[1]):
-            print(f"{split.name:<28} {split.size} examples of {'×'.join(map(str, split.shape))}  sha256 {split.fingerprint[:16]}")
+            print(
+                f"{split.name:<28} {split.size} examples of {'×'.join(map(str, split.shape))}  sha256 {split.fingerprint[:16]}"
+            )
         return 0
     raise UsageError("usage: aejax data list, or aejax data prepare NAME")
 
@@ -362,7 +335,7 @@ def _start(devices: int) -> None:
 
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
-    if jax.config.jax_num_cpu_devices < devices:
+    if jax.config.read("jax_num_cpu_devices") < devices:
         jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -376,13 +349,17 @@ def _name(file: str, arguments: dict) -> str:
     return f"{Path(file).stem}-{what}-seed{arguments['seed']}-{when}"
 
 
-def _judge_and_report(run) -> None:
+def _conclude(run: Run, judged: bool) -> None:
+    """After training: the table and the report, or only where the run lies."""
     from aejax.evaluate import evaluate as evaluate_run
     from aejax.evaluate import print_table
     from aejax.report import report as write_report
 
-    print_table(evaluate_run(run))
-    print(f"report: {write_report([run])}")
+    if judged:
+        print_table(evaluate_run(run))
+        print(f"report: {write_report([run])}")
+    else:
+        print(f"run: {run.directory}")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

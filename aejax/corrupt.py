@@ -152,7 +152,9 @@ def patches(size: int, count: int = 1) -> Corruption:
 
     def places(shape):
         if len(shape) != 3 or size > min(shape[:2]):
-            raise UsageError(f"patches({size}) needs images [height, width, channels] of at least {size}×{size}; x is {shape}")
+            raise UsageError(
+                f"patches({size}) needs images [height, width, channels] of at least {size}×{size}; x is {shape}"
+            )
         return shape[0] - size + 1, shape[1] - size + 1
 
     def draw(key, x, step):

@@ -34,20 +34,22 @@ def parse(prog: str, functions: Sequence[Callable], args: Sequence[str], descrip
                 raise UsageError(f"{prog}: the argument {name} has no type; write `{name}: type = default`")
             kind = hints[name]
             if parameter.kind is parameter.POSITIONAL_ONLY:
-                kind = tyro.conf.Positional[kind]
+                kind = tyro.conf.Positional[kind]  # type: ignore[misc]
             kind = Annotated[kind, tyro.conf.arg(help=" ".join((told.get(name) or "").split()), prefix_name=False)]
             required = parameter.default is parameter.empty
             fields.append((name, kind) if required else (name, kind, dataclasses.field(default=parameter.default)))
     duplicate = {f[0] for f in fields if [g[0] for g in fields].count(f[0]) > 1}
     if duplicate:
-        raise UsageError(f"{prog}: the experiment's argument {', '.join(duplicate)} is a flag of the command; rename it")
+        raise UsageError(
+            f"{prog}: the experiment's argument {', '.join(duplicate)} is a flag of the command; rename it"
+        )
     fields.sort(key=len)  # what is required stands first, as dataclasses demand
     form = dataclasses.make_dataclass("arguments", fields)
 
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            values = tyro.cli(form, prog=prog, description=description, args=list(args))
+            values: Any = tyro.cli(form, prog=prog, description=description, args=list(args))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -58,7 +60,10 @@ def parse(prog: str, functions: Sequence[Callable], args: Sequence[str], descrip
 def _condensed(text: str, prog: str) -> str:
     """tyro's boxed complaint as one line: its first sentence, the flags it would have expected, and where to read on."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip(" │╭╮╰╯─-").strip() if set(line) <= set(" │╭╮╰╯─-") else line.strip(" │") for line in plain.splitlines()]
+    lines = [
+        line.strip(" │╭╮╰╯─-").strip() if set(line) <= set(" │╭╮╰╯─-") else line.strip(" │")
+        for line in plain.splitlines()
+    ]
     lines = [line for line in lines if line]
     told = lines[1] if len(lines) > 1 else "arguments not understood"
     for line, following in zip(lines, lines[1:]):
@@ -71,5 +76,7 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as JSON holds them; what it cannot hold cannot be replayed, and is refused."""
     for name, value in values.items():
         if not isinstance(value, (str, int, float, bool, tuple, type(None))):
-            raise UsageError(f"argument {name} is a {type(value).__name__}; experiments take numbers, strings, booleans and tuples")
+            raise UsageError(
+                f"argument {name} is a {type(value).__name__}; experiments take numbers, strings, booleans and tuples"
+            )
     return dict(values)

@@ -100,10 +100,9 @@ class Run:
 
 def map_examples(f: Callable, data: Dataset) -> Any:
     """f over all examples in order: batch -> tree of [b, ...] becomes tree of [n, ...] in NumPy, padding dropped."""
-    parts = [
-        jax.tree.map(lambda leaf: np.asarray(leaf)[:valid], f(batch))
-        for batch, valid in in_order(data, min(INFERENCE_BATCH, data.size))
-    ]
+    parts = []
+    for batch, valid in in_order(data, min(INFERENCE_BATCH, data.size)):
+        parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -180,21 +179,27 @@ def rebuild(
     """The experiment of a run, from the file and the arguments in its configuration."""
     source = config["source"]
     if source is None:
-        raise UsageError(f"{directory} was trained from Python, without an experiment file; pass open_run(..., experiment=…)")
+        raise UsageError(
+            f"{directory} was trained from Python, without an experiment file; pass open_run(..., experiment=…)"
+        )
     path = Path(file or source["file"])
     if path.resolve().is_relative_to(directory.resolve()):
-        raise UsageError(f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere")
+        raise UsageError(
+            f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere"
+        )
     _, function = load_file(path)
     if sha256(path) != source["sha256"] and not allow_changed:
         raise UsageError(
-            f"{path} has changed since {directory} was started; restore the file, or pass --allow-changed if the change is harmless"
+            f"{path} has changed since {directory} was started; restore it, or pass --allow-changed if that is harmless"
         )
     changed = {} if with_data else {"data": recorded(config["data"])}
     experiment = build(function, source["arguments"], **changed)
     if with_data and not allow_changed:
         for name, found in describe(datasets(experiment))["splits"].items():
             if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
-                raise UsageError(f"the data {name} is not what {directory} was trained on (other fingerprint); restore it")
+                raise UsageError(
+                    f"the data {name} is not what {directory} was trained on (other fingerprint); restore it"
+                )
     return experiment
 
 
@@ -226,7 +231,7 @@ def environment() -> dict[str, Any]:
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "prng": str(jax.config.jax_default_prng_impl),
+            "prng": str(jax.config.read("jax_default_prng_impl")),
         },
     }
 
@@ -269,5 +274,7 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{directory} is being written by another process; wait for it, or choose another --run") from None
+            raise UsageError(
+                f"{directory} is being written by another process; wait for it, or choose another --run"
+            ) from None
         yield

@@ -6,9 +6,7 @@ steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the 
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 import signal
 import threading
@@ -26,6 +24,7 @@ from aejax.data import batch_at, batches_at, in_order
 from aejax.errors import UsageError
 from aejax.experiment import Source
 from aejax.keys import evaluation_key, run_keys
+from aejax.metrics_log import metrics_log, truncate_log
 from aejax.progress import Progress, show_progress
 from aejax.run import (
     Run,
@@ -89,7 +88,9 @@ def train(
     check(experiment, settings)
     run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
-        raise UsageError(f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it")
+        raise UsageError(
+            f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         _clear(directory)
@@ -128,7 +129,7 @@ def resume(
         if step is None:  # killed before the first checkpoint
             first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
             state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
-        _truncate_log(directory / "metrics.jsonl", int(state.step))
+        truncate_log(directory, int(state.step))
         return _finish(experiment, directory, config, settings, run_step, state, judged)
 
 
@@ -146,7 +147,9 @@ def check(experiment: Experiment, settings: Settings) -> None:
     run_keys(experiment.seed)
     for data in datasets(experiment):
         if data.shape != experiment.train.shape:
-            raise UsageError(f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}")
+            raise UsageError(
+                f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
+            )
         if experiment.model.check is not None:
             for batch, _ in in_order(data, min(data.size, 8192)):
                 experiment.model.check(batch["x"], data.name)
@@ -163,24 +166,29 @@ def _finish(
 ) -> Run:
     """From `state` to the last step; `judged` are the validation terms at that state, if it was judged."""
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor))
-        log = stack.enter_context(_metrics_log(directory, settings.tensorboard))
+        checkpoints = stack.enter_context(
+            open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor)
+        )
+        write = stack.enter_context(metrics_log(directory, settings.tensorboard))
         stopped = stack.enter_context(_signals())
         progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
         judge = _make_judge(experiment)
         clock = Clock()
 
-        for state, reached, terms in _stretches(experiment, settings, run_step, state, clock, progress):
+        since_line: list[Mapping[str, np.ndarray]] = []
+
+        for state, reached, terms in _stretches(experiment, settings, run_step, state, clock, progress):  # noqa: B020
             try:
                 _refuse_non_finite_terms(terms, reached)
-                log.add(terms)
+                since_line.append(terms)
                 if reached % settings.log_every == 0 or reached == experiment.steps:
-                    log.flush(reached, clock.rate(experiment.batch_size))
+                    write(reached, "train", _means_over(since_line), clock.rate(experiment.batch_size))
+                    since_line = []
                 judged = None
                 if reached % settings.save_every == 0 or reached == experiment.steps:
                     _refuse_non_finite_state(state)
                     judged = judge(state)
-                    log.write(reached, "validation", judged)
+                    write(reached, "validation", judged)
                     progress.judged(reached, judged)
                     save(checkpoints, state, judged)
                 if stopped() and reached < experiment.steps:
@@ -188,7 +196,9 @@ def _finish(
                         _refuse_non_finite_state(state)
                         save(checkpoints, state, None)
                     checkpoints.wait_until_finished()
-                    message = f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}"
+                    message = (
+                        f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}"
+                    )
                     raise Interrupted(message, stopped())
             except NonFinite as error:
                 raise NonFinite(f"{error}; {_last_saved(checkpoints, directory)}") from None
@@ -328,65 +338,9 @@ def _last_saved(checkpoints: Any, directory: Path) -> str:
     return f"{kept}; lower the learning rate or look at the data"
 
 
-class _metrics_log:
-    """metrics.jsonl, one JSON object per log point, and TensorBoard if asked for."""
-
-    def __init__(self, directory: Path, tensorboard: bool):
-        self._file = open(directory / "metrics.jsonl", "a")  # closed by __exit__
-        self._board = _tensorboard(directory) if tensorboard else None
-        self._collected: list[Mapping[str, np.ndarray]] = []
-
-    def __enter__(self) -> _metrics_log:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
-
-    def add(self, terms: Mapping[str, np.ndarray]) -> None:
-        self._collected.append(terms)
-
-    def flush(self, step: int, rate: float | None) -> None:
-        """Writes the mean of each training term over the steps since the last line."""
-        names = self._collected[0]
-        terms = {n: float(np.mean(np.concatenate([c[n] for c in self._collected]), dtype=np.float64)) for n in names}
-        self._collected = []
-        self.write(step, "train", terms, rate)
-
-    def write(self, step: int, split: str, terms: Mapping[str, float], rate: float | None = None) -> None:
-        line = {"step": step, "split": split, **terms}
-        if rate is not None:
-            line["examples_per_second"] = rate
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in terms.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
-
-
-def _tensorboard(directory: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'") from None
-    return SummaryWriter(str(directory / "tensorboard"))
-
-
-def _truncate_log(file: Path, step: int) -> None:
-    """Drops the lines beyond the checkpoint, and a line cut short by a kill: those steps run again."""
-    if not file.exists():
-        return
-    kept = []
-    for line in file.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (json.JSONDecodeError, KeyError):
-            continue
-    beside = file.with_name(file.name + ".tmp")
-    beside.write_text("".join(line + "\n" for line in kept))
-    os.replace(beside, file)
+def _means_over(stretches: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """The mean of each training term [n] over the steps of several stretches."""
+    return means({name: np.concatenate([terms[name] for terms in stretches]) for name in stretches[0]})
 
 
 def _clear(directory: Path) -> None:

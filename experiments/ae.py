@@ -1,6 +1,6 @@
 """Autoencoder (Hinton & Salakhutdinov 2006): the input through a narrow code and back; what the denoising one is measured by.
 
-    aejax train experiments/ae.py
+aejax train experiments/ae.py
 """
 
 import optax

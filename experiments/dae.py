@@ -1,6 +1,6 @@
 """Denoising autoencoder (Vincent et al. 2008): an exact count of components is set to zero, the clean x is restored.
 
-    aejax train experiments/dae.py
+aejax train experiments/dae.py
 """
 
 import optax

@@ -25,7 +25,9 @@ def small(corrupt=None, likelihood=None, **options):
 
 
 def loss_of(model, params, batch, step=0):
-    value, (_, metrics) = jax.jit(model.loss, static_argnums=5)(params, {}, batch, jax.random.key(1), jnp.int32(step), None)
+    value, (_, metrics) = jax.jit(model.loss, static_argnums=5)(
+        params, {}, batch, jax.random.key(1), jnp.int32(step), None
+    )
     return value, metrics
 
 
@@ -240,8 +242,8 @@ def test_evaluation_is_per_example_and_judges_the_denoising():
     model, batch = small(masking(0.3), likelihood=gaussian_learned()), batch_of(9)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     terms = jax.jit(model.evaluate)(params, {}, batch, jax.random.key(1))
-    assert {name: term.shape for name, term in terms.items()} == {
-        name: (9,) for name in ("nll", "mse", "denoising_nll", "denoising_mse")
-    }
+    assert {name: term.shape for name, term in terms.items()} == dict.fromkeys(
+        ("nll", "mse", "denoising_nll", "denoising_mse"), (9,)
+    )
     x_hat = model.reconstruct(params, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(terms["mse"], np.mean((x_hat - batch["x"]) ** 2, axis=(1, 2)), rtol=1e-5)

@@ -142,7 +142,9 @@ def test_noise_is_the_same_bits_on_any_number_of_devices_and_in_any_order():
     for devices in (1, 2, 4, 8):
         run = jax.pmap(noisy, devices=jax.devices()[:devices])
         shared = run(x.reshape(devices, -1, *IMAGE), index.reshape(devices, -1))
-        jax.tree.map(lambda got, want: np.testing.assert_array_equal(np.asarray(got).reshape(want.shape), want), shared, expected)
+        jax.tree.map(
+            lambda got, want: np.testing.assert_array_equal(np.asarray(got).reshape(want.shape), want), shared, expected
+        )
     order = np.random.default_rng(0).permutation(16)
     permuted = jax.jit(noisy)(x[order], index[order])
     jax.tree.map(lambda got, want: np.testing.assert_array_equal(got, np.asarray(want)[order]), permuted, expected)

@@ -73,7 +73,9 @@ def test_data_outside_the_range_is_refused_by_name():
             likelihood.check(np.array([[np.nan]]), "x")
 
 
-@pytest.mark.parametrize("make", [lambda: gaussian(0.0), lambda: gaussian(float("nan")), lambda: gaussian_learned(-1.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: gaussian(0.0), lambda: gaussian(float("nan")), lambda: gaussian_learned(-1.0)]
+)
 def test_impossible_scales_are_refused(make):
     with pytest.raises(UsageError):
         make()

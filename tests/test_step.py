@@ -19,7 +19,9 @@ B, T, SHAPE = 16, 6, (5,)
 def coupled(f, x, h, keys, axis):
     """Couples the batch: the squared norm of the code's mean over all devices, and the pairwise products of all codes."""
     everyone = gather(h, axis)
-    return jnp.sum(jnp.square(mean(jnp.mean(h, axis=0), axis))) + 1e-3 * jnp.sum(jnp.square(h @ everyone.T), axis=1).mean()
+    return (
+        jnp.sum(jnp.square(mean(jnp.mean(h, axis=0), axis))) + 1e-3 * jnp.sum(jnp.square(h @ everyone.T), axis=1).mean()
+    )
 
 
 model = autoencoder(MLP((9,), 3), MLP((9,), SHAPE), bernoulli(), corrupt=masking(0.4), penalties=(coupled,))

@@ -61,7 +61,7 @@ def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
         if "label" in (test.arrays or {}):
             result["probes"] = _probes(run, codes, x, train, components)
     if experiment.model.reconstruct is not None:
-        restorers = {"model": run.reconstruct}
+        restorers: dict[str, Callable[[np.ndarray], np.ndarray]] = {"model": run.reconstruct}
         if train is not None and components is not None:
             restorers["pca"] = _clipped(pca(train, components), x)
         result["reconstruction"] = {name: _scores(x, restore(x)) for name, restore in restorers.items()}
@@ -128,7 +128,7 @@ def _probes(run: Run, codes: np.ndarray, x: np.ndarray, train: Statistics | None
     seen_x = np.asarray(seen["x"])
     representations = {"codes": (run.encode(seen_x), codes), "raw": (seen_x, x)}
     if train is not None:
-        representations["pca"] = tuple(pca_codes(train, components, part) for part in (seen_x, x))
+        representations["pca"] = (pca_codes(train, components, seen_x), pca_codes(train, components, x))
     labels = take(run.experiment.test, np.arange(run.experiment.test.size))["label"]
     return {"train_examples": count, "components": components, **probe(representations, seen["label"], labels)}
 

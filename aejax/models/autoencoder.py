@@ -55,7 +55,9 @@ def autoencoder(
     noise = nothing() if corrupt is None else corrupt
     names = [p.__name__ for p in penalties]
     if len(set(names)) < len(names):
-        raise UsageError(f"penalties are logged by name, and two share one: {names}; give each function its own __name__")
+        raise UsageError(
+            f"penalties are logged by name, and two share one: {names}; give each function its own __name__"
+        )
 
     def init(key, batch):
         k_encoder, k_decoder = jax.random.split(key)

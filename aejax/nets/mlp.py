@@ -39,7 +39,9 @@ class MLP(nn.Module):
 
 def untie(params: dict) -> dict:
     """What is left to train of a tied decoder: everything but its kernels."""
-    return {layer: {name: leaf for name, leaf in leaves.items() if name != "kernel"} for layer, leaves in params.items()}
+    return {
+        layer: {name: leaf for name, leaf in leaves.items() if name != "kernel"} for layer, leaves in params.items()
+    }
 
 
 def tie(decoder: dict, encoder: dict) -> dict:

@@ -14,7 +14,18 @@ import numpy as np
 
 from aejax.report import figures, page
 from aejax.report.page import Column, Section
-from aejax.report.records import DECIMALS, METRICS, Record, arguments, said, short, slug, unit, value_text
+from aejax.report.records import (
+    DECIMALS,
+    METRICS,
+    Record,
+    arguments,
+    said,
+    short,
+    slug,
+    term_decimals,
+    unit,
+    value_text,
+)
 from aejax.report.single import SETTLED, level_name, levels
 
 COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, *figures.CLASSES[2:])
@@ -108,7 +119,7 @@ def headline_metrics(records: Sequence[Record]) -> list[Column]:
     for term in dict.fromkeys(t for e in evaluations if e is not None for t in e["terms"]):
         if not term.endswith("mse"):
             values = [e["terms"][term] if e is not None and term in e["terms"] else None for e in evaluations]
-            found.append(Column(said(term), unit(term), values, None))
+            found.append(Column(said(term), unit(term), values, None, term_decimals(term)))
     probes = [None if e is None else e["probes"] for e in evaluations]
     values = [None if p is None else p["codes"]["logistic_regression"] for p in probes]
     found.append(Column("probe accuracy", "logistic regression", values, "high" if same_data else None, 3))

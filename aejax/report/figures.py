@@ -57,8 +57,8 @@ _DARK = {
     ),
 }
 
-PANEL = 300, 218
-MAP = 440, 440
+PANEL = 300.0, 218.0
+MAP = 440.0, 440.0
 LABEL_CHARACTERS = 22
 _LABEL_PITCH = 13.0  # pixels from line to line
 _CHARACTER = 6.2  # pixels, at the labels' size of 11
@@ -179,7 +179,7 @@ def _scale(axes: Axes, lines: Sequence[tuple[np.ndarray, np.ndarray]], settled: 
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: grouped(v)))
 
 
-def grouped(value: float) -> str:
+def grouped(value: float | int) -> str:
     """Six digits at most; thousands set apart by a thin space."""
     if abs(value) >= 1000 and value == round(value):
         return f"{value:,.0f}".replace(",", "\u2009").replace("-", "−")
@@ -251,7 +251,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
     size = float(np.clip(90 / math.sqrt(len(points)), 2.2, 6.0))
     groups = [(None, np.ones(len(points), bool), BLUE)]
     if labels is not None:
-        groups = [(int(c), labels == c, CLASSES[int(c) % len(CLASSES)]) for c in np.unique(labels)]
+        groups = [(int(c), labels == c, CLASSES[int(c) % len(CLASSES)] if c >= 0 else GREY) for c in np.unique(labels)]
     for _, chosen, colour in groups:
         axes.plot(
             *points[chosen].T,
@@ -265,7 +265,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
     if classes is not None and len(groups) <= 30:
         halo = [patheffects.withStroke(linewidth=3, foreground=PAPER)]
         for c, chosen, colour in groups:
-            if c is not None and c < len(classes):
+            if c is not None and 0 <= c < len(classes):
                 axes.text(
                     *np.median(points[chosen], axis=0),
                     shorten(classes[c]),

@@ -61,8 +61,9 @@ def code(text: str) -> str:
 
 
 def command(text: str) -> str:
-    """A command to copy; it wraps, and is selected whole by one click."""
-    return f'<pre class="command">{escape(text)}</pre>'
+    """A command to copy: selected whole by one click, and wrapped between its words."""
+    words = " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
+    return f'<pre class="command">{words}</pre>'
 
 
 def figure(image: str, caption: str, alt: str, kind: str = "") -> str:

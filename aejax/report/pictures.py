@@ -41,7 +41,7 @@ def strips_section(record: Record) -> Section | None:
     name = "Reconstruction" if model.corrupt is None else "Restoration"
     if test.arrays is None:
         return Section(name, page.paragraph(without_data(record)))
-    chosen, how = one_of_each_class(test)
+    chosen, how = some_of_each_class(test)
     rows, measured = restored_rows(record, chosen)
     low, high = data_range(rows["clean"])
     stride = math.ceil(max(test.shape[:2]) / SHARPEST)
@@ -116,12 +116,16 @@ def data_range(x: np.ndarray) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def one_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
-    """Positions of the first example of each class, or of the first examples; and words for it."""
-    if data.classes is not None and 2 <= len(data.classes) <= EXAMPLES:
-        _, first = np.unique(np.asarray(data.arrays["label"]), return_index=True)
-        return first, "The first example of each class"
-    return np.arange(min(EXAMPLES, data.size)), "The first examples"
+def some_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
+    """Positions of a few examples, of few classes in turn, and words for the choice; none is picked by its look."""
+    if data.classes is None or len(data.classes) > EXAMPLES:
+        return np.arange(min(EXAMPLES, data.size)), "The first examples"
+    labels = np.asarray(data.arrays["label"])
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    rank = np.empty(len(labels), int)
+    rank[order] = np.arange(len(labels)) - starts  # the how-manieth of its class
+    return np.lexsort((labels, rank))[:EXAMPLES], "The first examples of each class"
 
 
 def without_data(record: Record) -> str:

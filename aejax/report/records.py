@@ -86,7 +86,7 @@ def read_log(file: Path) -> Log:
         try:
             entry = json.loads(line)
             step, split = entry.pop("step"), entry.pop("split")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         for name, value in entry.items():
             if name != "examples_per_second" and isinstance(value, (int, float)):
@@ -160,6 +160,11 @@ def unit(term: str) -> str:
     return {"mse": "per dimension", "bpd": "bits per dimension", "perplexity": "", "accuracy": ""}.get(
         last, "nats per example"
     )
+
+
+def term_decimals(term: str) -> int | None:
+    """Digits after the point in which a term is told: two for nats, which are tens or hundreds; else what it needs."""
+    return 2 if unit(term) == "nats per example" else None
 
 
 def value_text(value: Any) -> str:

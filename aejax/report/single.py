@@ -23,6 +23,7 @@ from aejax.report.records import (
     short,
     slug,
     started,
+    term_decimals,
     title,
     unit,
     value_text,
@@ -93,7 +94,7 @@ def headlines(record: Record) -> str:
     """Up to four numbers with their baselines: test if the run was judged, else validation."""
     if record.evaluation is None:
         metrics = {} if record.result is None else record.result["metrics"]
-        found = [Tile(capital(said(n)), best_places(v), f"{unit(n)}, validation", {}) for n, v in metrics.items()]
+        found = [tile(capital(said(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in metrics.items()]
         return page.tiles(found[:4]) if found else ""
     evaluation = record.evaluation
     found = []
@@ -112,7 +113,7 @@ def headlines(record: Record) -> str:
             beside["of clean input"] = evaluation["terms"][clean]
         if record.result is not None and term in record.result["metrics"]:
             beside["on validation"] = record.result["metrics"][term]
-        found.append(tile(capital(said(term)), unit(term), evaluation["terms"][term], beside))
+        found.append(tile(capital(said(term)), unit(term), evaluation["terms"][term], beside, term_decimals(term)))
     if evaluation["probes"] is not None:
         beside = {
             said(n): evaluation["probes"][n]["logistic_regression"] for n in ("raw", "pca") if n in evaluation["probes"]
@@ -126,21 +127,17 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def best_places(value: float | None) -> str:
-    return page.fixed(value, page.decimals([value])) if page.is_number(value) else page.fixed(None, 0)
-
-
-def method_tile(name: str, unit: str, methods: Mapping[str, Mapping], metric: str, places: int | None = None) -> Tile:
+def method_tile(name: str, unit: str, methods: Mapping[str, Mapping], metric: str, digits: int | None = None) -> Tile:
     beside = {said(m): methods[m][metric] for m in METHODS if m in methods and m != "model"}
-    return tile(name, unit, methods["model"][metric], beside, places)
+    return tile(name, unit, methods["model"][metric], beside, digits)
 
 
 def tile(
-    name: str, unit: str, value: float | None, beside: Mapping[str, float | None], places: int | None = None
+    name: str, unit: str, value: float | None, beside: Mapping[str, float | None], digits: int | None = None
 ) -> Tile:
     numbers = [v for v in (value, *beside.values()) if page.is_number(v)]
-    places = page.decimals(numbers) if places is None else places
-    return Tile(name, page.fixed(value, places), unit, {n: page.fixed(v, places) for n, v in beside.items()})
+    digits = page.decimals(numbers) if digits is None else digits
+    return Tile(name, page.fixed(value, digits), unit, {n: page.fixed(v, digits) for n, v in beside.items()})
 
 
 def numbers_section(record: Record) -> Section | None:
@@ -189,7 +186,9 @@ def terms_table(record: Record) -> str:
             values = [terms.get(prefix + b) for b in bases]
             if any(map(page.is_number, values)):
                 rows[split + kind] = values
-    columns = [Column(said(b), unit(b), [v[i] for v in rows.values()]) for i, b in enumerate(bases)]
+    columns = [
+        Column(said(b), unit(b), [v[i] for v in rows.values()], None, term_decimals(b)) for i, b in enumerate(bases)
+    ]
     return page.number_table("Terms of the model", list(rows), columns)
 
 
