@@ -335,7 +335,7 @@ def _start(devices: int) -> None:
 
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
-    if jax.config.read("jax_num_cpu_devices") < devices:
+    if jax.config.jax_num_cpu_devices < devices:  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -231,7 +231,7 @@ def environment() -> dict[str, Any]:
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "prng": str(jax.config.read("jax_default_prng_impl")),
+            "prng": str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
         },
     }
 

@@ -1,0 +1,135 @@
+"""Makes a committed result from run directories that differ only in their seed, and the table of all results.
+
+    for s in 0 1 2 3 4; do aejax train experiments/dae.py --seed $s --run runs/dae-digits-$s; done
+    python experiments/results/collect.py dae-digits runs/dae-digits-*
+
+Writes experiments/results/NAME.json and, from all of these, the tables between the markers in experiments/README.md.
+Without arguments it only makes the tables again.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from aejax.errors import UsageError
+from aejax.run import read_config, read_json, write_json
+
+RESULTS = Path(__file__).parent
+README = RESULTS.parent / "README.md"
+BEGIN, END = "<!-- results: made by results/collect.py -->", "<!-- end of results -->"
+
+
+def collect(name: str = "", runs: tuple[Path, ...] = (), /, paper: str = "") -> None:
+    """Makes NAME.json and the tables.
+
+    Args:
+        name: Of the result, e.g. dae-digits.
+        runs: Finished and evaluated run directories that differ only in their seed.
+        paper: The paper's number to stand beside, with its source; empty where it has none that compares.
+    """
+    if runs:
+        write_json(RESULTS / f"{name}.json", summary(runs, paper))
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(before + BEGIN + "\n\n" + tables(results) + "\n" + END + rest.split(END)[1])
+
+
+def summary(runs: tuple[Path, ...], paper: str) -> dict:
+    """Mean and sd (n - 1) over the seeds of every number in eval.json, with all that tells where they came from."""
+    configs = [read_config(run) for run in runs]
+    first = {k: v for k, v in configs[0]["source"]["arguments"].items() if k != "seed"}
+    for run, config in zip(runs, configs):
+        others = {k: v for k, v in config["source"]["arguments"].items() if k != "seed"}
+        if others != first or config["source"]["sha256"] != configs[0]["source"]["sha256"]:
+            raise UsageError(f"{run} and {runs[0]} differ in more than the seed; collect them under two names")
+    results = [read_json(run / "result.json", f"{run} is not complete") for run in runs]
+    evaluations = [flat(read_json(run / "eval.json", f"{run} is not evaluated")) for run in runs]
+    stray = next((r for r, e, f in zip(runs, evaluations, results) if e["digest"] != f["digest"]), None)
+    if stray is not None:
+        raise UsageError(f"{stray}: eval.json is not of the parameters in result.json; run `aejax evaluate {stray}`")
+    numbers = [k for k, v in evaluations[0].items() if isinstance(v, (int, float)) and k != "step"]
+    return {
+        "command": command(configs[0]["source"]["file"], first),
+        "seeds": [config["seed"] for config in configs],
+        "metrics": {k: mean_sd([e[k] for e in evaluations]) for k in numbers},
+        "corruption": evaluations[0].get("restoration/corruption"),
+        "paper": paper or None,
+        "digests": [result["digest"] for result in results],
+        "seconds": mean_sd([result["seconds"] for result in results]),
+        "machine": configs[0]["platform"]["machine"],
+        "versions": configs[0]["versions"],
+    }
+
+
+def command(file: str, arguments: dict) -> str:
+    """The command that makes the run again; the seed is the reader's."""
+    flags = []
+    for name, value in arguments.items():
+        values = value if isinstance(value, list) else [value]
+        flags += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(["aejax", "train", f"experiments/{Path(file).name}", *flags])
+
+
+def flat(tree: dict, path: str = "") -> dict:
+    """Nested dicts as path/to/number: value; the rows of the sweep are named by their level."""
+    leaves = {}
+    for name, value in tree.items():
+        if isinstance(value, list):
+            value = {f"{row['level']:g}": {k: v for k, v in row.items() if k != "level"} for row in value}
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{path}{name}/")
+        else:
+            leaves[f"{path}{name}"] = value
+    return leaves
+
+
+def mean_sd(values: list[float]) -> dict[str, float]:
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+
+
+def tables(results: dict[str, dict]) -> str:
+    """Restoration, codes, and how to make each row again; over all results."""
+
+    def cell(result, key, digits, times=1.0):
+        m = result["metrics"].get(key)
+        return "" if m is None else f"{times * m['mean']:.{digits}f} ± {times * m['sd']:.{digits}f}"
+
+    def rows(keys, digits, times):
+        return [
+            f"| {name} | " + " | ".join(cell(r, key, digits, times) for key in keys) + " |"
+            for name, r in results.items()
+        ]
+
+    methods = ("model", "pca", "optimal_linear", "input")
+    lines = ["**Reconstruction and restoration of test images**, MSE per dimension × 1000, mean ± sd over seeds.", ""]
+    lines += [
+        "| | clean: model | clean: PCA | masked 30 %: model | PCA | optimal linear | corrupted input |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    restored = [f"restoration/sweep/0.3/{method}/mse" for method in methods]
+    lines += rows(["reconstruction/model/mse", "reconstruction/pca/mse", *restored], 2, 1000)
+    lines += ["", "**Codes**, test accuracy in %, mean ± sd over seeds; PCA with as many components as the code.", ""]
+    lines += [
+        "| | logistic regression: codes | PCA | raw | nearest neighbours: codes | PCA | raw |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    probes = ("logistic_regression", "nearest_neighbours")
+    lines += rows([f"probes/{which}/{probe}" for probe in probes for which in ("codes", "pca", "raw")], 2, 100)
+    lines += ["", "**How each row was made.**", "", "| | seeds | training, s | paper | command |", "|---|---|---|---|---|"]
+    for name, r in results.items():
+        seeds = ", ".join(map(str, r["seeds"]))
+        seconds = f"{r['seconds']['mean']:.0f} ± {r['seconds']['sd']:.0f}"
+        lines.append(f"| {name} | {seeds} | {seconds} | {r['paper'] or '–'} | `{r['command']} --seed S` |")
+    machines = sorted({f"{r['machine']}, jax {r['versions']['jax']}" for r in results.values()})
+    return "\n".join([*lines, "", f"Machine: {'; '.join(machines)}.", ""])
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(collect, description=__doc__)
+    except UsageError as error:
+        sys.exit(f"collect.py: error: {error}")
