@@ -25,12 +25,12 @@ from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.report import figures, page, report
 from aejax.report.comparison import means_and_deviations
-from aejax.report.pictures import restored_rows, some_of_each_class
+from aejax.report.pictures import restored_rows, some_of_each_class, tsne
 from aejax.report.records import again, read, read_log
+from aejax.report.single import levels
 from aejax.run import Run, make_config, write_json
-from aejax.step import init_state
 from aejax.train import Settings
-from aejax.types import Dataset, Experiment
+from aejax.types import Dataset, Experiment, TrainState
 
 HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
@@ -54,7 +54,9 @@ def make_run(
     )
     sweep = {} if noise is None else {0.0: masking(0.0), 0.3: masking(0.3), 0.6: masking(0.6)}
     experiment = Experiment(model, optax.sgd(0.1), train, test, 30, 400, seed, validation, sweep)
-    state = init_state(model, experiment.optimizer, jax.random.key(seed), {"x": train.arrays["x"][:2]})
+    shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": train.arrays["x"][:2]})  # compiles nothing
+    params, extras = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype) / 4, shapes)
+    state = TrainState(np.int32(0), params, extras, ())
     folder.mkdir(parents=True)
     arguments = {"data": name, "rate": noise if rate is None else rate, "steps": 400, "batch_size": 30, "seed": seed}
     config = make_config(experiment, Source("experiments/shapes.py", "ab" * 32, arguments), Settings()._asdict())
@@ -124,7 +126,7 @@ def test_headline_numbers_are_those_of_the_evaluation(judged):
         assert f">{trained[method]['mse']:.{digits}f}<" in head
         assert f">{trained[method]['psnr']:.2f}<" in head
     assert f">{evaluation['probes']['codes']['logistic_regression']:.3f}<" in head
-    assert f">{evaluation['restoration']['trained']['model']['ssim']:.3f}<" in rest
+    assert f">{page.fixed(trained['model']['ssim'], 3)}<" in rest
     assert run.config["versions"]["jax"] in rest
     assert "cd" * 32 in rest
 
@@ -187,6 +189,28 @@ def test_what_a_run_lacks_is_left_out_or_said(tmp_path, judged, case):
     for name in removed:
         (run.directory / name).unlink()
     assert said in report([run]).read_text()
+
+
+def test_numbers_of_another_step_than_the_pictures_are_said_to_be(tmp_path, judged):
+    run = make_run(tmp_path / "run")
+    write_json(run.directory / "eval.json", {**judged[1], "step": 7, "checkpoint": "best"})
+    assert "those of the best checkpoint, step 7; pictures and codes are those of step 0" in report([run]).read_text()
+
+
+def test_an_untouched_input_has_no_psnr_to_draw(judged):
+    sweep = judged[1]["restoration"]["sweep"]
+    assert sweep[0]["level"] == 0
+    assert sweep[0]["input"]["psnr"] == 100
+    at, values = levels(sweep, "input", "psnr")
+    assert at == [0.0, 0.3, 0.6]
+    assert np.isfinite(values).tolist() == [False, True, True]
+
+
+def test_the_map_keeps_clusters_apart_however_few_the_codes():
+    codes = np.random.default_rng(0).standard_normal((10, 4)) + np.repeat([[0.0], [50.0]], 5, axis=0)
+    plane = tsne(codes)
+    distance = np.linalg.norm(plane[:, None] - plane[None], axis=-1)
+    assert distance[:5, :5].max() < distance[:5, 5:].min()
 
 
 def test_a_run_without_data_or_with_broken_parameters_has_a_page(judged):
@@ -363,6 +387,7 @@ def test_numbers_align_and_keep_their_digits():
     assert page.decimals([0.0123, 1.5, 0.0]) == 4
     assert page.fixed(0.0123, 4) == "0.0123"
     assert page.fixed(-1.5, 1) == "−1.5"
+    assert page.fixed(-0.0001, 2) == "0.00"
     assert page.fixed(None, 3) == page.fixed(float("nan"), 3) == "–"
     text, best = page.written(page.Column("MSE", "", [0.10000001, 0.1, None, 0.2], "low"))
     assert text == ["0.100", "0.100", "–", "0.200"]

@@ -145,9 +145,11 @@ def autoencoder(
 
 def total(nats: Float[Array, "b *shape"]) -> Float[Array, " b"]:
     """The one reduction within an example: the sum over its dimensions."""
-    return jnp.sum(nats.reshape(nats.shape[0], -1), axis=1)
+    rows = nats.reshape(nats.shape[0], -1)
+    # A product with ones: XLA fuses a plain sum into the likelihood's loop on CPU, which costs a fifth of an MLP's step.
+    return jnp.dot(rows, jnp.ones(rows.shape[1], rows.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 def per_dimension(x_hat: Float[Array, "b *shape"], x: Float[Array, "b *shape"]) -> Float[Array, " b"]:
     """Squared error, mean over the dimensions of an example."""
-    return jnp.mean(jnp.square(x_hat - x).reshape(x.shape[0], -1), axis=1)
+    return total(jnp.square(x_hat - x)) / math.prod(x.shape[1:])

@@ -270,7 +270,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
                     *np.median(points[chosen], axis=0),
                     shorten(classes[c]),
                     color=colour,
-                    fontsize=13,
+                    fontsize=15,
                     fontweight="bold",
                     ha="center",
                     va="center",

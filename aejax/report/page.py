@@ -183,9 +183,10 @@ def decimals(values: Sequence[float], significant: int = 3) -> int:
 
 
 def fixed(value: float | None, places: int) -> str:
-    return f"{value:.{places}f}".replace("-", "−") if is_number(value) else "–"
+    """With a true minus, and without one before zero; a dash where there is no number."""
+    return f"{value:z.{places}f}".replace("-", "−") if is_number(value) else "–"
 
 
 def _css() -> str:
-    css = (Path(__file__).parent / "style.css").read_text()
+    css = (Path(__file__).parent / "style.css").read_text("utf-8")
     return css.replace("FONT", FONT) + swatches()
