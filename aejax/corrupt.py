@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aejax.errors import UsageError
@@ -221,7 +222,8 @@ def _exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Boo
     random_bits = min(16, 30 - position_bits)
     if random_bits < 8:
         raise UsageError(f"exact-count corruption is for examples of up to {2**22} components; x has {d}")
-    words = jax.random.bits(key, ((d + 1) // 2,), jnp.uint32)
+    # Two words a block; jax.random.bits keeps one of them. The keys are threefry's, each() sees to that.
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange(2 * ((d + 3) // 4), dtype=jnp.uint32))
     halves = jnp.concatenate([words >> 16, words & 0xFFFF])[:d] >> (16 - random_bits)
     unique = ((halves << position_bits) | jnp.arange(d, dtype=jnp.uint32)).astype(jnp.int32)
     end = 2 ** (random_bits + position_bits)

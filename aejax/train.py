@@ -177,7 +177,7 @@ def _finish(
 
         since_line: list[Mapping[str, np.ndarray]] = []
 
-        for state, reached, terms in _stretches(experiment, settings, run_step, state, clock, progress):  # noqa: B020
+        for state, reached, terms in stretches(experiment, settings, run_step, state, clock, progress):  # noqa: B020
             try:
                 _refuse_non_finite_terms(terms, reached)
                 since_line.append(terms)
@@ -217,7 +217,7 @@ def _finish(
     return Run(directory, config, experiment, state)
 
 
-def _stretches(
+def stretches(
     experiment: Experiment, settings: Settings, run_step: Callable, state: TrainState, clock: Clock, progress: Progress
 ) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
     """Yields (state, step reached, {term: [n]}) after each stretch.
@@ -338,9 +338,9 @@ def _last_saved(checkpoints: Any, directory: Path) -> str:
     return f"{kept}; lower the learning rate or look at the data"
 
 
-def _means_over(stretches: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
+def _means_over(parts: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """The mean of each training term [n] over the steps of several stretches."""
-    return means({name: np.concatenate([terms[name] for terms in stretches]) for name in stretches[0]})
+    return means({name: np.concatenate([terms[name] for terms in parts]) for name in parts[0]})
 
 
 def _clear(directory: Path) -> None:

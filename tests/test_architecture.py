@@ -11,7 +11,7 @@ FLOORS = [
     {"step", "data", "checkpoint", "experiment", "metrics_log", "progress", "flags"},
     {"run"},
     {"train", "evaluate"},
-    {"report", "figures"},
+    {"report"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -69,7 +69,7 @@ def _aejax(job: Job) -> tuple[dict, dict[str, Round]]:
     from aejax.progress import Progress
     from aejax.step import init_state, make_runner
     from aejax.train import Clock, Settings
-    from aejax.train import _stretches as training_loop
+    from aejax.train import stretches as training_loop
 
     def training(name, corrupt):
         experiment, first, key = _experiment(job, job.batch_size, corrupt)
