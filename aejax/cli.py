@@ -11,13 +11,22 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from aejax.run import Run
+import jax
+import numpy as np
 
-# JAX, Orbax and scikit-learn take seconds to import: each command imports what it needs, `--help` next to nothing.
+from aejax.data import available, cache_folder, open_split, prepare
+from aejax.errors import UsageError
+from aejax.experiment import Source, build, load_file, sha256
+from aejax.flags import parse, plain
+from aejax.run import Run, environment, open_run, read_config, read_json, rebuild
+from aejax.train import Interrupted, NonFinite, Settings
+from aejax.train import resume as resume_run
+from aejax.train import train as train_run
+
+# aejax.evaluate and aejax.report are imported where they are used: matplotlib would add a second to the first step.
 
 USAGE = """usage: aejax COMMAND ...
 
@@ -40,7 +49,6 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
-    from aejax.errors import UsageError
 
     try:
         if not args or args[0] in ("-h", "--help", "help"):
@@ -48,8 +56,6 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0 if args else 2
         command, rest = args[0], args[1:]
         if command == "--version":
-            from importlib.metadata import version
-
             print(f"aejax {version('aejax')}")
             return 0
         if command not in COMMANDS:
@@ -66,28 +72,22 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("aejax: interrupted", file=sys.stderr)
         return 130
+    except Interrupted as stopped:
+        print(f"aejax: {stopped}", file=sys.stderr)
+        return 128 + stopped.signum
+    except NonFinite as error:
+        print(f"aejax: error: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
-        if debug:
+        where = _no_space(error)
+        if debug or where is None:
             raise
-        full = _no_space(error)
-        if full is not None:
-            print(
-                f"aejax: error: no space left on the device{full}; free some, then go on with `aejax resume RUN`",
-                file=sys.stderr,
-            )
-            return 2
-        known = _expected(error)
-        if known is None:
-            raise
-        print(f"aejax: {known[0]}", file=sys.stderr)
-        return known[1]
+        mend = "free some, then go on with `aejax resume RUN`"
+        print(f"aejax: error: no space left on the device{where}; {mend}", file=sys.stderr)
+        return 2
 
 
 def train(args: list[str]) -> int:
-    from aejax.errors import UsageError
-    from aejax.experiment import Source, build, load_file, sha256
-    from aejax.flags import parse, plain
-
     if args and args[0] in ("-h", "--help"):
         print(
             "usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists that experiment's flags."
@@ -122,8 +122,6 @@ def train(args: list[str]) -> int:
 
     arguments, chosen = parse(f"aejax train {file}", [function, flags], rest, description=module.__doc__ or "")
     _start(chosen["devices"])
-    from aejax.train import Settings
-    from aejax.train import train as train_run
 
     experiment = build(function, plain(arguments))
     directory = chosen["run"] or Path("runs") / _name(file, arguments)
@@ -135,7 +133,6 @@ def train(args: list[str]) -> int:
 
 def existing(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
     """The flags of every command on a run.
-
     Args:
         run: The run directory.
         file: The experiment file, if it has moved.
@@ -159,8 +156,6 @@ def output(out: Path, /, overwrite: bool = False) -> None:
 
 
 def resume(args: list[str]) -> int:
-    from aejax.flags import parse
-
     def flags(devices: int | None = None, evaluate: bool = True) -> None:
         """
         Args:
@@ -169,32 +164,25 @@ def resume(args: list[str]) -> int:
         """
 
     opened, chosen = parse("aejax resume", [existing, flags], args, "Continue a run, to the bits it would have had.")
-    from aejax.run import read_config
 
     _start(chosen["devices"] or read_config(opened["run"])["settings"]["devices"])
-    from aejax.train import resume as resume_run
 
     _conclude(resume_run(opened.pop("run"), **opened, devices=chosen["devices"]), chosen["evaluate"])
     return 0
 
 
 def evaluate(args: list[str]) -> int:
-    from aejax.flags import parse
-
     told = "Judge a run on its test split, beside baselines; writes eval.json."
     opened, which = parse("aejax evaluate", [existing, chosen_checkpoint], args, told)
     _start(1)
     from aejax.evaluate import evaluate as evaluate_run
     from aejax.evaluate import print_table
-    from aejax.run import open_run
 
     print_table(evaluate_run(open_run(opened.pop("run"), with_data=True, **opened, **which), **which))
     return 0
 
 
 def report(args: list[str]) -> int:
-    from aejax.flags import parse
-
     def flags(runs: tuple[Path, ...], /, out: Path | None = None, allow_changed: bool = False) -> None:
         """
         Args:
@@ -205,9 +193,7 @@ def report(args: list[str]) -> int:
 
     (chosen,) = parse("aejax report", [flags], args, "One self-contained HTML page, and its figures as PNG beside it.")
     _start(1)
-    from aejax.errors import UsageError
     from aejax.report import report as write_report
-    from aejax.run import open_run
 
     if not chosen["runs"]:
         raise UsageError("which run? usage: aejax report RUN [RUN ...]")
@@ -225,8 +211,6 @@ def reconstruct(args: list[str]) -> int:
 
 
 def _apply(name: str, told: str, args: list[str]) -> int:
-    from aejax.flags import parse
-
     def flags(source: str, /) -> None:
         """
         Args:
@@ -235,8 +219,6 @@ def _apply(name: str, told: str, args: list[str]) -> int:
 
     opened, given, out, which = parse(f"aejax {name}", [existing, flags, output, chosen_checkpoint], args, told)
     _start(1)
-    from aejax.data import open_split
-    from aejax.run import open_run
 
     _check_out(**out)
     run = open_run(opened.pop("run"), **opened, **which)
@@ -245,8 +227,6 @@ def _apply(name: str, told: str, args: list[str]) -> int:
 
 
 def sample(args: list[str]) -> int:
-    from aejax.flags import parse
-
     def flags(n: int = 64, seed: int = 0) -> None:
         """
         Args:
@@ -257,8 +237,6 @@ def sample(args: list[str]) -> int:
     told = "Samples of a generative model, as a .npy file."
     opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, told)
     _start(1)
-    from aejax.errors import UsageError
-    from aejax.run import open_run
 
     if wanted["n"] < 1:
         raise UsageError(f"--n {wanted['n']}: it must be at least 1")
@@ -268,17 +246,12 @@ def sample(args: list[str]) -> int:
 
 
 def verify(args: list[str]) -> int:
-    from aejax.flags import parse
-
     (opened,) = parse("aejax verify", [existing], args, "Replay a finished run from config.json and compare digests.")
-    from aejax.run import read_config, read_json
 
     directory = opened.pop("run")
     config = read_config(directory)
     expected = read_json(directory / "result.json", f"{directory} is not complete")
     _start(config["settings"]["devices"])
-    from aejax.run import environment, rebuild
-    from aejax.train import Settings, train
 
     experiment = rebuild(directory, config, **opened)
     settings = Settings(**config["settings"])._replace(tensorboard=False)
@@ -291,7 +264,7 @@ def verify(args: list[str]) -> int:
     for difference in differences:
         print(f"differs: {difference}")
     with tempfile.TemporaryDirectory() as folder:
-        train(experiment, Path(folder) / "replay", settings)
+        train_run(experiment, Path(folder) / "replay", settings)
         found = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
     if found["digest"] == expected["digest"]:
         print(f"same digest after {found['step']} steps: {found['digest']}")
@@ -303,9 +276,6 @@ def verify(args: list[str]) -> int:
 
 
 def data(args: list[str]) -> int:
-    from aejax.data import available, prepare
-    from aejax.errors import UsageError
-
     if args == ["list"]:
         for name, shape, sizes, prepared, note in available():
             told = "prepared" if prepared else "not prepared"
@@ -328,11 +298,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 def _start(devices: int) -> None:
     """Before JAX's first use: CPU devices, and compiled programs kept between processes in the user's own cache folder."""
-    import jax
-
-    from aejax.data import cache_folder
-    from aejax.errors import UsageError
-
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
     if jax.config.jax_num_cpu_devices < devices:  # type: ignore[attr-defined]
@@ -364,8 +329,6 @@ def _conclude(run: Run, judged: bool) -> None:
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refused before the work, not after it."""
-    from aejax.errors import UsageError
-
     if out.suffix != ".npy":
         raise UsageError(f"{out}: the output is a .npy file; name it so")
     if out.exists() and not overwrite:
@@ -375,8 +338,6 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _write_array(out: Path, array) -> None:
-    import numpy as np
-
     beside = out.with_name(out.name + ".tmp")
     with open(beside, "wb") as handle:
         np.save(handle, array, allow_pickle=False)
@@ -392,17 +353,6 @@ def _no_space(error: BaseException | None) -> str | None:
         if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED: Error writing" in str(error):
             return ""
         error = error.__cause__ or error.__context__
-    return None
-
-
-def _expected(error: Exception) -> tuple[str, int] | None:
-    """(message, exit code) of the ways in which training ends early."""
-    from aejax.train import Interrupted, NonFinite
-
-    if isinstance(error, Interrupted):
-        return str(error), 128 + error.signum
-    if isinstance(error, NonFinite):
-        return f"error: {error}", 1
     return None
 
 
