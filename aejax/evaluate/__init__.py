@@ -93,7 +93,7 @@ def _restoration(run: Run, x: np.ndarray, train: Statistics | None, restorers: M
         return {name: _scores(x, y) for name, y in restored.items()}
 
     return {
-        "corruption": None if trained is None else getattr(trained, "name", trained.__class__.__name__),
+        "corruption": None if trained is None else trained.name if isinstance(trained, Corruption) else trained.__name__,
         "trained": None if trained is None else at(trained),
         "sweep": [{"level": level, **at(corrupt)} for level, corrupt in sorted(experiment.sweep.items())],
     }

@@ -45,16 +45,16 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     differing = differences(records)
     drawn = looks(records, differing)
     metrics = headline_metrics(records)
-    sections = [
+    found = [
         runs_section(records, differing, drawn, metrics, out),
         seeds_section(records, metrics),
         levels_section(records, drawn),
         curves_section(records, drawn),
     ]
-    sections = [s for s in sections if s is not None]
+    sections = [s for s in found if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
     told = [f"on {', '.join(names)}", f"differing in {', '.join(map(said, differing)) or 'nothing'}"]
-    corruptions = sorted({r.corruption for r in records} - {None})
+    corruptions = sorted({c for r in records if (c := r.corruption) is not None})
     told += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
     return page.page(f"{len(records)} runs compared", told, notices(records), sections, wide=True), pngs
@@ -114,7 +114,7 @@ def headline_metrics(records: Sequence[Record]) -> list[Column]:
     for key, (name, what, best) in METRICS.items():
         values = [None if r.trained is None else r.trained["model"][key] for r in records]
         found.append(Column(f"restoration {name}", what, values, best if same_noise else None, DECIMALS[key]))
-    values = [e and e["reconstruction"] and e["reconstruction"]["model"]["mse"] for e in evaluations]
+    values = [None if r.reconstruction is None else r.reconstruction["model"]["mse"] for r in records]
     found.append(Column("reconstruction MSE", "per dimension", values, "low" if same_data else None))
     for term in dict.fromkeys(t for e in evaluations if e is not None for t in e["terms"]):
         if not term.endswith("mse"):
@@ -141,9 +141,7 @@ def notices(records: Sequence[Record]) -> str:
     ]
     if len({test_fingerprint(r) for r in records}) > 1:
         told.append("These runs were not judged on the same test examples: their numbers do not compare.")
-    corruptions = {
-        r.evaluation["restoration"]["corruption"] for r in records if r.evaluation and r.evaluation["restoration"]
-    }
+    corruptions = {r.corruption for r in records if r.restoration is not None}
     if len(corruptions) > 1:
         told.append(
             "Restoration is that of each run's own corruption, and these differ; "
@@ -208,8 +206,8 @@ def seeds_section(records: Sequence[Record], metrics: Sequence[Column]) -> Secti
 
 def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
     """One text a group, all to the same place: two digits of the largest deviation."""
-    groups = [[v for v in values if page.is_number(v)] for values in groups]
-    both = [(float(np.mean(v)), float(np.std(v, ddof=1))) if len(v) > 1 else None for v in groups]
+    numbers = [[v for v in values if page.is_number(v)] for values in groups]
+    both = [(float(np.mean(v)), float(np.std(v, ddof=1))) if len(v) > 1 else None for v in numbers]
     deviations = [b[1] for b in both if b]
     places = page.decimals([max(deviations)], 2) if any(deviations) else page.decimals([b[0] for b in both if b])
     return [f"{page.fixed(b[0], places)} ± {page.fixed(b[1], places)}" if b else "–" for b in both]

@@ -69,8 +69,8 @@ class Series(NamedTuple):
     """One line of a panel, labelled at its right end. y may hold NaN where there is no value."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     colour: str = BLUE
     dashed: bool = False
     width: float = 1.6
@@ -249,7 +249,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
         axes.set_axis_off()
         axes.set_aspect("equal", adjustable="datalim")
     size = float(np.clip(90 / math.sqrt(len(points)), 2.2, 6.0))
-    groups = [(None, np.ones(len(points), bool), BLUE)]
+    groups: list[tuple[int | None, np.ndarray, str]] = [(None, np.ones(len(points), bool), BLUE)]
     if labels is not None:
         groups = [(int(c), labels == c, CLASSES[int(c) % len(CLASSES)] if c >= 0 else GREY) for c in np.unique(labels)]
     for _, chosen, colour in groups:
@@ -266,8 +266,10 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
         halo = [patheffects.withStroke(linewidth=3, foreground=PAPER)]
         for c, chosen, colour in groups:
             if c is not None and 0 <= c < len(classes):
+                x, y = np.median(points[chosen], axis=0)
                 axes.text(
-                    *np.median(points[chosen], axis=0),
+                    x,
+                    y,
                     shorten(classes[c]),
                     color=colour,
                     fontsize=15,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from aejax.report.figures import FONT, swatches
 
@@ -172,7 +172,7 @@ def table(
     return f'<div class="scroll"><table class="{kind}">{name}{top}<tbody>{body}</tbody></table></div>'
 
 
-def is_number(value: float | None) -> bool:
+def is_number(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 

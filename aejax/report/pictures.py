@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import TypeGuard
 
 import jax
 import numpy as np
 
 from aejax.corrupt import corrupt_batch
 from aejax.data import take
-from aejax.evaluate.linear import apply, optimal_linear, pca, statistics
+from aejax.evaluate import LINEAR_DIMENSIONS
+from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
 from aejax.keys import evaluation_key
 from aejax.report import figures, page
 from aejax.report.page import Section
@@ -22,9 +23,6 @@ from aejax.types import Dataset
 
 EXAMPLES = 10
 CODES = 1000
-LARGEST = 1024
-"""Dimensions of an example up to which the linear baselines are drawn: they decompose d×d matrices, 1 s at 1000."""
-
 SHARPEST = 128
 """Pixels: larger images are shown at every so many pixels."""
 
@@ -71,19 +69,19 @@ def aside(label: str, measured: Mapping[str, float | None]) -> str:
 def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
     """Label -> images [n, h, w, c], and label -> mean MSE where the run was judged."""
     run = record.run
-    model = run.experiment.model
+    corrupt = run.experiment.model.corrupt
     x = take(run.experiment.test, chosen)["x"]
     affine = linear_maps(run)
-    if model.corrupt is None:
+    if corrupt is None:
         rows = {"clean": x, "reconstructed": run.reconstruct(x)}
-        methods = record.evaluation and record.evaluation["reconstruction"]
+        methods = record.reconstruction
         labels = {"model": "reconstructed", "pca": "PCA"}
         seen = x
     else:
         # The key and the positions of `aejax.evaluate`: the very noise whose restoration was measured.
         key = evaluation_key(run.experiment.seed, "corrupt")
-        corrupt = jax.jit(lambda x, index: corrupt_batch(model.corrupt, key, x, index)[0])
-        seen = np.asarray(corrupt(x, chosen.astype(np.int32)))
+        disturb = jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
+        seen = np.asarray(disturb(x, chosen.astype(np.int32)))
         rows = {"clean": x, "corrupted": seen, "restored": run.reconstruct(seen)}
         methods = record.trained
         labels = {"input": "corrupted", "model": "restored", "optimal_linear": "optimal linear", "pca": "PCA"}
@@ -91,10 +89,10 @@ def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndar
     return rows, {labels[m]: values["mse"] for m, values in (methods or {}).items() if m in labels}
 
 
-def linear_maps(run: Run) -> dict[str, Any]:
-    """The baselines of `aejax.evaluate.linear` that apply and cost little."""
+def linear_maps(run: Run) -> dict[str, Affine]:
+    """The baselines of `aejax.evaluate` that apply."""
     train, model = run.experiment.train, run.experiment.model
-    if math.prod(train.shape) > LARGEST or train.arrays is None:
+    if math.prod(train.shape) > LINEAR_DIMENSIONS or train.arrays is None:
         return {}
     moments = statistics(take(train, np.arange(train.size))["x"])
     maps = {}
@@ -106,7 +104,7 @@ def linear_maps(run: Run) -> dict[str, Any]:
     return maps
 
 
-def is_image(shape: tuple[int, ...]) -> bool:
+def is_image(shape: tuple[int, ...]) -> TypeGuard[tuple[int, int, int]]:
     return len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) >= 2
 
 
@@ -118,7 +116,7 @@ def data_range(x: np.ndarray) -> tuple[float, float]:
 
 def some_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
     """Positions of a few examples, of few classes in turn, and words for the choice; none is picked by its look."""
-    if data.classes is None or len(data.classes) > EXAMPLES:
+    if data.arrays is None or data.classes is None or len(data.classes) > EXAMPLES:
         return np.arange(min(EXAMPLES, data.size)), "The first examples"
     labels = np.asarray(data.arrays["label"])
     order = np.argsort(labels, kind="stable")

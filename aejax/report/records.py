@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,9 @@ from aejax.train import Settings
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 """split -> term -> (steps [n], values [n])."""
+
+Methods = Mapping[str, Mapping[str, float | None]]
+"""What restored or reconstructed -> its scores."""
 
 
 class Record(NamedTuple):
@@ -33,21 +36,34 @@ class Record(NamedTuple):
         return self.run.directory.resolve().name
 
     @property
-    def sweep(self) -> list[Mapping[str, Any]]:
-        """The levels at which restoration was measured."""
-        restoration = self.evaluation and self.evaluation["restoration"]
-        return restoration["sweep"] if restoration else []
+    def validation(self) -> Mapping[str, float | None]:
+        """Term -> its mean over the validation split after the last step; empty until the run is complete."""
+        return {} if self.result is None else self.result["metrics"]
 
     @property
-    def trained(self) -> Mapping[str, Mapping[str, float | None]] | None:
-        """Method -> scores of its restoration at the trained corruption, if that was measured."""
-        restoration = self.evaluation and self.evaluation["restoration"]
-        return restoration["trained"] if restoration else None
+    def reconstruction(self) -> Methods | None:
+        """Scores on clean examples, if that was measured."""
+        return None if self.evaluation is None else self.evaluation["reconstruction"]
+
+    @property
+    def restoration(self) -> Mapping[str, Any] | None:
+        """Of corrupted examples, as eval.json has it, if that was measured."""
+        return None if self.evaluation is None else self.evaluation["restoration"]
+
+    @property
+    def sweep(self) -> list[Mapping[str, Any]]:
+        """The levels at which restoration was measured."""
+        return [] if self.restoration is None else self.restoration["sweep"]
+
+    @property
+    def trained(self) -> Methods | None:
+        """Scores of restoration at the trained corruption, if that was measured."""
+        return None if self.restoration is None else self.restoration["trained"]
 
     @property
     def corruption(self) -> str | None:
         """What `trained` was restored from."""
-        return None if self.trained is None else self.evaluation["restoration"]["corruption"]
+        return None if self.restoration is None else self.restoration["corruption"]
 
     @property
     def where(self) -> str:
@@ -110,13 +126,9 @@ def title(record: Record) -> str:
     return f"{what} on {config['data']['name']}"
 
 
-def started(record: Record) -> str:
-    """From the directory's name, as `aejax train` makes it, or else from the time at which config.json was written."""
-    if found := re.search(r"-(\d{8}-\d{6})$", record.name):
-        when = datetime.strptime(found[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    else:
-        when = datetime.fromtimestamp((record.run.directory / "config.json").stat().st_mtime, UTC)
-    return f"{when:%Y-%m-%d %H:%M} UTC"
+def started(config: Mapping[str, Any]) -> str:
+    """To the minute; config.json has it in UTC."""
+    return f"{datetime.fromisoformat(config['started']):%Y-%m-%d %H:%M} UTC"
 
 
 def again(config: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from aejax.report.records import (
     DECIMALS,
     METHODS,
     METRICS,
+    Methods,
     Record,
     again,
     arguments,
@@ -37,7 +38,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
     """The document, and the figures to put beside it."""
     codes = codes_section(record)
     filters = filters_block(record)
-    sections = [
+    found = [
         numbers_section(record),
         strips_section(record),
         levels_section(record),
@@ -49,14 +50,14 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         ),
         origin_section(record),
     ]
-    sections = [s for s in sections if s is not None]
+    sections = [s for s in found if s is not None]
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
     return page.page(title(record), facts(record), notices(record) + headlines(record), sections), pngs
 
 
 def facts(record: Record) -> list[str]:
     config, result = record.run.config, record.result
-    told = [f"seed {config['seed']}", f"{figures.grouped(record.run.step)} steps", f"started {started(record)}"]
+    told = [f"seed {config['seed']}", f"{figures.grouped(record.run.step)} steps", f"started {started(config)}"]
     if result is not None and result["seconds"]:
         told.append(f"trained in {duration(result['seconds'])}")
     return [*told, record.name]
@@ -93,8 +94,8 @@ def notices(record: Record) -> str:
 def headlines(record: Record) -> str:
     """Up to four numbers with their baselines: test if the run was judged, else validation."""
     if record.evaluation is None:
-        metrics = {} if record.result is None else record.result["metrics"]
-        found = [tile(capital(said(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in metrics.items()]
+        terms = record.validation.items()
+        found = [tile(capital(said(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in terms]
         return page.tiles(found[:4]) if found else ""
     evaluation = record.evaluation
     found = []
@@ -102,17 +103,17 @@ def headlines(record: Record) -> str:
         trained = record.trained
         found.append(method_tile("Restoration MSE", "per dimension", trained, "mse"))
         found.append(method_tile("Restoration PSNR", "dB", trained, "psnr", 2))
-    elif evaluation["reconstruction"] is not None:
-        found.append(method_tile("Reconstruction MSE", "per dimension", evaluation["reconstruction"], "mse"))
-        found.append(method_tile("Reconstruction PSNR", "dB", evaluation["reconstruction"], "psnr", 2))
+    elif record.reconstruction is not None:
+        found.append(method_tile("Reconstruction MSE", "per dimension", record.reconstruction, "mse"))
+        found.append(method_tile("Reconstruction PSNR", "dB", record.reconstruction, "psnr", 2))
     term = record.run.experiment.monitor
     if term in evaluation["terms"]:
         beside = {}
         clean = term.removeprefix("denoising_")
         if clean != term and clean in evaluation["terms"]:
             beside["of clean input"] = evaluation["terms"][clean]
-        if record.result is not None and term in record.result["metrics"]:
-            beside["on validation"] = record.result["metrics"][term]
+        if term in record.validation:
+            beside["on validation"] = record.validation[term]
         found.append(tile(capital(said(term)), unit(term), evaluation["terms"][term], beside, term_decimals(term)))
     if evaluation["probes"] is not None:
         beside = {
@@ -127,7 +128,7 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def method_tile(name: str, unit: str, methods: Mapping[str, Mapping], metric: str, digits: int | None = None) -> Tile:
+def method_tile(name: str, unit: str, methods: Methods, metric: str, digits: int | None = None) -> Tile:
     beside = {said(m): methods[m][metric] for m in METHODS if m in methods and m != "model"}
     return tile(name, unit, methods["model"][metric], beside, digits)
 
@@ -147,9 +148,9 @@ def numbers_section(record: Record) -> Section | None:
     tables = []
     if record.trained is not None:
         tables.append(methods_table(f"Restored from {record.corruption}", record.trained))
-    if evaluation["reconstruction"] is not None:
-        tables.append(methods_table("Reconstructed from clean input", evaluation["reconstruction"]))
-    tables.append(terms_table(record))
+    if record.reconstruction is not None:
+        tables.append(methods_table("Reconstructed from clean input", record.reconstruction))
+    tables.append(terms_table(evaluation["terms"], record.validation))
     if evaluation["probes"] is not None:
         probes = evaluation["probes"]
         names = [name for name in ("codes", "pca", "raw") if name in probes]
@@ -166,7 +167,7 @@ def numbers_section(record: Record) -> Section | None:
     return Section("Numbers on the test split", page.paragraph(escape(about)) + page.columns(tables))
 
 
-def methods_table(caption: str, methods: Mapping[str, Mapping[str, float | None]]) -> str:
+def methods_table(caption: str, methods: Methods) -> str:
     names = [m for m in METHODS if m in methods]
     columns = [
         Column(name, what, [methods[m][key] for m in names], best, DECIMALS[key])
@@ -175,10 +176,8 @@ def methods_table(caption: str, methods: Mapping[str, Mapping[str, float | None]
     return page.number_table(caption, [said(m) for m in names], columns, "model")
 
 
-def terms_table(record: Record) -> str:
+def terms_table(tests: Mapping[str, float | None], validation: Mapping[str, float | None]) -> str:
     """The model's terms: `denoising_nll` is the `nll` of corrupted input, so it is a row of that column."""
-    tests = record.evaluation["terms"]
-    validation = {} if record.result is None else record.result["metrics"]
     bases = [t for t in tests if base_of(t, tests) == t]
     rows = {}
     for split, terms in (("test", tests), ("validation", validation)):
@@ -203,7 +202,8 @@ def levels_section(record: Record) -> Section | None:
     if len(sweep) < 2:
         return None
     drawn, pngs = [], {}
-    mark = trained_level(record)
+    level = trained_level(record)
+    mark = None if level is None else (level, "trained")
     for key, (name, what, _) in METRICS.items():
         series = [
             figures.Series(
@@ -217,7 +217,7 @@ def levels_section(record: Record) -> Section | None:
             if m in sweep[0]
         ]
         if any(np.isfinite(s.y).any() for s in series):
-            panel = figures.panel(name, what, series, level_name(record), mark and (mark, "trained"))
+            panel = figures.panel(name, what, series, level_name(record), mark)
             pngs[f"restoration-{key}"] = figures.png(panel)
             drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{name} against the level of corruption"))
     caption = (
@@ -230,9 +230,12 @@ def levels_section(record: Record) -> Section | None:
 
 def levels(sweep: list[Mapping[str, Any]], method: str, metric: str) -> tuple[list[float], list[float]]:
     """(levels, values); without those PSNRs that are capped, since they stand for infinity."""
-    values = [entry[method][metric] if method in entry else None for entry in sweep]
-    missing = [not page.is_number(v) or (metric == "psnr" and v > 99) for v in values]
-    return [entry["level"] for entry in sweep], [math.nan if m else v for v, m in zip(values, missing)]
+
+    def drawn(value: float | None) -> float:
+        return value if page.is_number(value) and not (metric == "psnr" and value > 99) else math.nan
+
+    values = [drawn(entry[method][metric]) if method in entry else math.nan for entry in sweep]
+    return [entry["level"] for entry in sweep], values
 
 
 def level_name(record: Record) -> str:

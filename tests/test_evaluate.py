@@ -1,0 +1,85 @@
+"""The judging of a run: what is computed, beside what, and what is left out where it does not apply."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aejax.corrupt import masking
+from aejax.data import load, take
+from aejax.evaluate import corrupted, evaluate
+from aejax.likelihoods import bernoulli
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.train import Settings, train
+from aejax.types import Dataset, Experiment
+
+
+def halve(key, x, step):
+    """A corruption of a user's own, which tells no moments."""
+    return x / 2, jnp.ones(x.shape, bool)
+
+
+def run_on(directory, train_set, test_set, steps, corrupt=None, sweep=(), latent=16):
+    model = autoencoder(MLP((128,), latent), MLP((128,), train_set.shape), bernoulli(), corrupt=corrupt)
+    levels = {level: masking(level) for level in sweep}
+    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
+    made = Experiment(model, optimizer, train_set, test_set, 64, steps, seed=0, sweep=levels)
+    return train(made, directory, Settings(save_every=steps))
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A denoising autoencoder of digits and its eval.json."""
+    directory = tmp_path_factory.mktemp("judged") / "run"
+    run = run_on(directory, *load("digits"), steps=1500, corrupt=masking(0.3), sweep=(0.0, 0.3))
+    return run, evaluate(run)
+
+
+def test_a_denoiser_restores_better_than_the_optimal_linear_one(judged):
+    _, result = judged
+    at = result["restoration"]["trained"]
+    assert result["restoration"]["corruption"] == "masking(0.3)"
+    assert at["model"]["mse"] < 0.8 * at["optimal_linear"]["mse"]
+    assert at["optimal_linear"]["mse"] < at["pca"]["mse"] < at["input"]["mse"]
+    assert at["model"]["psnr"] > at["optimal_linear"]["psnr"]
+    assert at["model"]["ssim"] > at["input"]["ssim"]
+
+
+def test_numbers_are_those_of_the_examples(judged):
+    run, result = judged
+    test = run.experiment.test
+    x = take(test, np.arange(test.size))["x"]
+    x_tilde = corrupted(run, run.experiment.model.corrupt, test)
+    np.testing.assert_array_equal((x_tilde != x).reshape(359, -1).sum(axis=1) <= round(0.3 * 64), True)
+    mse = np.mean((run.reconstruct(x_tilde) - x) ** 2)
+    assert result["restoration"]["trained"]["model"]["mse"] == pytest.approx(mse, rel=1e-4)
+    assert result["terms"]["mse"] == pytest.approx(result["reconstruction"]["model"]["mse"], rel=1e-4)
+    at_zero, at_rate = result["restoration"]["sweep"]
+    assert at_zero["input"]["mse"] == 0.0
+    assert at_zero["optimal_linear"]["mse"] < 1e-9
+    assert {k: v for k, v in at_rate.items() if k != "level"} == result["restoration"]["trained"]
+    assert result["probes"]["components"] == 16
+    assert min(result["probes"]["codes"].values()) > 0.85
+
+
+def test_judging_twice_writes_the_same_file(judged):
+    run, _ = judged
+    before = (run.directory / "eval.json").read_bytes()
+    evaluate(run)
+    assert (run.directory / "eval.json").read_bytes() == before
+    json.loads(before, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_what_does_not_apply_is_left_out(tmp_path):
+    x = np.random.default_rng(0).uniform(size=(60, 7)).astype(np.float32)
+    data = Dataset("noise:all", (7,), 60, None, "", {"x": x})
+    plain = evaluate(run_on(tmp_path / "plain", data, data, 5, latent=3))
+    assert plain["restoration"] is None
+    assert plain["probes"] is None
+    assert plain["reconstruction"]["model"]["ssim"] is None  # not images
+    own = evaluate(run_on(tmp_path / "own", data, data, 5, corrupt=halve, latent=3))
+    assert set(own["restoration"]["trained"]) == {"input", "model", "pca"}
+    assert own["restoration"]["corruption"] == "halve"

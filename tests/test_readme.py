@@ -1,0 +1,23 @@
+"""What the README shows must run."""
+
+import re
+
+import numpy as np
+
+
+def test_the_python_example_runs(root, tmp_path, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    assert len(block.strip().splitlines()) <= 12
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(compile(block, "README.md", "exec"), scope)
+    assert scope["z"].shape == (359, 32)
+    assert scope["x_hat"].shape == (359, 8, 8, 1)
+    assert np.all(np.isfinite(scope["z"]))
+    assert (tmp_path / "runs" / "mine" / "result.json").exists()
+
+
+def test_the_two_commands_are_there(root):
+    text = (root / "README.md").read_text()
+    assert "pip install -e . && aejax train experiments/dae.py" in text
+    assert "pip install -e '.[test]' && pytest" in text
