@@ -87,10 +87,7 @@ def train(
     directory = Path(directory)
     check(experiment, settings)
     run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not overwrite:
-        raise UsageError(
-            f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it"
-        )
+    _refuse_occupied(directory, overwrite)
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         _clear(directory)
@@ -341,6 +338,18 @@ def _last_saved(checkpoints: Any, directory: Path) -> str:
 def _means_over(parts: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """The mean of each training term [n] over the steps of several stretches."""
     return means({name: np.concatenate([terms[name] for terms in parts]) for name in parts[0]})
+
+
+def _refuse_occupied(directory: Path, overwrite: bool) -> None:
+    """A folder that holds anything is left alone; `--overwrite` empties a run directory, never another folder."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if not (directory / "config.json").is_file():
+        raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
+    if not overwrite:
+        raise UsageError(
+            f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it"
+        )
 
 
 def _clear(directory: Path) -> None:

@@ -192,6 +192,11 @@ def test_a_run_directory_that_exists_is_not_touched(tmp_path):
     assert (tmp_path / "run" / "result.json").read_text() == before
     train(experiment(seed=1), tmp_path / "run", QUICK, overwrite=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="not a run directory"):
+        train(experiment(), tmp_path / "notes", QUICK, overwrite=True)
+    assert (tmp_path / "notes" / "thesis.txt").read_text() == "precious"
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UsageError, match="exists"):
         train(experiment(), tmp_path / "file", QUICK)
