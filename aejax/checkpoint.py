@@ -21,8 +21,13 @@ from aejax.errors import UsageError
 from aejax.types import TrainState
 
 
-def open_checkpoints(directory: Path, keep: int = 1, monitor: str = "nll") -> ocp.CheckpointManager:
-    """The checkpoints in `directory`, of which the last `keep` and the one with the lowest `monitor` are kept."""
+def open_checkpoints(
+    directory: Path, keep: int = 1, monitor: str = "nll", read_only: bool = False
+) -> ocp.CheckpointManager:
+    """The checkpoints in `directory`, of which the last `keep` and the one with the lowest `monitor` are kept.
+
+    Only the process that holds the run's lock may open it to write: what another is just saving would be cleaned away.
+    """
     lowest = policies.BestN(
         get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False
     )
@@ -30,7 +35,9 @@ def open_checkpoints(directory: Path, keep: int = 1, monitor: str = "nll") -> oc
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(n=keep), lowest]),
         best_fn=lambda metrics: metrics[monitor],
         best_mode="min",
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
     )
     return _manager(directory, options)
 

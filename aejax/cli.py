@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from aejax.checkpoint import digest
 from aejax.data import available, cache_folder, open_split, prepare
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
@@ -78,11 +79,16 @@ def main(args: Sequence[str] | None = None) -> int:
     except NonFinite as error:
         print(f"aejax: error: {error}", file=sys.stderr)
         return 1
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        if debug:
+            raise
+        print(f"aejax: error: {error.strerror}: {error.filename}; choose a path that can be used", file=sys.stderr)
+        return 2
     except Exception as error:
         where = _no_space(error)
         if debug or where is None:
             raise
-        mend = "free some, then go on with `aejax resume RUN`"
+        mend = "free some and try again; a run that had begun goes on with `aejax resume`"
         print(f"aejax: error: no space left on the device{where}; {mend}", file=sys.stderr)
         return 2
 
@@ -126,7 +132,7 @@ def train(args: list[str]) -> int:
     experiment = build(function, plain(arguments))
     directory = chosen["run"] or Path("runs") / _name(file, arguments)
     settings = Settings(**{name: chosen[name] for name in Settings._fields})
-    source = Source(str(Path(file)), sha256(file), plain(arguments))
+    source = Source(str(Path(file).resolve()), sha256(file), plain(arguments))
     _conclude(train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"]), chosen["evaluate"])
     return 0
 
@@ -261,6 +267,16 @@ def verify(args: list[str]) -> int:
         for name, value in values.items()
         if config[group].get(name) != value
     ]
+    differences += [
+        f"resumed at step {session['from_step']} on {session['devices']} devices and other versions or platform"
+        for session in config["resumed"]
+        if session["devices"] != settings.devices
+        or any(session[group] != config[group] for group in ("versions", "platform"))
+    ]
+    saved = open_run(directory, experiment=experiment).state
+    if digest(saved.params, saved.extras) != expected["digest"]:
+        print(f"the checkpoint in {directory} is not what result.json tells of", file=sys.stderr)
+        return 1
     for difference in differences:
         print(f"differs: {difference}")
     with tempfile.TemporaryDirectory() as folder:
@@ -300,8 +316,14 @@ def _start(devices: int) -> None:
     """Before JAX's first use: CPU devices, and compiled programs kept between processes in the user's own cache folder."""
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
-    if jax.config.jax_num_cpu_devices < devices:  # type: ignore[attr-defined]
-        jax.config.update("jax_num_cpu_devices", devices)
+    if devices > max(1, jax.config.jax_num_cpu_devices):  # type: ignore[attr-defined]
+        try:
+            jax.config.update("jax_num_cpu_devices", devices)
+        except RuntimeError:
+            raise UsageError(
+                f"--devices {devices}: the experiment file computes with JAX while it is imported, which fixes the number "
+                "of CPU devices; move that into its function"
+            ) from None
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

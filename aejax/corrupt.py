@@ -99,7 +99,7 @@ def bernoulli_masking(rate: Strength) -> Corruption:
         return jnp.where(touched, 0.0, x), touched
 
     def moments(shape):
-        d, keep = int(np.prod(shape)), 1.0 - float(strength(END))
+        d, keep = int(np.prod(shape)), 1.0 - min(max(float(strength(END)), 0.0), 1.0)
         keep_both = np.full((d, d), keep**2)
         np.fill_diagonal(keep_both, keep)
         return _moments_of_survival(np.full(d, keep), keep_both)
@@ -210,12 +210,13 @@ def chain(*corruptions: Corruption) -> Corruption:
 
 
 def _exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool[Array, "*shape"]:
-    """True at exactly `count` positions, every position as likely as any other to 1e-5; `count` may be traced.
+    """True at exactly `count` positions, every position about as likely as any other; `count` in [0, d] may be traced.
 
     Each position gets a random number made unique by the position in its low bits; the `count` smallest are chosen by
     searching the threshold. Newton's step on the expected density of the numbers, with bisection as its safeguard, ends
     after about a dozen countings. Sorting costs four times as much. Half a word a position is enough randomness: a tie of
-    the halves goes to the lower position, which moves an inclusion probability by at most 2⁻¹⁷.
+    the halves goes to the lower position, which moves an inclusion probability by at most 2⁻¹⁷ (up to 2¹⁴ components; each
+    further doubling of them doubles it, as the bits are shared).
     """
     d = int(np.prod(shape))
     position_bits = (d - 1).bit_length()
@@ -250,7 +251,7 @@ def _exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Boo
 def _count(rate: Any, d: int) -> Any:
     """round(rate·d), on the host where the rate is a number; a schedule's value is clipped to [0, 1]."""
     if isinstance(rate, float):
-        return round(rate * d)
+        return round(min(max(rate, 0.0), 1.0) * d)
     return jnp.round(jnp.clip(rate, 0.0, 1.0) * d).astype(jnp.int32)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
@@ -75,7 +76,10 @@ def _condensed(text: str, prog: str) -> str:
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as JSON holds them; what it cannot hold cannot be replayed, and is refused."""
     for name, value in values.items():
-        if not isinstance(value, (str, int, float, bool, tuple, type(None))):
+        parts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+            raise UsageError(f"argument {name} is {value}, which JSON cannot hold; give a finite number")
+        if not all(isinstance(part, (str, int, float, bool, type(None))) for part in parts):
             raise UsageError(
                 f"argument {name} is a {type(value).__name__}; experiments take numbers, strings, booleans and tuples"
             )

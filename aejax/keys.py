@@ -29,7 +29,7 @@ def run_keys(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(key, 3))
 
 
-EVALUATION = ("terms", "encode", "reconstruct", "corrupt")
+EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample")
 """What draws random numbers outside training, each with a key of its own."""
 
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from aejax.errors import UsageError
-
 
 @contextmanager
 def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Callable]:
@@ -32,10 +30,8 @@ def _board(directory: Path, tensorboard: bool) -> Any:
     """TensorBoard's writer, or a context of None."""
     if not tensorboard:
         return nullcontext()
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'") from None
+    from tensorboardX import SummaryWriter
+
     return SummaryWriter(str(directory / "tensorboard"))
 
 

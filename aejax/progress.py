@@ -78,7 +78,7 @@ def _in_lines(steps: int) -> Progress:
 
 
 def _judged(step: int, terms: Mapping[str, float]) -> str:
-    return f"step {step}  validation  " + "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+    return f"step {step}  judged  " + "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
 
 
 def _per_second(rate: float | None) -> str:

@@ -66,7 +66,7 @@ class Run:
 
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """n samples [n, *shape] of the model; the first ten of a hundred are the ten."""
-        f, key = self._require("sample"), jax.random.key(seed)
+        f, key = self._require("sample"), evaluation_key(seed, "sample")
         batches = []
         for start in range(0, n, INFERENCE_BATCH):
             index = np.arange(start, start + INFERENCE_BATCH, dtype=np.int32)
@@ -116,6 +116,8 @@ def as_dataset(x: np.ndarray) -> Dataset:
     x = np.asarray(x)
     if x.ndim < 2 or len(x) == 0:
         raise UsageError(f"examples come as an array [n, ...] with n ≥ 1; this one has shape {x.shape}")
+    if x.dtype.kind != "f" and x.dtype not in (np.uint8, np.bool_):
+        raise UsageError(f"examples come as floats in data range, uint8 or bool; this array is {x.dtype}")
     return Dataset("the array", x.shape[1:], len(x), None, "", {"x": x})
 
 
@@ -142,9 +144,11 @@ def open_run(
     config = read_config(directory)
     if experiment is None:
         experiment = rebuild(directory, config, file=file, with_data=with_data, allow_changed=allow_changed)
-    with open_checkpoints(directory / "checkpoints", monitor=experiment.monitor) as checkpoints:
-        if checkpoint not in ("last", "best"):
-            raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
+    if checkpoint not in ("last", "best"):
+        raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
+    if not (directory / "checkpoints").is_dir():
+        raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
+    with open_checkpoints(directory / "checkpoints", monitor=experiment.monitor, read_only=True) as checkpoints:
         step = checkpoints.latest_step() if checkpoint == "last" else checkpoints.best_step()
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
@@ -159,13 +163,19 @@ def abstract_state(experiment: Experiment) -> TrainState:
         params, extras = experiment.model.init(key, batch)
         return TrainState(np.int32(0), params, extras, experiment.optimizer.init(params))
 
+    return jax.eval_shape(init, jax.random.key(0), abstract_batch(experiment))
+
+
+def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch, as `aejax.data.batch_at` makes it."""
+    size = experiment.batch_size
     batch = {
-        "x": jax.ShapeDtypeStruct((experiment.batch_size, *experiment.train.shape), np.float32),
-        "index": jax.ShapeDtypeStruct((experiment.batch_size,), np.int32),
+        "x": jax.ShapeDtypeStruct((size, *experiment.train.shape), np.float32),
+        "index": jax.ShapeDtypeStruct((size,), np.int32),
     }
     if experiment.train.classes is not None:
-        batch["label"] = jax.ShapeDtypeStruct((experiment.batch_size,), np.int32)
-    return jax.eval_shape(init, jax.random.key(0), batch)
+        batch["label"] = jax.ShapeDtypeStruct((size,), np.int32)
+    return batch
 
 
 def rebuild(
@@ -187,6 +197,8 @@ def rebuild(
         raise UsageError(
             f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere"
         )
+    if not path.is_file():
+        raise UsageError(f"{directory} was trained from {path}, which is not there; say where it is with --file")
     _, function = load_file(path)
     if sha256(path) != source["sha256"] and not allow_changed:
         raise UsageError(
@@ -218,6 +230,7 @@ def make_config(experiment: Experiment, source: Source | None, settings: Mapping
         "monitor": experiment.monitor,
         "data": describe(datasets(experiment)),
         "parent": None,
+        "resumed": [],
         "settings": dict(settings),
         **environment(),
     }
@@ -237,7 +250,21 @@ def environment() -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    return read_json(directory / "config.json", f"{directory} is not a run directory")
+    config = read_json(directory / "config.json", f"{directory} is not a run directory")
+    if not is_run(directory):
+        raise UsageError(
+            f"{directory} is not a run directory: its config.json is another program's; give a run of aejax"
+        )
+    return config
+
+
+def is_run(directory: Path) -> bool:
+    """Whether config.json is one of ours; other programs use the name too."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"source", "settings", "monitor", "versions"} <= config.keys()
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:

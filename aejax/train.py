@@ -6,17 +6,17 @@ steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aejax.checkpoint import digest, open_checkpoints, restore, save
@@ -28,16 +28,22 @@ from aejax.metrics_log import metrics_log, truncate_log
 from aejax.progress import Progress, show_progress
 from aejax.run import (
     Run,
+    abstract_batch,
     abstract_state,
     datasets,
+    environment,
+    is_run,
     locked,
     make_config,
     map_examples,
     means,
+    open_run,
     read_config,
+    read_json,
     rebuild,
     write_json,
 )
+from aejax.signals import noted_signals
 from aejax.step import init_state, make_runner, on_one_device
 from aejax.types import Dataset, Experiment, TrainState
 
@@ -117,6 +123,10 @@ def resume(
     check(experiment, settings)
     run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
     with locked(directory):
+        if (directory / "result.json").exists() and read_json(directory / "result.json", "")[
+            "step"
+        ] == experiment.steps:
+            return open_run(directory, experiment=experiment)
         with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
             step = checkpoints.latest_step()
             judged = None
@@ -127,6 +137,8 @@ def resume(
             first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
             state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
         truncate_log(directory, int(state.step))
+        config["resumed"].append({"from_step": int(state.step), "devices": settings.devices, **environment()})
+        write_json(directory / "config.json", config)
         return _finish(experiment, directory, config, settings, run_step, state, judged)
 
 
@@ -141,7 +153,16 @@ def check(experiment: Experiment, settings: Settings) -> None:
     ]:
         if value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
-    run_keys(experiment.seed)
+    if not 0 <= experiment.seed < 2**32:
+        raise UsageError(f"--seed {experiment.seed}: it must be 0 or more, and below 2³²")
+    if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'")
+    abstract = abstract_state(experiment)
+    terms = jax.eval_shape(
+        experiment.model.evaluate, abstract.params, abstract.extras, abstract_batch(experiment), jax.random.key(0)
+    )
+    if experiment.monitor not in terms:
+        raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
     for data in datasets(experiment):
         if data.shape != experiment.train.shape:
             raise UsageError(
@@ -167,7 +188,7 @@ def _finish(
             open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor)
         )
         write = stack.enter_context(metrics_log(directory, settings.tensorboard))
-        stopped = stack.enter_context(_signals())
+        stopped = stack.enter_context(noted_signals())
         progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
         judge = _make_judge(experiment)
         clock = Clock()
@@ -185,7 +206,7 @@ def _finish(
                 if reached % settings.save_every == 0 or reached == experiment.steps:
                     _refuse_non_finite_state(state)
                     judged = judge(state)
-                    write(reached, "validation", judged)
+                    write(reached, "validation" if experiment.validation else "test", judged)
                     progress.judged(reached, judged)
                     save(checkpoints, state, judged)
                 if stopped() and reached < experiment.steps:
@@ -302,8 +323,6 @@ def _make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, floa
     def judge(state: TrainState) -> dict[str, float]:
         local = on_one_device(state)
         terms = means(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
-        if experiment.monitor not in terms:
-            raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
         if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
             raise NonFinite(f"non-finite {', '.join(bad)} on {data.name} after step {int(state.step)}")
         return terms
@@ -318,13 +337,13 @@ def _refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> N
     if firsts:
         first = min(firsts.values())
         names = ", ".join(name for name, i in firsts.items() if i == first)
-        raise NonFinite(f"non-finite {names} at step {reached - len(terms['loss']) + first}")
+        raise NonFinite(f"non-finite {names} at step {reached - len(terms['loss']) + first + 1}")
 
 
 def _refuse_non_finite_state(state: TrainState) -> None:
     """A finite loss does not yet make finite parameters: the last update may have ruined them."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if np.issubdtype(leaf.dtype, np.inexact) and not np.all(np.isfinite(leaf)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
             raise NonFinite(f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}")
 
 
@@ -344,7 +363,10 @@ def _refuse_occupied(directory: Path, overwrite: bool) -> None:
     """A folder that holds anything is left alone; `--overwrite` empties a run directory, never another folder."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
-    if not (directory / "config.json").is_file():
+    leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
+    if leftovers:  # of a disk that was full at the very start
+        return
+    if not is_run(directory):
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
     if not overwrite:
         raise UsageError(
@@ -357,29 +379,3 @@ def _clear(directory: Path) -> None:
     for entry in directory.iterdir():
         if entry.name != ".lock":
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Within, SIGINT and SIGTERM are noted instead of obeyed; yields a function that tells the signal, or 0.
-
-    A second signal is obeyed at once. Outside the main thread Python delivers no signals, and nothing is installed.
-    """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0
-        return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(signum: int, frame: Any) -> None:
-        noted.append(signum)
-        for s, handler in previous.items():
-            signal.signal(s, handler)
-
-    for s in previous:
-        signal.signal(s, note)
-    try:
-        yield lambda: noted[0] if noted else 0
-    finally:
-        for s, handler in previous.items():
-            signal.signal(s, handler)

@@ -8,7 +8,7 @@ FLOORS = [
     {"types", "keys", "collectives"},
     {"corrupt", "likelihoods", "nets"},
     {"models"},
-    {"step", "data", "checkpoint", "experiment", "metrics_log", "progress", "flags"},
+    {"step", "data", "checkpoint", "experiment", "metrics_log", "progress", "signals", "flags"},
     {"run"},
     {"train", "evaluate"},
     {"report"},

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from aejax.collectives import gather, mean
-from aejax.corrupt import bernoulli_masking, gaussian, masking, nothing
+from aejax.corrupt import bernoulli_masking, corrupt_batch, gaussian, masking, nothing
 from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli, gaussian_learned, squared_error
 from aejax.models import autoencoder
@@ -155,6 +155,11 @@ def test_emphasis_weighs_touched_and_untouched():
     def value(emphasis):
         return float(loss_of(small(masking(0.3), emphasis=emphasis), params, batch)[0])
 
+    masked = small(masking(1.0), emphasis=(1.0, 0.0))
+    np.testing.assert_allclose(
+        loss_of(masked, params, batch)[0], loss_of(small(masking(1.0)), params, batch)[0], rtol=1e-6
+    )  # all is touched, and α is its weight
+    assert float(loss_of(small(masking(0.0), emphasis=(1.0, 0.0)), params, batch)[0]) == 0.0
     touched, untouched = value((1.0, 0.0)), value((0.0, 1.0))
     np.testing.assert_allclose(touched + untouched, value(None), rtol=1e-5)
     np.testing.assert_allclose(2.0 * touched + 0.5 * untouched, value((2.0, 0.5)), rtol=1e-5)
@@ -216,6 +221,8 @@ def test_penalties_add_to_the_loss_under_their_names():
     assert float(metrics["stretch_of_one"]) == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(UsageError, match="share one"):
         small(penalties=(activity, activity))
+    with pytest.raises(UsageError, match="give corrupt="):
+        small(emphasis=(1.0, 0.0))
 
 
 def test_bottleneck_stands_between_encoder_and_decoder():
@@ -232,7 +239,7 @@ def test_bottleneck_stands_between_encoder_and_decoder():
 
 
 def test_a_decoder_of_the_wrong_size_is_refused():
-    with pytest.raises(UsageError, match=r"needs 40 numbers.*gives 20.*\(4, 5, 2\)"):
+    with pytest.raises(UsageError, match=r"needs 40 numbers.*gives \(4, 5\).*\(4, 5, 2\)"):
         jax.eval_shape(
             autoencoder(MLP((7,), 3), MLP((7,), SHAPE), gaussian_learned()).init, jax.random.key(0), batch_of(2)
         )
@@ -247,3 +254,6 @@ def test_evaluation_is_per_example_and_judges_the_denoising():
     )
     x_hat = model.reconstruct(params, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(terms["mse"], np.mean((x_hat - batch["x"]) ** 2, axis=(1, 2)), rtol=1e-5)
+    x_tilde, _ = corrupt_batch(masking(0.3), jax.random.key(1), batch["x"], batch["index"])
+    restored = model.reconstruct(params, {}, {**batch, "x": x_tilde}, jax.random.key(0))
+    np.testing.assert_allclose(terms["denoising_mse"], np.mean((restored - batch["x"]) ** 2, axis=(1, 2)), rtol=1e-5)

@@ -174,7 +174,11 @@ def test_wrong_types_and_values(refused):
     refused("batch size 10 is not divisible by 4 devices", "train", DAE, "--batch-size", "10", "--devices", "4")
     refused("--devices 0", "train", DAE, "--devices", "0")
     refused("steps=0.*positive", "train", DAE, "--steps", "0")
-    refused("negative", "train", DAE, "--seed", "-1")
+    refused("--seed -1", "train", DAE, "--seed", "-1", "--run", "out")
+    refused(r"lr is inf", "train", DAE, "--lr", "inf")
+    assert not Path("out").exists()
+    Path("afile").write_text("precious")
+    refused("afile", "train", DAE, *TINY, "--run", "afile/run")
 
 
 def test_bad_data(refused, tmp_path):
@@ -244,7 +248,7 @@ def test_a_changed_experiment_file(refused, command, tmp_path):
     assert command("resume", "run", "--allow-changed", "--no-evaluate")[0] == 0
     (tmp_path / "mine.py").rename(tmp_path / "run" / "mine.py")
     refused("no code is loaded", "evaluate", "run", "--file", "run/mine.py")
-    refused("no experiment file mine.py", "evaluate", "run")
+    refused("mine.py, which is not there; .*--file", "evaluate", "run")
 
 
 def test_changed_data(refused, command, tmp_path):

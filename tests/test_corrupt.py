@@ -171,6 +171,9 @@ def test_strength_follows_a_schedule():
     still, _ = corrupt_batch(gaussian(optax.linear_schedule(0.0, 1.0, 10)), jax.random.key(14), x, index, jnp.int32(0))
     np.testing.assert_array_equal(still, x)
     assert masking(schedule).moments((40,)).a[0] == 0.5
+    for beyond, count in [(1.5, 40), (-0.5, 0)]:  # a schedule that leaves [0, 1] is clipped, not searched for ever
+        _, touched = corrupt_batch(masking(optax.constant_schedule(beyond)), jax.random.key(0), x, index)
+        np.testing.assert_array_equal(jnp.sum(touched, axis=1), count)
 
 
 @pytest.mark.parametrize(

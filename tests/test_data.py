@@ -452,10 +452,10 @@ def test_a_tenth_of_a_path_without_splits_is_its_test_split(empty, size):
     path = saved(empty / "a.npz", x=np.arange(size, dtype=np.float32)[:, None], y=np.arange(size) % 3)
     train, test, every = load(path, ("train", "test", "all"))
     assert test.size == max(1, round(size / 10))
+    assert (np.diff(every.arrays["x"][:, 0]) > 0).all()  # in the order of the file
     together = np.concatenate([train.arrays["x"], test.arrays["x"]])
     np.testing.assert_array_equal(np.sort(together, axis=0), every.arrays["x"])
     for part in (train, test, every):
-        assert (np.diff(part.arrays["x"][:, 0]) > 0).all()  # in the order of the file
         np.testing.assert_array_equal(part.arrays["label"], part.arrays["x"][:, 0] % 3)
         assert part.classes == tuple(map(str, range(min(size, 3))))
 
@@ -571,10 +571,8 @@ def test_class_folders_are_labels_and_train_and_test_are_splits(empty):
         painted(empty / split / name / f"{i}.PNG", value=i)
     train, test, every = load(str(empty), ("train", "test", "all"))
     assert train.classes == test.classes == every.classes == ("ant", "bee", "cat")
-    np.testing.assert_array_equal(train.arrays["x"][:, 0, 0, 0], [1, 0, 2])
-    np.testing.assert_array_equal(train.arrays["label"], [0, 2, 2])
-    np.testing.assert_array_equal(test.arrays["x"][:, 0, 0, 0], [4, 3])
-    np.testing.assert_array_equal(test.arrays["label"], [0, 1])
+    for part, expected in ((train, {1: 0, 0: 2, 2: 2}), (test, {4: 0, 3: 1})):
+        assert dict(zip(part.arrays["x"][:, 0, 0, 0].tolist(), part.arrays["label"].tolist())) == expected
     np.testing.assert_array_equal(every.arrays["label"], [0, 2, 2, 0, 1])
     cats = open_split(str(empty / "train"))  # no splits inside: all of it, with the classes that are there
     assert (cats.size, cats.classes) == (3, ("ant", "cat"))
@@ -721,3 +719,16 @@ def test_a_record_without_labels(empty):
 def test_a_record_is_of_one_data_set(digits, empty):
     other = open_split(saved(empty / "a.npy", x=np.zeros((20, 2))))
     assert "a.npy" in refusal(describe, (counting(3), other))
+
+
+def test_a_slice_of_a_source_sorted_by_class_holds_every_class(empty):
+    x = np.repeat(np.arange(10, dtype=np.float32) / 10, 40)[:, None] * np.ones((1, 3), np.float32)
+    label = np.repeat(np.arange(10), 40)
+    np.savez(empty / "one.npz", x=x, label=label)
+    np.savez(empty / "two.npz", x_train=x, label_train=label, x_test=x, label_test=label)
+    for name in ("one.npz", "two.npz"):
+        for part in load(str(empty / name), ("train[:90%]", "train[90%:]", "test")):
+            assert len(np.unique(part.arrays["label"])) == 10
+            np.testing.assert_allclose(part.arrays["x"][:, 0] * 10, part.arrays["label"], rtol=1e-5)
+    whole = open_split(str(empty / "one.npz"))
+    np.testing.assert_array_equal(whole.arrays["label"], label)  # as in the file, so that codes can be matched to it

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.data.reader import Reader, Readers, with_a_tenth_held_out, with_all
+from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")
@@ -50,7 +50,7 @@ def npz_readers(path: Path) -> Readers:
     labels = {split: _label(arrays, f"_{split}") for split in splits}
     _refuse_unlike(path, {f"x_{split}": arrays[f"x_{split}"] for split in splits}, labels)
     classes = _classes(list(labels.values()))
-    return with_all(
+    return permuted_with_all(
         {split: _reader(_with(arrays[f"x_{split}"], labels[split]), classes, f"{path} (x_{split})") for split in splits}
     )
 

@@ -23,7 +23,7 @@ from aejax.data.reader import Reader
 from aejax.errors import UsageError
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
-_LAYOUT = 1
+_LAYOUT = 2
 _CHUNK = 1024
 
 

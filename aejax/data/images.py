@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.data.reader import Reader, Readers, with_a_tenth_held_out, with_all
+from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -50,7 +50,7 @@ def image_readers(folder: Path, files: Files) -> Readers:
         if reader.size == 0:
             raise UsageError(f"{folder / split} has no images; put {', '.join(_SUFFIXES)} files there")
     _refuse_unlike([path for by_class in files.values() for paths in by_class.values() for path in paths])
-    return with_a_tenth_held_out(readers[""]) if "" in readers else with_all(readers)
+    return with_a_tenth_held_out(readers[""]) if "" in readers else permuted_with_all(readers)
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -31,7 +31,8 @@ def load(data: str | Recorded, splits: tuple[str, ...] = ("train", "test")) -> t
 
     `data` is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`); or a path to a .npy, a .npz or a
     folder of images, written with a `/`, a leading `.` or `~`, or the suffix .npy or .npz. A path that has no splits of
-    its own is split by a permutation of seed 0: a tenth is `test`, the rest `train`, both in the order of the source.
+    its own is split by a permutation of seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so
+    that a slice of a source sorted by class holds every class; `all` is in the order of the source.
 
     The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else
     `~/.cache/aejax`); the arrays are memory-mapped views of it. A `Recorded` gives Datasets without arrays.

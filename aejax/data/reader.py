@@ -17,7 +17,7 @@ class Reader(NamedTuple):
     size: int
     classes: tuple[str, ...] | None
     read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    """Ascending positions [n] -> `x` [n, ...] and, with classes, `label` [n]."""
+    """Positions [n] -> `x` [n, ...] and, with classes, `label` [n]."""
 
 
 def with_all(splits: Readers) -> Readers:
@@ -25,18 +25,25 @@ def with_all(splits: Readers) -> Readers:
     return {**splits, "all": _joined(list(splits.values()))}
 
 
-def with_a_tenth_held_out(whole: Reader) -> Readers:
-    """Splits a source that has no splits of its own: `test` is a tenth, by a permutation of seed 0.
+def permuted_with_all(splits: Readers) -> Readers:
+    """The splits that a user's files give, each in a permutation of seed 0, as slices need; `all` in the files' order."""
+    mixed = {name: _part(split, np.random.default_rng(0).permutation(split.size)) for name, split in splits.items()}
+    return {**mixed, "all": _joined(list(splits.values()))}
 
-    Both keep the order of the source; so does `all`, which is alone where a single example cannot be split.
+
+def with_a_tenth_held_out(whole: Reader) -> Readers:
+    """Splits a source that has no splits of its own: `test` is a tenth, by a permutation of seed 0, `train` the rest.
+
+    Both stay permuted: a source is often sorted by class, and a slice such as `train[:90%]` must hold every class. `all`
+    keeps the order of the source, and is alone where a single example cannot be split.
     """
     if whole.size < 2:
         return {"all": whole}
     order = np.random.default_rng(0).permutation(whole.size)
     held_out = max(1, round(whole.size / 10))
     return {
-        "train": _part(whole, np.sort(order[held_out:])),
-        "test": _part(whole, np.sort(order[:held_out])),
+        "train": _part(whole, order[held_out:]),
+        "test": _part(whole, order[:held_out]),
         "all": whole,
     }
 

@@ -93,18 +93,27 @@ def _restoration(run: Run, x: np.ndarray, train: Statistics | None, restorers: M
         return {name: _scores(x, y) for name, y in restored.items()}
 
     return {
-        "corruption": None if trained is None else trained.name if isinstance(trained, Corruption) else trained.__name__,
+        "corruption": None
+        if trained is None
+        else trained.name
+        if isinstance(trained, Corruption)
+        else trained.__name__,
         "trained": None if trained is None else at(trained),
         "sweep": [{"level": level, **at(corrupt)} for level, corrupt in sorted(experiment.sweep.items())],
     }
 
 
 def _scores(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
-    """Means over examples: squared error per dimension, PSNR in dB, structural similarity (None where not an image)."""
-    similarity = images.ssim(x, y)
+    """Means over examples: squared error per dimension, PSNR in dB, structural similarity (None where not an image).
+
+    The data range of both is 1 for data in [0, 1], else that of the clean test examples.
+    """
+    low, high = float(x.min()), float(x.max())
+    data_range = 1.0 if low >= 0.0 and high <= 1.0 else high - low
+    similarity = images.ssim(x, y, data_range)
     return {
         "mse": float(np.mean(images.mse(x, y))),
-        "psnr": float(np.mean(images.psnr(x, y))),
+        "psnr": float(np.mean(images.psnr(x, y, data_range))),
         "ssim": None if similarity is None else float(np.mean(similarity)),
     }
 
@@ -121,11 +130,15 @@ def _linear_statistics(train: Dataset) -> Statistics | None:
     return statistics(np.asarray(take(train, np.arange(train.size))["x"]))
 
 
-def _probes(run: Run, codes: np.ndarray, x: np.ndarray, train: Statistics | None, components: int) -> dict[str, Any]:
+def _probes(run: Run, codes: np.ndarray, x: np.ndarray, train: Statistics | None, components: int) -> dict | None:
+    """None where the labels allow no probe: fewer than two classes, or none of five examples to hold one out of."""
     data = run.experiment.train
     count = min(PROBE_EXAMPLES, data.size)
     seen = take(data, np.linspace(0, data.size - 1, count).astype(np.int64))
     seen_x = np.asarray(seen["x"])
+    counts = np.bincount(seen["label"])
+    if np.count_nonzero(counts) < 2 or counts.max() < 5:
+        return None
     representations = {"codes": (run.encode(seen_x), codes), "raw": (seen_x, x)}
     if train is not None:
         representations["pca"] = (pca_codes(train, components, seen_x), pca_codes(train, components, x))

@@ -42,7 +42,7 @@ def autoencoder(
 
     Args:
         encoder: Linen module, x [b, ...] -> h [b, ...].
-        decoder: Linen module, z -> theta with `likelihood.width` numbers for each element of x, in any shape.
+        decoder: Linen module, z -> theta [b, *shape of x, likelihood.width]; for width 1 any shape of that size.
         likelihood: of the clean x under theta.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
         emphasis: (α, β), the loss α Σ_touched ℓ + β Σ_untouched ℓ (Vincent et al. 2010, eq. 10-11); (1, 0) is full
@@ -54,10 +54,10 @@ def autoencoder(
     """
     noise = nothing() if corrupt is None else corrupt
     names = [p.__name__ for p in penalties]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            f"penalties are logged by name, and two share one: {names}; give each function its own __name__"
-        )
+    if len({"loss", "nll", "mse", *names}) < 3 + len(names):
+        raise UsageError(f"terms are logged by name, and two share one: loss, nll, mse, {', '.join(names)}; rename one")
+    if emphasis is not None and corrupt is None:
+        raise UsageError(f"emphasis={emphasis} weighs what a corruption touched; give corrupt= too")
 
     def init(key, batch):
         k_encoder, k_decoder = jax.random.split(key)
@@ -80,10 +80,11 @@ def autoencoder(
 
     def as_theta(theta, x):
         needed = math.prod(x.shape[1:]) * likelihood.width
-        if math.prod(theta.shape[1:]) != needed:
+        flat = likelihood.width == 1 and math.prod(theta.shape[1:]) == needed
+        if not flat and theta.shape[1:] != (*x.shape[1:], likelihood.width):
             raise UsageError(
                 f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {x.shape[1:]} "
-                f"({likelihood.width} per element), but it gives {math.prod(theta.shape[1:])}; "
+                f"({likelihood.width} per element), but it gives {theta.shape[1:]}; "
                 f"end the decoder in the shape {(*x.shape[1:], likelihood.width)}"
             )
         return theta.reshape(*x.shape, likelihood.width)

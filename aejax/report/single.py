@@ -260,6 +260,8 @@ def curves_section(record: Record) -> Section | None:
             ("train", base, "train", figures.GREY),
             ("validation", base, "validation", figures.BLUE),
             ("validation", f"denoising_{base}", "validation,\ncorrupted", figures.ORANGE),
+            ("test", base, "test", figures.BLUE),  # judged while training only where there is no validation split
+            ("test", f"denoising_{base}", "test,\ncorrupted", figures.ORANGE),
         ]
         series = [
             figures.Series(label, *log[split][term], colour)

@@ -119,7 +119,13 @@ def tables(results: dict[str, dict]) -> str:
     ]
     probes = ("logistic_regression", "nearest_neighbours")
     lines += rows([f"probes/{which}/{probe}" for probe in probes for which in ("codes", "pca", "raw")], 2, 100)
-    lines += ["", "**How each row was made.**", "", "| | seeds | training, s | paper | command |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "**How each row was made.**",
+        "",
+        "| | seeds | training, s | paper | command |",
+        "|---|---|---|---|---|",
+    ]
     for name, r in results.items():
         seeds = ", ".join(map(str, r["seeds"]))
         seconds = f"{r['seconds']['mean']:.0f} ± {r['seconds']['sd']:.0f}"
