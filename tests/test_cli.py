@@ -115,12 +115,19 @@ def test_verify_replays(command, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "forged")
     result = json.loads((tmp_path / "forged" / "result.json").read_text())
     (tmp_path / "forged" / "result.json").write_text(json.dumps(result | {"digest": "0" * 64}))
-    config = json.loads((tmp_path / "forged" / "config.json").read_text())
+    code, _, err = command("verify", "forged")
+    assert code == 1
+    assert "not what result.json tells of" in err
+
+    shutil.copytree(finished, tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["versions"]["jax"] = "0.1"
-    (tmp_path / "forged" / "config.json").write_text(json.dumps(config))
-    code, out, _ = command("verify", "forged")
+    config["source"]["arguments"]["lr"] = 0.5
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    code, out, err = command("verify", "other")
     assert code == 1
     assert "differs: jax 0.1 then" in out
+    assert "then," in err
 
 
 def test_data_commands(command):
