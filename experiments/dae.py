@@ -1,6 +1,16 @@
 """Denoising autoencoder (Vincent et al. 2008): an exact count of components is set to zero, the clean x is restored.
 
 aejax train experiments/dae.py
+2 CPU cores, 6 s: restores test digits masked by 30 % to an MSE of .0131 ± .0006 over 5 seeds; the optimal linear denoiser
+.0264, PCA with as many components .0573, the corrupted input .0706.
+
+aejax train experiments/dae.py --data fashion_mnist --hidden 1024 --latent 256 --steps 12000
+2 CPU cores, 159 s: .00786 ± .00001 over 5 seeds, 1.58 times better than the optimal linear denoiser's .01245. Logistic
+regression on the codes 85.9 ± .2 %, on 256 principal components 82.3, on raw pixels 83.4 (10 000 training examples).
+
+What the code keeps is bought with fidelity: trained on images with 30 % of their ink missing, the model brightens clean ones
+(MSE .0226 on Fashion-MNIST, where the plain autoencoder has .0024). Vincent et al. report test errors of classifiers that
+are fine-tuned from stacks of these; no number of theirs compares with one here.
 """
 
 import optax

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -94,6 +95,7 @@ def test_every_hyperparameter_is_typed_defaulted_and_told(file):
     module, function = load_file(file)
     assert module.__doc__
     assert f"aejax train experiments/{file.name}" in module.__doc__
+    assert re.search(r" s: .* ± ", module.__doc__), "the lab note holds the time and the number that was measured"
     told = inspect.getdoc(function)
     for name, parameter in inspect.signature(function).parameters.items():
         assert parameter.annotation is not parameter.empty, name

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax.data.cache import as_stored
 from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")
+_ROWS = 4096
 
 
 def npy_readers(path: Path) -> Readers:
@@ -105,6 +107,8 @@ def _reader(arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None, w
         raise UsageError(f"{where} is empty, of shape {x.shape}; give at least one example")
     if x.ndim < 2:
         raise UsageError(f"{where} has shape {x.shape}; the first axis counts examples: reshape numbers to [n, 1]")
+    for start in range(0, len(x), _ROWS):  # here, where a position is still the file's
+        as_stored(x[start : start + _ROWS], start, where)
     if "label" in arrays:
         label = arrays["label"]
         if label.shape != x.shape[:1]:
