@@ -11,6 +11,10 @@ components 82.3 (10 000 training examples).
 Hinton & Salakhutdinov's own numbers are of MNIST, faces and curves with deeper nets; none compares with one here.
 """
 
+from functools import partial
+from typing import Literal
+
+import jax.numpy as jnp
 import optax
 
 from aejax.corrupt import masking
@@ -27,6 +31,8 @@ def experiment(
     data: str = "digits",
     hidden: tuple[int, ...] = (512,),
     latent: int = 32,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    remat: bool = False,
     lr: float = 1e-3,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -38,13 +44,16 @@ def experiment(
         data: Name of a data set (digits, fashion_mnist, any of TFDS) or path of a .npy, .npz or folder of images.
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
         latent: Number of components of the code.
+        dtype: Of the layers' arithmetic; parameters, code and likelihood stay float32. bfloat16 is for accelerators.
+        remat: Recompute activations for the gradient instead of keeping them: for nets too deep for the memory.
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
         seed: Of initialisation and order of the examples.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    model = autoencoder(MLP(hidden, latent), MLP(hidden[::-1], train.shape), bernoulli())
+    net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
+    model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli())
     return Experiment(
         model=model,
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),

@@ -13,6 +13,10 @@ What the code keeps is bought with fidelity: trained on images with 30 % of thei
 are fine-tuned from stacks of these; no number of theirs compares with one here.
 """
 
+from functools import partial
+from typing import Literal
+
+import jax.numpy as jnp
 import optax
 
 from aejax.corrupt import masking
@@ -30,6 +34,8 @@ def experiment(
     rate: float = 0.3,
     hidden: tuple[int, ...] = (512,),
     latent: int = 32,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    remat: bool = False,
     lr: float = 1e-3,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -42,13 +48,16 @@ def experiment(
         rate: Fraction of the components set to zero, afresh for each example at each presentation.
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
         latent: Number of components of the code.
+        dtype: Of the layers' arithmetic; parameters, code and likelihood stay float32. bfloat16 is for accelerators.
+        remat: Recompute activations for the gradient instead of keeping them: for nets too deep for the memory.
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
         seed: Of initialisation, order of the examples and corruption.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    model = autoencoder(MLP(hidden, latent), MLP(hidden[::-1], train.shape), bernoulli(), corrupt=masking(rate))
+    net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
+    model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli(), corrupt=masking(rate))
     return Experiment(
         model=model,
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),

@@ -40,3 +40,49 @@ def test_tying_undoes_untying_for_a_mirrored_net():
     np.testing.assert_array_equal(tied["dense_0"]["kernel"], encoder["dense_1"]["kernel"].T)
     with pytest.raises(UsageError):
         check_mirror(encoder, encoder)
+
+
+def gradient_of(net, x):
+    """The compiled gradient of a scalar of the net's output with respect to its parameters."""
+    gradient = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.square(net.apply({"params": params}, x)))))
+    params = jax.eval_shape(net.init, jax.random.key(0), x)["params"]
+    # On CPU, XLA drops the barriers that keep it from merging what is computed twice; on accelerators it does not.
+    return gradient.lower(params, x).compile({"xla_disable_hlo_passes": "cse_barrier_expander"})
+
+
+@pytest.mark.parametrize("depth", [0, 5])
+def test_remat_changes_neither_parameters_nor_gradients(depth):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+    by_keeping, by_computing = (MLP((7,) * depth, 3, remat=remat) for remat in (False, True))
+    params, again = (jax.jit(net.init)(jax.random.key(0), x)["params"] for net in (by_keeping, by_computing))
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    gradients = [gradient_of(net, x)(params, x) for net in (by_keeping, by_computing)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
+
+
+def test_remat_halves_the_memory_of_a_deep_net():
+    x = jax.ShapeDtypeStruct((512, 64), jnp.float32)
+    kept, recomputed = (
+        gradient_of(MLP((64,) * 24, 64, remat=remat), x).memory_analysis().temp_size_in_bytes for remat in (False, True)
+    )
+    assert recomputed < kept / 2
+
+
+def test_bfloat16_is_the_arithmetic_of_the_layers_only():
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(8, 5)), jnp.float32)
+    seen = []
+
+    def activation(x):
+        seen.append(x.dtype)
+        return jnp.tanh(x)
+
+    single, half = (MLP((16, 16), 3, activation=activation, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    params = jax.jit(half.init)(jax.random.key(0), x)["params"]
+    jax.tree.map(np.testing.assert_array_equal, params, jax.jit(single.init)(jax.random.key(0), x)["params"])
+    seen.clear()
+    by_half, by_single = half.apply({"params": params}, x), single.apply({"params": params}, x)
+    assert seen == [jnp.bfloat16] * 2 + [jnp.float32] * 2
+    assert {leaf.dtype for leaf in [by_half, *jax.tree.leaves(params)]} == {jnp.dtype(jnp.float32)}
+    # Eight bits of mantissa: near, and not equal.
+    np.testing.assert_allclose(by_half, by_single, atol=0.03)
+    assert not np.array_equal(by_half, by_single)

@@ -1,3 +1,5 @@
 """Flax Linen encoders and decoders; each file is one kind of network."""
 
+from aejax.nets.conv import ConvDecoder as ConvDecoder
+from aejax.nets.conv import ConvEncoder as ConvEncoder
 from aejax.nets.mlp import MLP as MLP

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
@@ -26,15 +28,34 @@ class MLP(nn.Module):
     activation: Callable = nn.relu
     out_activation: Callable = identity
     use_bias: bool = True
+    dtype: Any = jnp.float32
+    """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
+    remat: bool = False
+    """Keeps the values between blocks of √n of the n hidden layers, and computes what is within a block once more for the
+    gradient (Chen et al. 2016, §4.1)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
         shape = (self.out,) if isinstance(self.out, int) else self.out
+
+        def dense(width, i):
+            return nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=f"dense_{i}")
+
+        def hidden(net, x, first, stop):
+            for i in range(first, stop):
+                x = net.activation(dense(net.hidden[i], i)(x))
+            return x
+
         x = x.reshape(x.shape[0], -1)
-        for i, width in enumerate(self.hidden):
-            x = self.activation(nn.Dense(width, use_bias=self.use_bias, name=f"dense_{i}")(x))
-        x = nn.Dense(math.prod(shape), use_bias=self.use_bias, name=f"dense_{len(self.hidden)}")(x)
-        return self.out_activation(x).reshape(-1, *shape)
+        n = len(self.hidden)
+        if self.remat:
+            length = max(1, math.isqrt(n))
+            for first in range(0, n, length):
+                x = nn.remat(hidden, static_argnums=(2, 3))(self, x, first, min(first + length, n))
+        else:
+            x = hidden(self, x, 0, n)
+        x = dense(math.prod(shape), n)(x)
+        return self.out_activation(x.astype(jnp.float32)).reshape(-1, *shape)
 
 
 def untie(params: dict) -> dict:

@@ -1,0 +1,191 @@
+"""Strided, residual convolutional encoders and decoders of images [h, w, c] (van den Oord et al. 2017, §4.1).
+
+Each of an encoder's `widths` halves the image, rounding up: 28, 14, 7, 4. The decoder works out the same sizes from the shape
+that it is to give, so none needs to be divisible by anything. A code is flat or spatial; the decoder takes either.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+from aejax.errors import UsageError
+
+
+class ConvEncoder(nn.Module):
+    """A 4×4 convolution of stride 2 to each of `widths` channels, residual blocks, and a dense layer to the code.
+
+    Images [b, h, w, c] give codes [b, out]; with `spatial` [b, h', w', out], where the dense layer is one for all positions.
+    The paper's encoder of 8×8 codes for 32×32 images is `ConvEncoder((256, 256), out, spatial=True)`.
+    """
+
+    widths: tuple[int, ...]
+    out: int
+    spatial: bool = False
+    blocks: int = 2
+    """Residual blocks, at the smallest size."""
+    groups: int | None = None
+    """Normalises before each activation, over so many groups of channels (Wu & He 2018); None does not."""
+    dtype: Any = jnp.float32
+    """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
+    remat: bool = False
+    """Keeps only what passes between layers and blocks, and computes what is within them once more for the gradient."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
+        if x.ndim != 4 or not self.widths:
+            raise UsageError(
+                f"a convolutional net needs images [h, w, c] and at least one width; it has examples of shape {x.shape[1:]} "
+                f"and widths {self.widths}; use MLP for what is no image"
+            )
+        x = nn.Conv(self.widths[0], (4, 4), 2, dtype=self.dtype, name="down_0")(x)
+        for i, width in enumerate(self.widths[1:], 1):
+            x = _block(self, Down, width, name=f"down_{i}")(x)
+        for i in range(self.blocks):
+            x = _block(self, Residual, self.widths[-1], name=f"residual_{i}")(x)
+        x = rectified(x, self.groups)
+        x = x if self.spatial else x.reshape(x.shape[0], -1)
+        return nn.Dense(self.out, dtype=self.dtype, name="code")(x).astype(jnp.float32)
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of `ConvEncoder`: a dense layer, residual blocks, and a transposed convolution per halving.
+
+    Codes [b, z] or [b, h', w', z] give [b, *out] with `out` (h, w, c) or, for likelihoods of several numbers per element,
+    (h, w, c, width). The `widths` are the encoder's reversed; other fields are as there.
+    """
+
+    widths: tuple[int, ...]
+    out: tuple[int, ...]
+    blocks: int = 2
+    groups: int | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b *code"]) -> Float[Array, "b *out"]:
+        if len(self.out) < 3 or not self.widths:
+            raise UsageError(
+                f"a convolutional net gives images [h, w, c] and needs at least one width; asked for {self.out} with widths "
+                f"{self.widths}; use MLP for what is no image"
+            )
+        *larger, smallest = halvings(self.out[:2], len(self.widths))
+        if z.ndim == 2:
+            x = nn.Dense(math.prod(smallest) * self.widths[0], dtype=self.dtype, name="code")(z)
+            x = x.reshape(-1, *smallest, self.widths[0])
+        elif z.ndim == 4 and z.shape[1:3] == smallest:
+            x = nn.Dense(self.widths[0], dtype=self.dtype, name="code")(z)
+        else:
+            raise UsageError(
+                f"{self.out[:2]} halved {len(self.widths)} times is {smallest}, but the code has shape {z.shape[1:]}; "
+                "give encoder and decoder as many widths, or a flat code"
+            )
+        for i in range(self.blocks):
+            x = _block(self, Residual, self.widths[0], name=f"residual_{i}")(x)
+        channels = (*self.widths[1:], math.prod(self.out[2:]))
+        for i, (width, size) in enumerate(zip(channels, reversed(larger))):
+            x = _block(self, Up, width, size=size, name=f"up_{i}")(x)
+        return x.astype(jnp.float32).reshape(-1, *self.out)
+
+
+class Down(nn.Module):
+    """Halves the image."""
+
+    width: int
+    groups: int | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b half_h half_w width"]:
+        return nn.Conv(self.width, (4, 4), 2, dtype=self.dtype)(rectified(x, self.groups))
+
+
+class Residual(nn.Module):
+    """x + (ReLU, 3×3, ReLU, 1×1)."""
+
+    width: int
+    groups: int | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w width"]) -> Float[Array, "b h w width"]:
+        y = nn.Conv(self.width, (3, 3), dtype=self.dtype)(rectified(x, self.groups))
+        # A 1×1 convolution is a product of matrices, and faster as one.
+        return x + nn.Dense(self.width, dtype=self.dtype)(rectified(y, self.groups))
+
+
+class Up(nn.Module):
+    """Doubles the image, to `size`: twice the input's, or one less."""
+
+    width: int
+    groups: int | None
+    dtype: Any
+    size: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b double_h double_w width"]:
+        # At stride 2 an output meets a quarter of the kernel: LeCun's variance is of that fan-in.
+        initial = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal", in_axis=-1, out_axis=-2)
+        kernel = self.param("kernel", initial, (4, 4, self.width, z.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        z, kernel, bias = promote_dtype(rectified(z, self.groups), kernel, bias, dtype=self.dtype)
+        return conv_transpose(z, kernel, self.size) + bias[None, None, None]
+
+
+def rectified(x: Float[Array, "b h w c"], groups: int | None) -> Float[Array, "b h w c"]:
+    """The activation before a layer, normalised (in float32) where groups are given. Called within a net's `__call__`."""
+    if groups is None:
+        return nn.relu(x)
+    return nn.relu(nn.GroupNorm(groups)(x.astype(jnp.float32))).astype(x.dtype)
+
+
+def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
+    """An image's size, and what each of so many convolutions of stride 2 leaves of it."""
+    sizes = [tuple(size)]
+    for _ in range(times):
+        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+    return sizes
+
+
+def conv(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"]) -> Float[Array, "b half_h half_w d"]:
+    """The convolution of stride 2, padded so that a size is halved and rounded up."""
+    return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv_transpose(
+    z: Float[Array, "b h w d"], kernel: Float[Array, "kh kw c d"], size: tuple[int, int]
+) -> Float[Array, "b double_h double_w c"]:
+    """The transpose of `conv` from images of `size`, which halved is z's. Reverse mode of any order, but no forward mode.
+
+    XLA on CPU computes the kernel's gradient of a transposed convolution twenty times slower than that of the convolution
+    which it transposes, and they are the same: <conv_transpose(z, kernel), g> = <z, conv(g, kernel)>.
+    """
+    image = jax.ShapeDtypeStruct((z.shape[0], *size, kernel.shape[2]), z.dtype)
+    (x,) = jax.linear_transpose(lambda x: conv(x, kernel), image)(z)
+    return x
+
+
+def _conv_transpose_forward(z, kernel, size):
+    return conv_transpose(z, kernel, size), (z, kernel)
+
+
+def _conv_transpose_backward(size, kept, g):
+    z, kernel = kept
+    gradient_of_z, gradient_of_kernel = jax.vjp(lambda kernel: conv(g, kernel), kernel)
+    return gradient_of_z, *gradient_of_kernel(z)
+
+
+conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+
+
+def _block(net: Any, kind: type[nn.Module], width: int, **fields: Any) -> nn.Module:
+    """A block of the net, with the net's settings."""
+    return (nn.remat(kind) if net.remat else kind)(width, groups=net.groups, dtype=net.dtype, **fields)

@@ -1,0 +1,157 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax.errors import UsageError
+from aejax.likelihoods import bernoulli, gaussian_learned
+from aejax.models import autoencoder
+from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.nets.conv import conv, conv_transpose, halvings
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def plain(z, kernel, size):
+    """The transposed convolution of the library, cut to size."""
+    whole = jax.lax.conv_transpose(z, kernel, (2, 2), "SAME", transpose_kernel=True)
+    return whole[:, : size[0], : size[1]]
+
+
+@pytest.mark.parametrize("size", [(14, 14), (13, 14), (1, 7)])
+def test_the_transposed_convolution_and_both_gradients_are_the_librarys(size):
+    (small,) = halvings(size, 1)[1:]
+    z, kernel, g = normal(3, *small, 6), normal(4, 4, 5, 6, seed=1), normal(3, *size, 5, seed=2)
+
+    def of(f):
+        value, pull = jax.vjp(lambda z, kernel: f(z, kernel, size), z, kernel)
+        return value, *pull(g)
+
+    for ours, theirs in zip(jax.jit(of, static_argnums=0)(conv_transpose), jax.jit(of, static_argnums=0)(plain)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_the_transposed_convolution_is_the_transpose():
+    z, kernel, x = normal(2, 4, 3, 6), normal(4, 4, 5, 6, seed=1), normal(2, 7, 6, 5, seed=2)
+    there, back = jnp.vdot(z, conv(x, kernel)), jnp.vdot(conv_transpose(z, kernel, (7, 6)), x)
+    np.testing.assert_allclose(there, back, rtol=1e-4)
+
+
+def test_the_transposed_convolution_has_the_librarys_second_gradients():
+    z, kernel = normal(1, 2, 2, 2), normal(4, 4, 1, 2, seed=1)
+
+    def penalty(f):
+        slope = jax.grad(lambda z, kernel: jnp.sum(jnp.sin(f(z, kernel, (3, 4)))))
+        return jax.jit(jax.grad(lambda z, kernel: jnp.sum(jnp.square(slope(z, kernel))), argnums=(0, 1)))
+
+    for ours, theirs in zip(penalty(conv_transpose)(z, kernel), penalty(plain)(z, kernel)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (13, 9, 3), (5, 1, 2)])
+@pytest.mark.parametrize("spatial", [False, True])
+@pytest.mark.parametrize("likelihood", [bernoulli(), gaussian_learned()], ids=lambda likelihood: likelihood.name)
+def test_an_image_of_any_size_comes_back_in_its_shape(shape, spatial, likelihood):
+    out = shape if likelihood.width == 1 else (*shape, likelihood.width)
+    encoder, decoder = ConvEncoder((4, 6), 3, spatial=spatial, blocks=1), ConvDecoder((6, 4), out, blocks=1)
+    model = autoencoder(encoder, decoder, likelihood)
+    batch = {"x": jax.ShapeDtypeStruct((2, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((2,), jnp.int32)}
+    params, extras = jax.eval_shape(model.init, jax.random.key(0), batch)
+    code = jax.eval_shape(model.encode, params, extras, batch, jax.random.key(0))
+    assert code.shape == ((2, *halvings(shape[:2], 2)[-1], 3) if spatial else (2, 3))
+    assert jax.eval_shape(model.reconstruct, params, extras, batch, jax.random.key(0)).shape == (2, *shape)
+
+
+def test_a_code_of_positions_is_local():
+    """A pixel reaches the codes around its own position only, in an encoder without residual blocks."""
+    encoder = ConvEncoder((4, 4), 3, spatial=True, blocks=0)
+    x = normal(1, 32, 32, 1)
+    params, apply = jax.jit(encoder.init)(jax.random.key(0), x), jax.jit(encoder.apply)
+    moved = apply(params, x.at[0, 9, 21, 0].add(1.0)) != apply(params, x)
+    rows, columns = np.nonzero(np.any(np.asarray(moved[0]), axis=-1))
+    assert len(rows)
+    assert set(rows) <= {1, 2, 3}
+    assert set(columns) <= {4, 5, 6}
+
+
+def test_the_net_of_the_paper():
+    """Two strided convolutions, two residual blocks of 3×3 and 1×1, all of 256 channels: 8×8 codes for 32×32 images."""
+    encoder, decoder = ConvEncoder((256, 256), 10, spatial=True), ConvDecoder((256, 256), (32, 32, 3))
+    x, z = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 32, 32, 3), (1, 8, 8, 10)))
+
+    def count(net, given):
+        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), given)))
+
+    blocks = 2 * (9 * 256 * 256 + 256 + 256 * 256 + 256)
+    assert count(encoder, x) == (16 * 3 * 256 + 256) + (16 * 256 * 256 + 256) + blocks + (256 * 10 + 10)
+    assert count(decoder, z) == (10 * 256 + 256) + blocks + (16 * 256 * 256 + 256) + (16 * 256 * 3 + 3)
+
+
+def test_a_transposed_convolution_keeps_the_variance():
+    z = normal(64, 8, 8, 32)
+    decoder = ConvDecoder((32, 24), (32, 32, 8), blocks=0)
+    theta, _ = jax.jit(decoder.init_with_output)(jax.random.key(0), z)
+    # Dense layer 1, then a ReLU, which halves the second moment, before each of two convolutions.
+    assert float(jnp.var(theta[:, 8:-8, 8:-8])) == pytest.approx(0.25, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("groups", "dtype"), [(None, jnp.float32), (2, jnp.float32), (2, jnp.bfloat16)], ids=["", "groups", "bfloat16"]
+)
+def test_dtype_and_remat_change_neither_parameters_nor_what_is_computed(groups, dtype):
+    x, key = normal(2, 8, 8, 1), jax.random.key(0)
+
+    def run(**options):
+        encoder = ConvEncoder((4, 6), 3, blocks=1, groups=groups, **options)
+        decoder = ConvDecoder((6, 4), (8, 8, 1), blocks=1, groups=groups, **options)
+
+        def loss(params):
+            z = encoder.apply(params[0], x)
+            theta = decoder.apply(params[1], z)
+            assert z.dtype == theta.dtype == jnp.float32
+            return jnp.mean(jnp.square(theta - x))
+
+        @jax.jit
+        def all_of_it():
+            params = encoder.init(key, x), decoder.init(key, jnp.ones((2, 3)))
+            return params, *jax.value_and_grad(loss)(params)
+
+        return all_of_it()
+
+    (params, value, gradients), (plain_params, plain_value, plain_gradients) = run(dtype=dtype, remat=True), run()
+    jax.tree.map(np.testing.assert_array_equal, params, plain_params)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, gradients))} == {jnp.dtype(jnp.float32)}
+    exact = dtype == jnp.float32
+    np.testing.assert_allclose(value, plain_value, rtol=1e-5 if exact else 0.02)
+    assert exact or value != plain_value
+    if exact:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), gradients, plain_gradients)
+
+
+def test_remat_halves_the_memory_of_many_blocks():
+    x = jax.ShapeDtypeStruct((32, 16, 16, 8), jnp.float32)
+
+    def temporary(remat):
+        net = ConvEncoder((8,), 4, blocks=8, remat=remat)
+        gradient = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.square(net.apply(params, x)))))
+        # As in test_nets: the barrier that XLA honours on accelerators, but drops on CPU.
+        compiled = gradient.lower(jax.eval_shape(net.init, jax.random.key(0), x), x).compile(
+            {"xla_disable_hlo_passes": "cse_barrier_expander"}
+        )
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(True) < temporary(False) / 1.5
+
+
+def test_what_cannot_be_an_image_is_refused():
+    x, key = jnp.ones((2, 8, 8, 1)), jax.random.key(0)
+    with pytest.raises(UsageError, match="images"):
+        ConvEncoder((4,), 3).init(key, jnp.ones((2, 64)))
+    with pytest.raises(UsageError, match="width"):
+        ConvEncoder((), 3).init(key, x)
+    with pytest.raises(UsageError, match="images"):
+        ConvDecoder((4,), (64,)).init(key, jnp.ones((2, 3)))
+    with pytest.raises(UsageError, match="as many widths"):
+        ConvDecoder((4,), (8, 8, 1)).init(key, jnp.ones((2, 2, 2, 3)))

@@ -1,0 +1,85 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aejax.cost import Cost, cost_line, cost_of, peak, step_cost
+from aejax.likelihoods import squared_error
+from aejax.models import autoencoder
+from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.run import abstract_batch, abstract_state
+from aejax.step import one
+from aejax.types import Dataset, Experiment
+
+
+def experiment_of(encoder, decoder, shape, batch_size):
+    """A step needs no data to be counted."""
+    data = Dataset("none:train", shape, 1000, None, "", None)
+    model = autoencoder(encoder, decoder, squared_error())
+    return Experiment(model, optax.sgd(1e-3), data, data, batch_size, 10, 0)
+
+
+def weights(experiment):
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_state(experiment).params) if leaf.ndim == 2)
+
+
+def test_flops_of_an_mlp_are_six_per_weight_and_example_but_four_in_the_first_layer():
+    experiment = experiment_of(MLP((256,), 32), MLP((256,), (196,)), (14, 14, 1), 128)
+    # Forward, gradient of the weights, gradient of the input; nobody asks for the gradient of the data.
+    by_hand = 128 * (6 * weights(experiment) - 2 * 196 * 256)
+    cost = step_cost(experiment)
+    assert by_hand <= cost.flops <= 1.1 * by_hand
+    assert cost.dtype == "float32"
+    # Parameters, read and written; more, but not a hundred times.
+    state_bytes = 4 * weights(experiment)
+    assert 2 * state_bytes < cost.bytes < 100 * state_bytes
+
+
+def test_flops_of_a_conv_net_are_those_counted_by_hand():
+    experiment = experiment_of(
+        ConvEncoder((16, 32), 8, spatial=True, blocks=1), ConvDecoder((32, 16), (32, 32, 3), blocks=1), (32, 32, 3), 16
+    )
+
+    def strided(size, c, d):
+        # Each of size / 2 windows of 4 along a side; padding takes one from the first and one from the last.
+        return 2 * (2 * size - 2) ** 2 * c * d
+
+    def residual(size, c):
+        return 2 * ((3 * size - 2) ** 2 + size**2) * c * c
+
+    first, second, dense = strided(32, 3, 16), strided(16, 16, 32), 2 * 8 * 8 * 32 * 8
+    by_hand = 16 * (3 * (2 * first + 2 * second + 2 * residual(8, 32) + 2 * dense) - first)
+    assert step_cost(experiment).flops == pytest.approx(by_hand, rel=0.1)
+
+
+def test_a_loop_of_steps_costs_one_step():
+    experiment = experiment_of(MLP((64,), 8), MLP((64,), (64,)), (64,), 32)
+    batches = {k: jax.ShapeDtypeStruct((5, *v.shape), v.dtype) for k, v in abstract_batch(experiment).items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    runner = one(experiment.model, experiment.optimizer).lower(abstract_state(experiment), key, batches, np.int32(5))
+    assert cost_of(runner).flops == pytest.approx(step_cost(experiment).flops, rel=0.02)
+
+
+def test_the_dtype_is_that_of_the_layers():
+    net = {"dtype": jnp.bfloat16}
+    assert step_cost(experiment_of(MLP((8,), 4, **net), MLP((8,), (9,), **net), (9,), 4)).dtype == "bfloat16"
+
+
+def test_a_product_of_matrices_has_two_flops_per_multiplication():
+    a = jnp.ones((64, 64))
+    assert cost_of(jax.jit(jnp.matmul).lower(a, a)).flops == pytest.approx(2 * 64**3, rel=0.01)
+
+
+def test_the_peak_is_measured_once():
+    assert 1e8 < peak("float32") < 1e17  # slower than a core, faster than any device: not FLOP/s
+    assert peak("float32") == peak("float32")
+
+
+def test_the_line_names_cost_rate_and_share():
+    cost = Cost(5.6e8, 31e6, "float32")
+    assert cost_line(cost, 254.0, 190e9) == (
+        "560 MFLOP and 31 MB a step; 142 GFLOP/s, 75% of the 190 GFLOP/s of float32 matmuls here"
+    )
+    assert cost_line(cost, None, 190e9) == "560 MFLOP and 31 MB a step"
+    assert cost_line(Cost(9.999e11, 999.0, "bfloat16"), None, 1.0) == "1 TFLOP and 999 B a step"
