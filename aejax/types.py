@@ -58,7 +58,8 @@ class TrainState(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """One split of a data set. `arrays` is None where a run is opened from its recorded metadata, without the data."""
+    """One split of a data set. `arrays` and `read` are None where a run is opened from its recorded metadata, without the
+    data."""
 
     name: str
     """As it was asked for, e.g. `digits:train[:90%]`."""
@@ -69,9 +70,13 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...] | None
     """Names of the labels, or None without labels."""
     fingerprint: str
-    """sha256 over the arrays' names, dtypes, shapes and bytes."""
+    """sha256 over the arrays' names, dtypes, shapes and bytes; of a streamed data set `files:` and the sha256 over its files'
+    names and sizes."""
     arrays: Mapping[str, np.ndarray] | None
     """Memory-mapped, as stored (`x` may be uint8 or bool): read them through `aejax.data.take`."""
+    read: Callable | None = None
+    """(positions [n]) -> {x, label} as stored; where examples are read from the disk at each use (a streamed data set) instead
+    of `arrays`. Several threads may call it at once."""
 
 
 class Experiment(NamedTuple):

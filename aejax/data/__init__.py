@@ -1,18 +1,23 @@
-"""Data sets by name or path, held once as memory-mapped arrays; batches as pure functions of (seed, step)."""
+"""Data sets by name or path, held once as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
-from aejax.data.batches import batch_at, batches_at, in_order, take
+from aejax.data.batches import batch_at, batches_at, has_data, in_order, take
 from aejax.data.cache import cache_folder
-from aejax.data.load import Recorded, describe, load, open_split, prepare, recorded
+from aejax.data.feeds import feed
+from aejax.data.load import Recorded, Streamed, as_recorded_source, describe, load, open_split, prepare, recorded
 from aejax.data.named import Available, available
 
 __all__ = [
     "Available",
     "Recorded",
+    "Streamed",
+    "as_recorded_source",
     "available",
     "batch_at",
     "batches_at",
     "cache_folder",
     "describe",
+    "feed",
+    "has_data",
     "in_order",
     "load",
     "open_split",

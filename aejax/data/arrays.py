@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import numpy as np
 
 from aejax.data.cache import as_stored
 from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
+from aejax.data.streams import checked
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")
@@ -19,11 +21,46 @@ _ROWS = 4096
 
 def npy_readers(path: Path) -> Readers:
     """One array [n, ...] of examples; a tenth of it is the test split."""
+    shape, *_ = _npy_header(path)
+    _refuse_shape(shape, str(path))
     try:
-        x = _read_npy(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UsageError(f"{path} cannot be read as a .npy file; save it again with np.save") from error
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path) from error
     return with_a_tenth_held_out(_reader({"x": x}, None, str(path)))
+
+
+def npy_streams(path: Path) -> Readers | None:
+    """The same splits, each example read from the file when it is asked for; None for an array in Fortran order, where the
+    numbers of an example lie scattered over the whole file."""
+    shape, fortran_order, dtype, offset = _npy_header(path)
+    _refuse_shape(shape, str(path))
+    if fortran_order:
+        return None
+    row = np.dtype((dtype, shape[1:]))
+
+    def read(positions):
+        # Not through a memory map, whose pages would count as this process's memory.
+        x = np.empty(len(positions), row)
+        flat = memoryview(x.reshape(-1).view(np.uint8))
+        file = os.open(path, os.O_RDONLY)
+        try:
+            for i, position in enumerate(positions.tolist()):
+                found = os.pread(file, row.itemsize, offset + position * row.itemsize)
+                if len(found) < row.itemsize:
+                    raise UsageError(f"{path} ends within example {position} of {shape[0]}; save it again with np.save")
+                flat[i * row.itemsize : (i + 1) * row.itemsize] = found
+        finally:
+            os.close(file)
+        return {"x": x}
+
+    return with_a_tenth_held_out(checked(Reader(shape[0], None, read), str(path)))
+
+
+def npy_header(path: Path) -> str:
+    """Shape, order, dtype and where the numbers begin."""
+    shape, fortran_order, dtype, offset = _npy_header(path)
+    return f"{dtype.str} {shape} {fortran_order} {offset}"
 
 
 def npz_readers(path: Path) -> Readers:
@@ -57,16 +94,23 @@ def npz_readers(path: Path) -> Readers:
     )
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    """Memory-mapped. The header is read first, because NumPy's own messages for an object array speak of pickles."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, _, dtype = headers[version](file)
+def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran order, dtype and the offset of the first number. NumPy's own messages for an object array
+    speak of pickles."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran_order, dtype = headers[version](file)
+            offset = file.tell()
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise _unreadable(path) from error
     _refuse_objects(dtype, str(path))
-    if 0 in shape:
-        return np.empty(shape, dtype)  # an empty file cannot be mapped
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return shape, fortran_order, dtype, offset
+
+
+def _unreadable(path: Path) -> UsageError:
+    return UsageError(f"{path} cannot be read as a .npy file; save it again with np.save")
 
 
 def _without_objects(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
@@ -103,12 +147,9 @@ def _classes(labels: list[np.ndarray | None]) -> tuple[str, ...] | None:
 
 def _reader(arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None, where: str) -> Reader:
     x = arrays["x"]
-    if x.size == 0:
-        raise UsageError(f"{where} is empty, of shape {x.shape}; give at least one example")
-    if x.ndim < 2:
-        raise UsageError(f"{where} has shape {x.shape}; the first axis counts examples: reshape numbers to [n, 1]")
+    _refuse_shape(x.shape, where)
     for start in range(0, len(x), _ROWS):  # here, where a position is still the file's
-        as_stored(x[start : start + _ROWS], start, where)
+        as_stored(x[start : start + _ROWS], np.arange(start, start + _ROWS), where)
     if "label" in arrays:
         label = arrays["label"]
         if label.shape != x.shape[:1]:
@@ -118,6 +159,13 @@ def _reader(arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None, w
         if label.min() < 0:
             raise UsageError(f"{where} has the label {label.min()}; number the classes 0, 1, 2, …")
     return Reader(len(x), classes, lambda positions: {name: array[positions] for name, array in arrays.items()})
+
+
+def _refuse_shape(shape: tuple[int, ...], where: str) -> None:
+    if 0 in shape:
+        raise UsageError(f"{where} is empty, of shape {shape}; give at least one example")
+    if len(shape) < 2:
+        raise UsageError(f"{where} has shape {shape}; the first axis counts examples: reshape numbers to [n, 1]")
 
 
 def _refuse_unlike(path: Path, xs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray | None]) -> None:

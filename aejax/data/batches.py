@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,11 +18,20 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
     `x` is in data range: uint8 becomes value / 255, bool 0 or 1, floats stay. Raises UsageError for a data set that was
     opened without its data.
     """
-    if dataset.arrays is None:
+    if dataset.arrays is not None:
+        batch = {name: array[positions] for name, array in dataset.arrays.items()}
+    elif dataset.read is not None:
+        read = dataset.read(positions.reshape(-1))
+        batch = {name: array.reshape(*positions.shape, *array.shape[1:]) for name, array in read.items()}
+    else:
         raise UsageError(f"{dataset.name} was opened without its data; load it by name instead")
-    batch = {name: array[positions] for name, array in dataset.arrays.items()}
     batch["x"] = _in_data_range(batch["x"])
     return batch
+
+
+def has_data(dataset: Dataset) -> bool:
+    """Whether its examples can be taken: it was not rebuilt from what a run recorded."""
+    return dataset.arrays is not None or dataset.read is not None
 
 
 def batch_at(dataset: Dataset, seed: int, step: int, batch_size: int) -> Batch:
@@ -33,14 +43,33 @@ def batch_at(dataset: Dataset, seed: int, step: int, batch_size: int) -> Batch:
     return {name: leaf[0] for name, leaf in batches_at(dataset, seed, step, batch_size, 1).items()}
 
 
-def batches_at(dataset: Dataset, seed: int, step: int, batch_size: int, n: int) -> Batch:
-    """The batches of steps `step` to `step + n - 1`, stacked: leaves [n, b, ...], in one gather."""
+def batches_at(
+    dataset: Dataset, seed: int, step: int, batch_size: int, n: int, share: tuple[int, int] = (0, 1)
+) -> Batch:
+    """The batches of steps `step` to `step + n - 1`, stacked: leaves [n, b, ...], in one gather.
+
+    With `share` (i, of), for one of several processes, only rows i·b/of to (i+1)·b/of - 1 of each, leaves [n, b/of, ...];
+    `index` is still the position in the whole batch.
+    """
+    rows = rows_of(batch_size, share)
+    batch = take(dataset, positions_at(dataset.size, seed, step, batch_size, n)[:, rows.start : rows.stop])
+    return {**batch, "index": np.tile(np.arange(rows.start, rows.stop, dtype=np.int32), (n, 1))}
+
+
+def rows_of(batch_size: int, share: tuple[int, int]) -> range:
+    """The rows of a batch that process i of so many has."""
     _refuse_empty(batch_size)
+    i, of = share
+    if batch_size % of:
+        raise UsageError(f"batch size {batch_size} is not divisible by {of} processes; use a multiple of {of}")
+    return range(i * batch_size // of, (i + 1) * batch_size // of)
+
+
+def positions_at(size: int, seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
+    """Where in a data set of this size the examples of n batches from step `step` on lie, [n, b]."""
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; use 0 or more")
-    stream = _stream(dataset.size, seed, step * batch_size, (step + n) * batch_size)
-    batch = take(dataset, stream.reshape(n, batch_size))
-    return {**batch, "index": np.tile(np.arange(batch_size, dtype=np.int32), (n, 1))}
+    return _stream(size, seed, step * batch_size, (step + n) * batch_size).reshape(n, batch_size)
 
 
 def in_order(dataset: Dataset, batch_size: int) -> Iterator[tuple[Batch, int]]:
@@ -67,11 +96,30 @@ def _stream(size: int, seed: int, start: int, stop: int) -> np.ndarray:
     return np.concatenate(orders)
 
 
-@functools.lru_cache(maxsize=8)
+_orders: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
+_ordering = threading.Lock()  # or threads that feed one stream would all make the same order
+
+_KEPT = 32
+"""Orders kept at most: those of the members that train together, of two epochs where one ends."""
+_KEPT_BYTES = 128 * 2**20
+"""But beyond two no more than this: an order takes eight bytes per example."""
+
+
 def _order(size: int, seed: int, epoch: int) -> np.ndarray:
-    order = np.random.default_rng((seed, epoch)).permutation(size)
-    order.flags.writeable = False  # it is shared between callers
-    return order
+    key = (size, seed, epoch)
+    with _ordering:
+        if key not in _orders:
+            order = np.random.default_rng((seed, epoch)).permutation(size)
+            order.flags.writeable = False  # it is shared between callers
+            while len(_orders) >= _KEPT or (len(_orders) > 1 and _kept_bytes() + order.nbytes > _KEPT_BYTES):
+                _orders.popitem(last=False)
+            _orders[key] = order
+        _orders.move_to_end(key)
+        return _orders[key]
+
+
+def _kept_bytes() -> int:
+    return sum(order.nbytes for order in _orders.values())
 
 
 def _refuse_empty(batch_size: int) -> None:

@@ -180,14 +180,14 @@ def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
         chunk = dict(reader.read(positions))
     except OSError as error:  # of the source; an OSError further out is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
-    chunk["x"] = as_stored(chunk["x"], start, where)
+    chunk["x"] = as_stored(chunk["x"], positions, where)
     if "label" in chunk:
         chunk["label"] = chunk["label"].astype(np.int32)
     return chunk
 
 
-def as_stored(x: np.ndarray, start: int, where: str) -> np.ndarray:
-    """Examples `start` … of a source in the dtype the cache keeps; UsageError for other dtypes and for NaN and Inf."""
+def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
+    """Examples of a source in the dtype the cache keeps; UsageError for other dtypes and, by position, for NaN and Inf."""
     if x.dtype in (np.uint8, np.bool_):
         return x
     if x.dtype not in (np.float16, np.float32, np.float64):
@@ -197,6 +197,6 @@ def as_stored(x: np.ndarray, start: int, where: str) -> np.ndarray:
     finite = np.isfinite(x)
     if not finite.all():
         first = np.argwhere(~finite)[0]
-        position = [int(first[0]) + start, *map(int, first[1:])]
+        position = [int(positions[first[0]]), *map(int, first[1:])]
         raise UsageError(f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it")
     return x

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
+from aejax.data.streams import checked
 from aejax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -17,8 +19,14 @@ _SPLITS = {"train", "test", "validation", "val"}
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
 
-Files = Mapping[str, Mapping[str | None, list[Path]]]
-"""Split ("" for a folder without splits) -> class (None for images that lie loose) -> files, sorted."""
+Kind = tuple[tuple[int, int], str]
+"""Width and height, and Pillow's mode."""
+
+_LOOKED_AT = 500  # files whose headers are read before a folder is streamed
+
+Files = Mapping[str, Mapping[str | None, list[str]]]
+"""Split ("" for a folder without splits) -> class (None for images that lie loose) -> files, sorted. Strings, because a
+million Paths would take most of a gigabyte."""
 
 
 def image_files(folder: Path) -> Files:
@@ -36,20 +44,24 @@ def image_files(folder: Path) -> Files:
     return {"": _by_class(folder)}
 
 
-def image_readers(folder: Path, files: Files) -> Readers:
+def image_readers(folder: Path, files: Files, streamed: bool = False) -> Readers:
     """`x` [n, height, width, channels]: uint8, bool for images of mode 1; labels number the sorted class names.
 
-    Without `train/` and `test/` a tenth is the test split.
+    Without `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from their
+    headers before anything is decoded; where they are streamed, of some, and of the others when they are read.
     """
     names = {name for by_class in files.values() for name in by_class}
     if len(names) > 1 and None in names:
         raise UsageError(f"{folder} has images in class folders and beside them; move them into class folders")
     classes = None if names <= {None} else tuple(sorted(filter(None, names)))
-    readers = {split: _reader(by_class, classes) for split, by_class in files.items()}
-    for split, reader in readers.items():
-        if reader.size == 0:
+    for split, by_class in files.items():
+        if not by_class:
             raise UsageError(f"{folder / split} has no images; put {', '.join(_SUFFIXES)} files there")
-    _refuse_unlike([path for by_class in files.values() for paths in by_class.values() for path in paths])
+    paths = [path for by_class in files.values() for paths in by_class.values() for path in paths]
+    _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT] if streamed else paths)
+    readers = {split: _reader(by_class, classes, paths[0]) for split, by_class in files.items()}
+    if streamed:
+        readers = {split: checked(reader, str(folder / split)) for split, reader in readers.items()}
     return with_a_tenth_held_out(readers[""]) if "" in readers else permuted_with_all(readers)
 
 
@@ -57,67 +69,72 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _by_class(folder: Path) -> dict[str | None, list[Path]]:
-    found: dict[str | None, list[Path]] = {None: _images(folder)}
+def _by_class(folder: Path) -> dict[str | None, list[str]]:
+    found: dict[str | None, list[str]] = {None: _images(folder)}
     found |= {path.name: _images(path) for path in _subfolders(folder)}
     return {name: paths for name, paths in found.items() if paths}
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[str]:
     return sorted(
-        Path(entry)
+        entry.path
         for entry in os.scandir(folder)
         if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
     )
 
 
-def _reader(by_class: Mapping[str | None, list[Path]], classes: tuple[str, ...] | None) -> Reader:
+def _reader(by_class: Mapping[str | None, list[str]], classes: tuple[str, ...] | None, first: str) -> Reader:
     paths = [path for paths in by_class.values() for path in paths]
     numbers = [classes.index(name) for name, paths in by_class.items() for _ in paths] if classes else None
     label = None if numbers is None else np.array(numbers, np.int32)
+    _, kind = _opened(first, pixels=False)
 
     def read(positions):
-        batch = {"x": np.stack([_decode(paths[i]) for i in positions])}
+        batch = {"x": np.stack([_decode(paths[i], kind, first) for i in positions])}
         return batch if label is None else {**batch, "label": label[positions]}
 
     return Reader(len(paths), classes, read)
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
     """[height, width, channels]."""
-    image = _opened(path)
+    image, found = _opened(path)
+    if found != kind:
+        raise _unlike(first, kind, path, found)
     pixels = np.asarray(image.convert("RGB") if image.mode in _TO_RGB else image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _refuse_unlike(paths: list[Path]) -> None:
+def _refuse_unlike(paths: list[str]) -> None:
     """Before anything is decoded: from the headers, which is quick."""
     first, *others = paths
-    kind = _kind(first)
+    _, kind = _opened(first, pixels=False)
     for other in others:
-        if _kind(other) != kind:
-            (a_size, a_mode), (b_size, b_mode) = kind, _kind(other)
-            raise UsageError(
-                f"images differ: {first} is {a_size[0]}x{a_size[1]} {a_mode}, "
-                f"{other} is {b_size[0]}x{b_size[1]} {b_mode}; "
-                "give them one size and mode"
-            )
+        _, found = _opened(other, pixels=False)
+        if found != kind:
+            raise _unlike(first, kind, other, found)
 
 
-def _kind(path: Path) -> tuple[tuple[int, int], str]:
-    image = _opened(path, pixels=False)
+def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
+    kinds = [f"{width}x{height} {mode}" for (width, height), mode in (a_kind, b_kind)]
+    return UsageError(f"images differ: {a} is {kinds[0]}, {b} is {kinds[1]}; give them one size and mode")
+
+
+def _kind(image: Any, path: str) -> Kind:
     if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
         raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit grey, RGB or RGBA")
     return image.size, "RGB" if image.mode in _TO_RGB else image.mode
 
 
-def _opened(path: Path, pixels: bool = True):
+def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
+    """The image, and its kind as its header tells it."""
     from PIL import Image  # not needed on a warm cache
 
     try:
         with Image.open(path) as image:
+            kind = _kind(image, path)
             if pixels:
                 image.load()
-            return image
+            return image, kind
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for broken files are all of these
         raise UsageError(f"{path} cannot be read as an image; replace or remove it") from error

@@ -1,21 +1,31 @@
-"""From a name or a path to Datasets, and back from what a run recorded of them."""
+"""From a name or a path to Datasets, decoded or streamed, and back from what a run recorded of them."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aejax.data import cache
-from aejax.data.arrays import npy_readers, npz_readers
+from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers
 from aejax.data.images import image_files, image_readers
-from aejax.data.named import identity, named_readers
-from aejax.data.reader import Readers
-from aejax.data.splits import bounds, divide, parse
+from aejax.data.named import identity, named_files, named_readers, named_streams
+from aejax.data.reader import Reader, Readers
+from aejax.data.splits import Spec, bounds, divide, parse
+from aejax.data.streams import decoded_bytes, digest_of_files, fingerprint_of_files, is_of_files, streamed
 from aejax.errors import UsageError
 from aejax.types import Dataset
+
+STREAM_BYTES = 2 * 2**30
+"""A data set that decoded takes more is streamed. A constant, so that a data set is read in the same way everywhere."""
+
+
+class Streamed(NamedTuple):
+    """A data set that is to be streamed whatever its size: each example read from the disk and decoded at each use."""
+
+    name: str
 
 
 class Recorded(NamedTuple):
@@ -26,7 +36,7 @@ class Recorded(NamedTuple):
     """By what was asked for, e.g. `train[:90%]`; without arrays."""
 
 
-def load(data: str | Recorded, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
+def load(data: str | Recorded | Streamed, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
     """One Dataset for each split, in TFDS's slicing language: `train`, `train[:90%]`, `train[100:200]`, `all`.
 
     `data` is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`); or a path to a .npy, a .npz or a
@@ -37,13 +47,19 @@ def load(data: str | Recorded, splits: tuple[str, ...] = ("train", "test")) -> t
     The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else
     `~/.cache/aejax`); the arrays are memory-mapped views of it. A `Recorded` gives Datasets without arrays.
 
+    What is larger than STREAM_BYTES when decoded, and all that is `Streamed`, is never copied into the cache: its Datasets
+    have `read` instead of `arrays`, and hold the same examples in the same order. A .npz is not read by position, nor is
+    a .npy in Fortran order: they are decoded whatever their size.
+
     Raises UsageError for unknown names and splits, empty slices, and data that cannot be held: not finite, of dtype
-    object or of other integers than uint8, images that are broken or differ in size, labels that do not match.
+    object or of other integers than uint8, images that are broken or differ in size, labels that do not match. Of a
+    streamed data set these come when the example is read.
     """
     if isinstance(data, Recorded):
         return tuple(_from_record(data, spec) for spec in splits)
-    source = _source(data)
-    return tuple(_dataset(source, spec, f"{data}:{spec}") for spec in splits)
+    name = data if isinstance(data, str) else data.name
+    source = _source(name)
+    return tuple(_dataset(source, spec, f"{name}:{spec}", isinstance(data, Streamed)) for spec in splits)
 
 
 def open_split(name: str) -> Dataset:
@@ -63,6 +79,7 @@ def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
         raise UsageError(f"an experiment reads one data set, not {' and '.join(names)}; join them in one .npz")
     return {
         "name": names[0],
+        "streamed": any(is_of_files(dataset.fingerprint) for dataset in datasets),
         "splits": {
             spec or "all": {
                 "shape": list(dataset.shape),
@@ -93,40 +110,81 @@ def recorded(record: Mapping[str, Any]) -> Recorded:
     )
 
 
+def as_recorded_source(record: Mapping[str, Any], data: str) -> str | Streamed:
+    """The argument with which a run reads its data as it did when it recorded them."""
+    of_files = any(is_of_files(split["fingerprint"]) for split in record["splits"].values())
+    return Streamed(data) if of_files else data
+
+
 def prepare(data: str) -> tuple[Dataset, ...]:
-    """Downloads, prepares and caches every split of a data set, and opens them."""
+    """Downloads and prepares every split of a data set, caches those that are not streamed, and opens them."""
     source = _source(data)
-    return tuple(_dataset(source, split, f"{data}:{split}") for split in source.readers() if split != "all")
+    splits = source.streams() or source.readers()
+    return tuple(_dataset(source, split, f"{data}:{split}") for split in splits if split != "all")
 
 
 class _Source(NamedTuple):
-    """Where examples come from: cheap to make; `readers` is the part that imports, downloads and decodes."""
+    """Where examples come from: cheap to make; `readers` and `streams` are what imports, downloads and decodes."""
 
     name: str
-    identity: object
+    identity: Callable[[], object]
+    """Of the files as they are on this machine, for the cache."""
     readers: Callable[[], Readers]
+    """To read them once, in order."""
+    streams: Callable[[], Readers | None]
+    """To read them at any position, at any time; None where that cannot be done."""
+    files: Callable[[], str]
+    """A digest that tells them from others, on any machine, without reading them."""
 
 
 def _source(data: str) -> _Source:
     path = _path(data)
     if path is None:
-        return _Source(data, identity(data), functools.cache(functools.partial(named_readers, data)))
+        readers = functools.cache(lambda: named_readers(data))
+        streams = functools.cache(lambda: named_streams(data, readers()))
+        return _Source(data, lambda: identity(data), readers, streams, lambda: digest_of_files(named_files(data)))
     if path.is_dir():
-        files = image_files(path)
-        listed = [file for by_class in files.values() for paths in by_class.values() for file in paths]
-        readers: Callable[[], Readers] = functools.partial(image_readers, path, files)
-    elif path.is_file() and path.suffix in _OF_ARRAYS:
-        listed, readers = [path], functools.partial(_OF_ARRAYS[path.suffix], path)
-    elif path.is_file():
+        return _of_images(path)
+    if path.is_file() and path.suffix in _OF_ARRAYS:
+        return _of_arrays(path)
+    if path.is_file():
         raise UsageError(f"{path} is neither .npy nor .npz nor a folder of images; save it as one of these")
-    else:
-        raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
-    stats = [(str(file), file.stat()) for file in listed]
-    what = ["path", str(path.resolve()), [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
-    return _Source(path.name, what, functools.cache(readers))
+    raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
 
 
 _OF_ARRAYS = {".npy": npy_readers, ".npz": npz_readers}
+
+
+def _of_arrays(path: Path) -> _Source:
+    return _Source(
+        path.name,
+        lambda: _stamps(path, [str(path)]),
+        functools.cache(functools.partial(_OF_ARRAYS[path.suffix], path)),
+        functools.cache(lambda: npy_streams(path) if path.suffix == ".npy" else None),
+        lambda: digest_of_files([f"{path.name} {path.stat().st_size} {npy_header(path)}"]),
+    )
+
+
+def _of_images(path: Path) -> _Source:
+    files = image_files(path)
+    listed = [file for by_class in files.values() for paths in by_class.values() for file in paths]
+
+    def told() -> Iterator[str]:
+        for file in listed:
+            yield f"{os.path.relpath(file, path)} {os.stat(file).st_size}"
+
+    return _Source(
+        path.name,
+        functools.cache(lambda: _stamps(path, listed)),
+        functools.cache(lambda: image_readers(path, files)),
+        functools.cache(lambda: image_readers(path, files, streamed=True)),
+        functools.cache(lambda: digest_of_files(told())),
+    )
+
+
+def _stamps(path: Path, listed: list[str]) -> object:
+    stats = [(file, os.stat(file)) for file in listed]
+    return ["path", str(path.resolve()), [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]]
 
 
 def _path(data: str) -> Path | None:
@@ -136,18 +194,36 @@ def _path(data: str) -> Path | None:
     return path if is_path or (os.sep in data and path.exists()) else None
 
 
-def _dataset(source: _Source, spec: str, name: str) -> Dataset:
+def _dataset(source: _Source, spec: str, name: str, as_stream: bool = False) -> Dataset:
     split = parse(spec)
-    folder = cache.folder_of(source.name, source.identity, split.split)
-    entry = cache.open_entry(folder)
+    if as_stream:
+        return _stream(source, split, name)
+    folder = cache.folder_of(source.name, source.identity(), split.split)
+    entry = cache.open_entry(folder)  # first: on a warm cache nothing is imported
     if entry is None:
-        readers = source.readers()
-        if split.split not in readers:
-            raise UsageError(f"{source.name} has no split {split.split!r}; it has {', '.join(readers)}")
-        entry = cache.make_entry(folder, readers[split.split], f"{source.name}:{split.split}")
+        streams = source.streams()
+        if streams is not None and decoded_bytes(streams) > STREAM_BYTES:
+            return _stream(source, split, name)
+        reader = _split_of(source.readers(), split, source.name)
+        entry = cache.make_entry(folder, reader, f"{source.name}:{split.split}")
     start, stop = bounds(split, len(entry.arrays["x"]), name)
     arrays, fingerprint = cache.part_of(entry, start, stop)
     return Dataset(name, arrays["x"].shape[1:], stop - start, entry.classes, fingerprint, arrays)
+
+
+def _stream(source: _Source, split: Spec, name: str) -> Dataset:
+    readers = source.streams()
+    if readers is None:
+        raise UsageError(f"{source.name} is not read by position; to stream it, save its x as .npy, in C order")
+    reader = _split_of(readers, split, source.name)
+    start, stop = bounds(split, reader.size, name)
+    return streamed(name, reader, start, stop, fingerprint_of_files(source.files(), split.split, start, stop))
+
+
+def _split_of(readers: Readers, split: Spec, name: str) -> Reader:
+    if split.split not in readers:
+        raise UsageError(f"{name} has no split {split.split!r}; it has {', '.join(readers)}")
+    return readers[split.split]
 
 
 def _from_record(data: Recorded, spec: str) -> Dataset:

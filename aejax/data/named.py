@@ -20,6 +20,7 @@ import numpy as np
 
 from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
+from aejax.data.streams import checked
 from aejax.errors import UsageError
 
 _FORMAT = "array_record"  # the one of TFDS's formats that is read by position, without TensorFlow
@@ -99,6 +100,24 @@ def named_readers(name: str) -> Readers:
     )
 
 
+def named_streams(name: str, readers: Readers) -> Readers:
+    """The same splits, each example decoded when it is asked for."""
+    splits = {split: checked(reader, f"{name}:{split}") for split, reader in readers.items() if split != "all"}
+    with _quiet():  # once for all: at its first image TFDS advises another decoder
+        next(iter(splits.values())).read(np.arange(1))
+    return with_all(splits)
+
+
+def named_files(name: str) -> Iterator[str]:
+    """What tells a prepared data set from another without reading it: version, shards, names and sizes of its files."""
+    with _quiet():
+        info = _builder(_tfds(), name).info
+        yield f"{info.full_name}"
+        for split, part in info.splits.items():
+            yield f"{split} {part.shard_lengths} {part.num_bytes}"
+            yield from (f"{file.name} {file.stat().length}" for file in part.filepaths)
+
+
 def _prepare(tfds, name: str) -> None:
     """Leaves the data set prepared in the data dir, in the format that is read by position."""
     base = re.split("[/:]", name)[0]
@@ -154,8 +173,7 @@ def _mend(name: str, wrong: str, known: list[str]) -> str:
 
 def _reader(source, x_key: str, label_key: str | None, classes: tuple[str, ...] | None, where: str) -> Reader:
     def read(positions):
-        with _quiet():
-            examples = source.__getitems__(positions.tolist())
+        examples = source.__getitems__(positions.tolist())
         shapes = {example[x_key].shape for example in examples}
         if len(shapes) > 1:
             raise UsageError(

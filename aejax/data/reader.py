@@ -1,4 +1,4 @@
-"""What stands between a source of data and the cache: examples by position, split by split."""
+"""What stands between a source of data and its use, by the cache or as a stream: examples by position, split by split."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Readers = Mapping[str, "Reader"]
 
 
 class Reader(NamedTuple):
-    """One split as its source gives it, before it is cached."""
+    """One split as its source gives it."""
 
     size: int
     classes: tuple[str, ...] | None
     read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    """Positions [n] -> `x` [n, ...] and, with classes, `label` [n]."""
+    """Positions [n] in any order -> `x` [n, ...] and, with classes, `label` [n]."""
 
 
 def with_all(splits: Readers) -> Readers:
@@ -54,12 +54,14 @@ def _joined(parts: list[Reader]) -> Reader:
     starts = np.cumsum([0, *(part.size for part in parts)])
 
     def read(positions):
-        pieces = []
+        pieces, places = [], []
         for part, start, stop in zip(parts, starts[:-1], starts[1:]):
-            inside = positions[(positions >= start) & (positions < stop)]
+            (inside,) = np.nonzero((positions >= start) & (positions < stop))
             if len(inside):
-                pieces.append(part.read(inside - start))
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+                pieces.append(part.read(positions[inside] - start))
+                places.append(inside)
+        order = np.argsort(np.concatenate(places))
+        return {name: np.concatenate([piece[name] for piece in pieces])[order] for name in pieces[0]}
 
     return Reader(int(starts[-1]), parts[0].classes, read)
 

@@ -5,11 +5,13 @@
                      PCA, the optimal affine denoiser
     probes           accuracy of simple classifiers on codes, raw pixels, PCA
 
-Seeds are the run's, so that judging twice writes the same file.
+Seeds are the run's, so that judging twice writes the same file. Examples come in batches, and only codes and numbers per
+example are kept: a test split may be larger than memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,19 +22,24 @@ from rich.table import Table
 
 from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
-from aejax.data import take
+from aejax.data import in_order, take
 from aejax.evaluate import images
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
 from aejax.evaluate.probes import probe
 from aejax.keys import evaluation_key
-from aejax.run import Run, map_examples, means, write_json
-from aejax.types import Dataset
+from aejax.run import INFERENCE_BATCH, Run, map_examples, means, write_json
+from aejax.types import Batch, Dataset
 
 PROBE_EXAMPLES = 10_000
 """Training examples that a probe sees at most, evenly spaced over the split: raw pixels would take minutes with all."""
 
 LINEAR_DIMENSIONS = 4096
-"""Examples with more dimensions have no linear baselines: their d×d matrices take gigabytes and minutes."""
+"""Examples with more dimensions have no linear baselines: their d×d matrices take gigabytes and minutes. Where they are
+streamed, no probe of raw pixels either."""
+
+STREAMED_EXAMPLES = 10_000
+"""Examples of a streamed data set that are judged, the first, and that baselines learn from, evenly spaced: each costs a
+decoding at each use."""
 
 
 def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
@@ -41,8 +48,7 @@ def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
     Restoration is None for a model without a corruption and an experiment without a sweep; probes are None without
     labels; a baseline that cannot be computed is absent.
     """
-    experiment, test = run.experiment, run.experiment.test
-    x = np.asarray(take(test, np.arange(test.size))["x"])
+    experiment, test = run.experiment, judged_part(run.experiment.test)
     result: dict[str, Any] = {
         "step": run.step,
         "checkpoint": checkpoint,
@@ -58,41 +64,63 @@ def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
     if experiment.model.encode is not None:
         codes = run.encode(test)
         components = int(np.prod(codes.shape[1:]))
-        if "label" in (test.arrays or {}):
-            result["probes"] = _probes(run, codes, x, train, components)
+        if "label" in take(test, np.arange(1)):
+            result["probes"] = _probes(run, codes, test, train, components)
     if experiment.model.reconstruct is not None:
-        restorers: dict[str, Callable[[np.ndarray], np.ndarray]] = {"model": run.reconstruct}
-        if train is not None and components is not None:
-            restorers["pca"] = _clipped(pca(train, components), x)
-        result["reconstruction"] = {name: _scores(x, restore(x)) for name, restore in restorers.items()}
-        result["restoration"] = _restoration(run, x, train, restorers)
+        result["reconstruction"], result["restoration"] = _restoration(run, test, train, components)
     write_json(run.directory / "eval.json", result)
     return result
 
 
+def judged_part(test: Dataset) -> Dataset:
+    """What is judged of a test split: all of it, or the first STREAMED_EXAMPLES of a streamed one, and its name says so."""
+    if test.read is None or test.size <= STREAMED_EXAMPLES:
+        return test
+    return test._replace(name=f"{test.name}, the first {STREAMED_EXAMPLES}", size=STREAMED_EXAMPLES)
+
+
+def learnt_from(train: Dataset) -> np.ndarray:
+    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of a streamed data set."""
+    return np.arange(train.size) if train.read is None else _evenly_spaced(train.size, STREAMED_EXAMPLES)
+
+
+def _evenly_spaced(size: int, most: int) -> np.ndarray:
+    return np.linspace(0, size - 1, min(most, size)).astype(np.int64)
+
+
 def corrupted(run: Run, corrupt: Callable, data: Dataset) -> np.ndarray:
     """Every example of the data set under a corruption, with the run's key: the same noise at every call."""
-    key = evaluation_key(run.experiment.seed, "corrupt")
-    f = jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
+    f = _corruption(run, corrupt)
     return map_examples(lambda batch: f(batch["x"], batch["index"]), data)
 
 
-def _restoration(run: Run, x: np.ndarray, train: Statistics | None, restorers: Mapping[str, Callable]) -> dict | None:
-    """Scores at the trained corruption and at each level of the experiment's sweep."""
+def _corruption(run: Run, corrupt: Callable) -> Callable:
+    key = evaluation_key(run.experiment.seed, "corrupt")
+    return jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
+
+
+def _restoration(
+    run: Run, test: Dataset, train: Statistics | None, components: int | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Scores of clean examples, and those at the trained corruption and at each level of the experiment's sweep."""
     experiment = run.experiment
     trained = experiment.model.corrupt
-    if trained is None and not experiment.sweep:
-        return None
+    low, high = _extremes(test)
+    restorers: dict[str, Callable[[Batch], Any]] = {"model": _reconstruction(run)}
+    if train is not None and components is not None:
+        restorers["pca"] = _clipped(pca(train, components), low, high)
 
     def at(corrupt: Callable) -> dict[str, Any]:
-        x_tilde = corrupted(run, corrupt, experiment.test)
-        restored = {"input": x_tilde, **{name: restore(x_tilde) for name, restore in restorers.items()}}
+        contenders: dict[str, Callable[[Batch], Any]] = {"input": lambda batch: batch["x"], **restorers}
         if train is not None and isinstance(corrupt, Corruption):  # a user's own function tells no moments
             optimal = optimal_linear(train, corrupt.moments(experiment.test.shape))
-            restored["optimal_linear"] = _clipped(optimal, x)(x_tilde)
-        return {name: _scores(x, y) for name, y in restored.items()}
+            contenders["optimal_linear"] = _clipped(optimal, low, high)
+        return _scores(test, _corruption(run, corrupt), contenders, low, high)
 
-    return {
+    clean = _scores(test, lambda x, index: x, restorers, low, high)
+    if trained is None and not experiment.sweep:
+        return clean, None
+    return clean, {
         "corruption": None
         if trained is None
         else trained.name
@@ -103,47 +131,80 @@ def _restoration(run: Run, x: np.ndarray, train: Statistics | None, restorers: M
     }
 
 
-def _scores(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
-    """Means over examples: squared error per dimension, PSNR in dB, structural similarity (None where not an image).
+def _scores(
+    test: Dataset, corrupt: Callable, contenders: Mapping[str, Callable], low: float, high: float
+) -> dict[str, dict[str, float | None]]:
+    """Contender -> means over examples: squared error per dimension, PSNR in dB, structural similarity (None where not an
+    image). `corrupt` maps (x, index) to what the contenders restore, the `x` of their batch.
 
-    The data range of both is 1 for data in [0, 1], else that of the clean test examples.
+    The data range of PSNR and similarity is 1 for data in [0, 1], else that of the clean test examples, `low` to `high`.
     """
-    low, high = float(x.min()), float(x.max())
     data_range = 1.0 if low >= 0.0 and high <= 1.0 else high - low
-    similarity = images.ssim(x, y, data_range)
-    return {
-        "mse": float(np.mean(images.mse(x, y))),
-        "psnr": float(np.mean(images.psnr(x, y, data_range))),
-        "ssim": None if similarity is None else float(np.mean(similarity)),
-    }
+
+    def scores(x, y):
+        similarity = images.ssim(x, y, data_range)
+        measured = {"mse": images.mse(x, y), "psnr": images.psnr(x, y, data_range)}
+        return measured if similarity is None else {**measured, "ssim": similarity}
+
+    def of_batch(batch):
+        x = batch["x"]
+        seen = {**batch, "x": np.asarray(corrupt(x, batch["index"]))}
+        return {name: scores(x, np.asarray(restore(seen))) for name, restore in contenders.items()}
+
+    return {name: {"ssim": None, **means(found)} for name, found in map_examples(of_batch, test).items()}
 
 
-def _clipped(affine: Any, x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _extremes(test: Dataset) -> tuple[float, float]:
+    """The range of the clean test examples."""
+    found = [(batch["x"].min(), batch["x"].max()) for batch, _ in in_order(test, min(INFERENCE_BATCH, test.size))]
+    return float(min(low for low, _ in found)), float(max(high for _, high in found))
+
+
+def _reconstruction(run: Run) -> Callable[[Batch], Any]:
+    """As `run.reconstruct`, of a batch: what a model draws for an example depends on its place in the whole split."""
+    reconstruct = run.experiment.model.reconstruct
+    assert reconstruct is not None
+    f, key = jax.jit(reconstruct), evaluation_key(run.experiment.seed, "reconstruct")
+    return lambda batch: f(run.state.params, run.state.extras, batch, key)
+
+
+def _clipped(affine: Any, low: float, high: float) -> Callable[[Batch], np.ndarray]:
     """A linear baseline clipped to the range of the clean data, which never raises its error."""
-    low, high = float(x.min()), float(x.max())
-    return lambda x_tilde: np.clip(apply(affine, x_tilde), low, high)
+    return lambda batch: np.clip(apply(affine, batch["x"]), low, high)
 
 
 def _linear_statistics(train: Dataset) -> Statistics | None:
-    if np.prod(train.shape) > LINEAR_DIMENSIONS:
+    if math.prod(train.shape) > LINEAR_DIMENSIONS:
         return None
-    return statistics(np.asarray(take(train, np.arange(train.size))["x"]))
+    return statistics(np.asarray(take(train, learnt_from(train))["x"]))
 
 
-def _probes(run: Run, codes: np.ndarray, x: np.ndarray, train: Statistics | None, components: int) -> dict | None:
+def _probes(run: Run, codes: np.ndarray, test: Dataset, train: Statistics | None, components: int) -> dict | None:
     """None where the labels allow no probe: fewer than two classes, or none of five examples to hold one out of."""
-    data = run.experiment.train
-    count = min(PROBE_EXAMPLES, data.size)
-    seen = take(data, np.linspace(0, data.size - 1, count).astype(np.int64))
-    seen_x = np.asarray(seen["x"])
+    data = _chosen(run.experiment.train, _evenly_spaced(run.experiment.train.size, PROBE_EXAMPLES))
+    raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
+    seen, judged = (
+        map_examples(lambda b: {name: b[name] for name in b if raw or name == "label"}, d) for d in (data, test)
+    )
     counts = np.bincount(seen["label"])
     if np.count_nonzero(counts) < 2 or counts.max() < 5:
         return None
-    representations = {"codes": (run.encode(seen_x), codes), "raw": (seen_x, x)}
+    representations = {"codes": (run.encode(data), codes)}
+    if raw:
+        representations["raw"] = seen["x"], judged["x"]
     if train is not None:
-        representations["pca"] = (pca_codes(train, components, seen_x), pca_codes(train, components, x))
-    labels = take(run.experiment.test, np.arange(run.experiment.test.size))["label"]
-    return {"train_examples": count, "components": components, **probe(representations, seen["label"], labels)}
+        representations["pca"] = (pca_codes(train, components, seen["x"]), pca_codes(train, components, judged["x"]))
+    found = probe(representations, seen["label"], judged["label"])
+    return {"train_examples": data.size, "components": components, **found}
+
+
+def _chosen(data: Dataset, positions: np.ndarray) -> Dataset:
+    """Some examples of a data set as one."""
+    if data.read is not None:
+        read = data.read
+        return data._replace(size=len(positions), read=lambda some: read(positions[some]))
+    arrays = {name: array[positions] for name, array in (data.arrays or {}).items()}
+    return data._replace(size=len(positions), arrays=arrays)
 
 
 NAMES = {"input": "corrupted input", "model": "model", "pca": "PCA", "optimal_linear": "optimal linear"}

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from aejax.corrupt import corrupt_batch
-from aejax.data import take
-from aejax.evaluate import LINEAR_DIMENSIONS
+from aejax.data import has_data, take
+from aejax.evaluate import LINEAR_DIMENSIONS, judged_part, learnt_from
 from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
 from aejax.keys import evaluation_key
 from aejax.report import figures, page
@@ -23,6 +23,8 @@ from aejax.types import Dataset
 
 EXAMPLES = 10
 CODES = 1000
+LOOKED_AT = 500
+"""Examples of a streamed data set among which those of each class are looked for."""
 SHARPEST = 128
 """Pixels: larger images are shown at every so many pixels."""
 
@@ -37,7 +39,7 @@ def strips_section(record: Record) -> Section | None:
     if not is_image(test.shape) or model.reconstruct is None:
         return None
     name = "Reconstruction" if model.corrupt is None else "Restoration"
-    if test.arrays is None:
+    if not has_data(test):
         return Section(name, page.paragraph(without_data(record)))
     chosen, how = some_of_each_class(test)
     rows, measured = restored_rows(record, chosen)
@@ -49,7 +51,10 @@ def strips_section(record: Record) -> Section | None:
         f'<img src="{page.png_uri(figures.pixels_png(pixels))}" alt="{escape(label)}: {len(chosen)} examples">'
         for label, pixels in strips.items()
     )
-    caption = f"{how} of {test.name}. The errors at the left are MSE per dimension over the whole test split."
+    judged = (
+        "the whole test split" if judged_part(test) is test else f"the first {judged_part(test).size} test examples"
+    )
+    caption = f"{how} of {test.name}. The errors at the left are MSE per dimension over {judged}."
     if not measured:
         caption = f"{how} of {test.name}."
     return Section(
@@ -92,9 +97,9 @@ def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndar
 def linear_maps(run: Run) -> dict[str, Affine]:
     """The baselines of `aejax.evaluate` that apply."""
     train, model = run.experiment.train, run.experiment.model
-    if math.prod(train.shape) > LINEAR_DIMENSIONS or train.arrays is None:
+    if math.prod(train.shape) > LINEAR_DIMENSIONS or not has_data(train):
         return {}
-    moments = statistics(take(train, np.arange(train.size))["x"])
+    moments = statistics(take(train, learnt_from(train))["x"])
     maps = {}
     if model.corrupt is not None and hasattr(model.corrupt, "moments"):
         maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
@@ -116,14 +121,21 @@ def data_range(x: np.ndarray) -> tuple[float, float]:
 
 def some_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
     """Positions of a few examples, of few classes in turn, and words for the choice; none is picked by its look."""
-    if data.arrays is None or data.classes is None or len(data.classes) > EXAMPLES:
+    if not has_data(data) or data.classes is None or len(data.classes) > EXAMPLES:
         return np.arange(min(EXAMPLES, data.size)), "The first examples"
-    labels = np.asarray(data.arrays["label"])
+    labels = labels_of(data)
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order])
     rank = np.empty(len(labels), int)
     rank[order] = np.arange(len(labels)) - starts  # the how-manieth of its class
     return np.lexsort((labels, rank))[:EXAMPLES], "The first examples of each class"
+
+
+def labels_of(data: Dataset) -> np.ndarray:
+    """All labels; of a streamed data set, where each costs a decoding, those of the first examples."""
+    if data.arrays is not None:
+        return np.asarray(data.arrays["label"])
+    return take(data, np.arange(min(LOOKED_AT, data.size)))["label"]
 
 
 def without_data(record: Record) -> str:
@@ -162,7 +174,7 @@ def codes_section(record: Record) -> Block:
     if run.experiment.model.encode is None:
         return "", {}
     heading = "<h3>Codes of the test split</h3>"
-    if test.arrays is None:
+    if not has_data(test):
         return heading + page.paragraph(without_data(record)), {}
     chosen = np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int))
     batch = take(test, chosen)
