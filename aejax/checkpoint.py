@@ -28,6 +28,9 @@ def open_checkpoints(
 
     Only the process that holds the run's lock may open it to write: what another is just saving would be cleaned away.
     """
+    # Orbax warns of what is meant: of read_only, and of a checkpoint without metrics, which is one saved on a signal, unjudged.
+    # Its errors are raised as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     lowest = policies.BestN(
         get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False
     )
@@ -39,12 +42,6 @@ def open_checkpoints(
         create=not read_only,
         read_only=read_only,
     )
-    return _manager(directory, options)
-
-
-def _manager(directory: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
-    # Orbax warns of a checkpoint without metrics, which is one saved on a signal, unjudged; its errors are raised as well.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler())
 
 
@@ -58,6 +55,8 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(checkpoints.directory).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.directory))
+    if jax.process_count() > 1:  # each process has a copy of its own; Orbax writes the first one's
+        state = jax.tree.map(np.asarray, state)
     checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
 
 

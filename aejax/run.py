@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from aejax.checkpoint import open_checkpoints, restore
-from aejax.data import describe, in_order, recorded
+from aejax.data import as_recorded_source, describe, in_order, recorded
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.keys import evaluation_key
@@ -30,6 +30,9 @@ from aejax.types import Dataset, Experiment, TrainState
 
 INFERENCE_BATCH = 256
 """One padded batch size for everything outside training, so that each function compiles once."""
+
+GROUP = "group.json"
+"""What makes a directory one of several runs that were trained together (`aejax.members`)."""
 
 PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -187,7 +190,27 @@ def rebuild(
     allow_changed: bool = False,
 ) -> Experiment:
     """The experiment of a run, from the file and the arguments in its configuration."""
-    source = config["source"]
+    function = rebuild_function(directory, config["source"], file=file, allow_changed=allow_changed)
+    arguments = config["source"]["arguments"]
+    data = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
+    experiment = build(function, arguments, data=data)
+    if with_data and not allow_changed:
+        for name, found in describe(datasets(experiment))["splits"].items():
+            if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
+                raise UsageError(
+                    f"the data {name} is not what {directory} was trained on (other fingerprint); restore it"
+                )
+    return experiment
+
+
+def rebuild_function(
+    directory: Path,
+    source: Mapping[str, Any] | None,
+    *,
+    file: str | Path | None = None,
+    allow_changed: bool = False,
+) -> Callable[..., Experiment]:
+    """The function of the experiment file that a configuration names."""
     if source is None:
         raise UsageError(
             f"{directory} was trained from Python, without an experiment file; pass open_run(..., experiment=…)"
@@ -204,19 +227,16 @@ def rebuild(
         raise UsageError(
             f"{path} has changed since {directory} was started; restore it, or pass --allow-changed if that is harmless"
         )
-    changed = {} if with_data else {"data": recorded(config["data"])}
-    experiment = build(function, source["arguments"], **changed)
-    if with_data and not allow_changed:
-        for name, found in describe(datasets(experiment))["splits"].items():
-            if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
-                raise UsageError(
-                    f"the data {name} is not what {directory} was trained on (other fingerprint); restore it"
-                )
-    return experiment
+    return function
 
 
 def datasets(experiment: Experiment) -> tuple[Dataset, ...]:
     return tuple(d for d in (experiment.train, experiment.validation, experiment.test) if d is not None)
+
+
+def judged_split(experiment: Experiment) -> Dataset:
+    """What is judged during training."""
+    return experiment.test if experiment.validation is None else experiment.validation
 
 
 def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,6 +250,7 @@ def make_config(experiment: Experiment, source: Source | None, settings: Mapping
         "monitor": experiment.monitor,
         "data": describe(datasets(experiment)),
         "parent": None,
+        "member": None,
         "resumed": [],
         "settings": dict(settings),
         **environment(),
@@ -250,6 +271,11 @@ def environment() -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
+    if is_group(directory):
+        names = ", ".join(read_json(directory / GROUP, "")["members"])
+        raise UsageError(
+            f"{directory} is a group of runs; give one of {names} in it, or resume, evaluate, report or verify it"
+        )
     config = read_json(directory / "config.json", f"{directory} is not a run directory")
     if not is_run(directory):
         raise UsageError(
@@ -265,6 +291,23 @@ def is_run(directory: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and {"source", "settings", "monitor", "versions"} <= config.keys()
+
+
+def is_group(directory: Path) -> bool:
+    """Whether the directory holds runs that were trained together."""
+    return (directory / GROUP).is_file()
+
+
+def members_in(group: Path) -> list[Path]:
+    """The run directories of a group."""
+    return [group / name for name in read_json(group / GROUP, f"{group} is not a group of runs")["members"]]
+
+
+def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None:
+    """A member has its bits from the group's program: alone it would round otherwise."""
+    group = directory.resolve().parent
+    if config["member"] is not None and is_group(group):
+        raise UsageError(f"{directory} was trained together with others; {what} all of them: aejax {what} {group}")
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:

@@ -7,23 +7,34 @@ steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the 
 from __future__ import annotations
 
 import importlib.util
-import math
+import itertools
+import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from aejax import processes
 from aejax.checkpoint import digest, open_checkpoints, restore, save
-from aejax.data import batch_at, batches_at, in_order
+from aejax.data import batch_at, in_order
 from aejax.errors import UsageError
 from aejax.experiment import Source
 from aejax.keys import evaluation_key, run_keys
+from aejax.loop import (
+    Clock,
+    Interrupted,
+    NonFinite,
+    Settings,
+    layout_of,
+    refuse_non_finite_judgement,
+    refuse_non_finite_state,
+    refuse_non_finite_terms,
+    stretches,
+)
 from aejax.metrics_log import metrics_log, truncate_log
 from aejax.progress import Progress, show_progress
 from aejax.run import (
@@ -32,7 +43,9 @@ from aejax.run import (
     abstract_state,
     datasets,
     environment,
+    is_group,
     is_run,
+    judged_split,
     locked,
     make_config,
     map_examples,
@@ -41,39 +54,14 @@ from aejax.run import (
     read_config,
     read_json,
     rebuild,
+    refuse_member,
     write_json,
 )
 from aejax.signals import noted_signals
-from aejax.step import init_state, make_runner, on_one_device
-from aejax.types import Dataset, Experiment, TrainState
+from aejax.step import init_state, make_runner, on_one_device, refuse_coupling
+from aejax.types import Experiment, TrainState
 
-STRETCH_BYTES = 32 * 2**20
-"""Upper bound for the batches put on the device at once; two such stretches exist while one is gathered ahead."""
-
-STRETCH_SECONDS = 0.2
-"""How long a stretch should take: the reaction time to a signal, and many times the cost of a call (about 1 ms)."""
-
-
-class NonFinite(Exception):
-    """Training met NaN or Inf; the last finite checkpoint is kept."""
-
-
-class Interrupted(Exception):
-    """A signal ended the run early; it was saved and can be resumed."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.signum = signum
-
-
-class Settings(NamedTuple):
-    """How a run is carried out; nothing here changes its bits but the number of devices, and that only by rounding."""
-
-    devices: int = 1
-    log_every: int = 100
-    save_every: int = 1000
-    keep: int = 3
-    tensorboard: bool = False
+GPU_DETERMINISM = "--xla_gpu_deterministic_ops=true"
 
 
 def train(
@@ -92,16 +80,14 @@ def train(
     """
     directory = Path(directory)
     check(experiment, settings)
-    run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
-    _refuse_occupied(directory, overwrite)
-    directory.mkdir(parents=True, exist_ok=True)
-    with locked(directory):
-        _clear(directory)
-        config = make_config(experiment, source, settings._asdict())
+    run_step = make_runner(experiment.model, experiment.optimizer, layout_of(settings), experiment.batch_size)
+    config = make_config(experiment, source, settings._asdict())
+
+    def begin():
         write_json(directory / "config.json", config)
-        first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
-        state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
-        return _finish(experiment, directory, config, settings, run_step, state, judged=None)
+
+    with held(directory, lambda: refuse_occupied(directory, overwrite), begin, empty=True):
+        return _finish(experiment, directory, config, settings, run_step, _first_state(experiment), judged=None)
 
 
 def resume(
@@ -115,14 +101,15 @@ def resume(
     """Continues a run from its last checkpoint, to the bits it would have had without the interruption."""
     directory = Path(directory)
     config = read_config(directory)
+    refuse_member(directory, config, "resume")
     if experiment is None:
         experiment = rebuild(directory, config, file=file, allow_changed=allow_changed)
     settings = Settings(**config["settings"])
     if devices is not None:
         settings = settings._replace(devices=devices)
     check(experiment, settings)
-    run_step = make_runner(experiment.model, experiment.optimizer, settings.devices, experiment.batch_size)
-    with locked(directory):
+    run_step = make_runner(experiment.model, experiment.optimizer, layout_of(settings), experiment.batch_size)
+    with held(directory):
         if (directory / "result.json").exists() and read_json(directory / "result.json", "")[
             "step"
         ] == experiment.steps:
@@ -134,12 +121,53 @@ def resume(
                 state = restore(checkpoints, abstract_state(experiment), step)
                 judged = checkpoints.metrics(step)
         if step is None:  # killed before the first checkpoint
-            first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
-            state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
-        truncate_log(directory, int(state.step))
-        config["resumed"].append({"from_step": int(state.step), "devices": settings.devices, **environment()})
-        write_json(directory / "config.json", config)
+            state = _first_state(experiment)
+        config["resumed"].append(session(int(state.step), settings))
+        processes.first_alone(lambda: _turn_back(directory, config, int(state.step)))
         return _finish(experiment, directory, config, settings, run_step, state, judged)
+
+
+def session(step: int, settings: Settings) -> dict[str, Any]:
+    """What config.json records of a resumption."""
+    return {"from_step": step, "devices": settings.devices, **environment()}
+
+
+def _turn_back(directory: Path, config: Mapping[str, Any], step: int) -> None:
+    truncate_log(directory, step)
+    write_json(directory / "config.json", config)
+
+
+def _first_state(experiment: Experiment) -> TrainState:
+    first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
+    return init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
+
+
+@contextmanager
+def held(
+    directory: Path,
+    may: Callable[[], None] = lambda: None,
+    begin: Callable[[], None] = lambda: None,
+    empty: bool = False,
+) -> Iterator[None]:
+    """Holds a directory while a run is written, in the first process for all of them.
+
+    Args:
+        may: raises UsageError where the directory must not be written.
+        begin: is called once it is held (and emptied, with `empty`).
+    """
+    with ExitStack() as stack:
+
+        def hold():
+            may()
+            if empty:
+                directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(directory))
+            if empty:
+                clear(directory)
+            begin()
+
+        processes.first_alone(hold)
+        yield
 
 
 def check(experiment: Experiment, settings: Settings) -> None:
@@ -153,6 +181,14 @@ def check(experiment: Experiment, settings: Settings) -> None:
     ]:
         if value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
+    if settings.profile < 0:
+        raise UsageError(f"--profile {settings.profile}: it must be a number of steps, or 0 for none")
+    if (
+        settings.deterministic
+        and jax.default_backend() == "gpu"
+        and GPU_DETERMINISM not in os.environ.get("XLA_FLAGS", "")
+    ):
+        raise UsageError(f"deterministic kernels need XLA_FLAGS={GPU_DETERMINISM} before JAX starts; set it")
     if not 0 <= experiment.seed < 2**32:
         raise UsageError(f"--seed {experiment.seed}: it must be 0 or more, and below 2³²")
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
@@ -161,6 +197,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
     terms = jax.eval_shape(
         experiment.model.evaluate, abstract.params, abstract.extras, abstract_batch(experiment), jax.random.key(0)
     )
+    refuse_coupling(experiment.model, layout_of(settings), abstract.params, abstract.extras, abstract_batch(experiment))
     if experiment.monitor not in terms:
         raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
     for data in datasets(experiment):
@@ -169,7 +206,9 @@ def check(experiment: Experiment, settings: Settings) -> None:
                 f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
             )
         if experiment.model.check is not None:
-            for batch, _ in in_order(data, min(data.size, 8192)):
+            batches = in_order(data, min(data.size, 8192 if data.read is None else 512))
+            # All that is in memory; of what is read from the disk, a first look.
+            for batch, _ in batches if data.read is None else itertools.islice(batches, 1):
                 experiment.model.check(batch["x"], data.name)
 
 
@@ -187,164 +226,76 @@ def _finish(
         checkpoints = stack.enter_context(
             open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor)
         )
-        write = stack.enter_context(metrics_log(directory, settings.tensorboard))
-        stopped = stack.enter_context(noted_signals())
-        progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
-        judge = _make_judge(experiment)
-        clock = Clock()
+        write, progress = _silent, Progress(_silent, _silent)
+        if processes.is_first():
+            write = stack.enter_context(metrics_log(directory, settings.tensorboard))
+            progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
+        clock = Clock(stack.enter_context(noted_signals()))
+        judge = make_judge(experiment)
+        trace = directory / "profile" if settings.profile and processes.is_first() else None
 
         since_line: list[Mapping[str, np.ndarray]] = []
 
-        for state, reached, terms in stretches(experiment, settings, run_step, state, clock, progress):  # noqa: B020
+        for state, reached, terms in stretches(experiment, settings, run_step, state, clock, progress, trace):  # noqa: B020
             try:
-                _refuse_non_finite_terms(terms, reached)
+                refuse_non_finite_terms(terms, reached)
                 since_line.append(terms)
                 if reached % settings.log_every == 0 or reached == experiment.steps:
-                    write(reached, "train", _means_over(since_line), clock.rate(experiment.batch_size))
+                    write(reached, "train", means_over(since_line), clock.rate(experiment.batch_size))
                     since_line = []
                 judged = None
                 if reached % settings.save_every == 0 or reached == experiment.steps:
-                    _refuse_non_finite_state(state)
+                    refuse_non_finite_state(state)
                     judged = judge(state)
                     write(reached, "validation" if experiment.validation else "test", judged)
                     progress.judged(reached, judged)
                     save(checkpoints, state, judged)
-                if stopped() and reached < experiment.steps:
+                if clock.signal and reached < experiment.steps:
                     if judged is None:
-                        _refuse_non_finite_state(state)
+                        refuse_non_finite_state(state)
                         save(checkpoints, state, None)
                     checkpoints.wait_until_finished()
                     message = (
                         f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}"
                     )
-                    raise Interrupted(message, stopped())
+                    raise Interrupted(message, clock.signal)
             except NonFinite as error:
                 raise NonFinite(f"{error}; {_last_saved(checkpoints, directory)}") from None
         checkpoints.wait_until_finished()
         state = on_one_device(state)
-        write_json(
-            directory / "result.json",
-            {
-                "step": int(state.step),
-                "digest": digest(state.params, state.extras),
-                "metrics": judge(state) if judged is None else dict(judged),
-                "seconds": clock.seconds,
-                "examples_per_second": clock.total_rate(experiment.batch_size),
-            },
-        )
+        result = result_of(state, judge(state) if judged is None else judged, clock, experiment.batch_size)
+        processes.first_alone(lambda: write_json(directory / "result.json", result))
     return Run(directory, config, experiment, state)
 
 
-def stretches(
-    experiment: Experiment, settings: Settings, run_step: Callable, state: TrainState, clock: Clock, progress: Progress
-) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
-    """Yields (state, step reached, {term: [n]}) after each stretch.
-
-    The host gathers the next stretch while the device computes this one. How many steps a stretch has is measured: as many
-    as take STRETCH_SECONDS, up to the next log or save point and the memory bound. The bits do not depend on it.
-    """
-    seed, batch_size, data = experiment.seed, experiment.batch_size, experiment.train
-    key = run_keys(seed).run
-    example_bytes = 4 * math.prod(data.shape)
-    capacity = max(1, min(settings.log_every, experiment.steps, STRETCH_BYTES // (batch_size * example_bytes)))
-
-    def length(step: int) -> int:
-        points = (settings.log_every, settings.save_every)
-        boundary = min(experiment.steps, *(step - step % every + every for every in points))
-        return max(1, min(boundary - step, capacity, clock.steps_in(STRETCH_SECONDS)))
-
-    def fetch(step: int) -> tuple[int, dict[str, np.ndarray]]:
-        n = length(step)
-        return n, {name: _padded(leaf, capacity) for name, leaf in batches_at(data, seed, step, batch_size, n).items()}
-
-    step = int(state.step)
-    fetched = fetch(step) if step < experiment.steps else None
-    while fetched is not None:
-        n, batches = fetched
-        clock.start()
-        state, terms = run_step(state, key, batches, np.int32(n))
-        step += n
-        fetched = fetch(step) if step < experiment.steps else None
-        terms = {name: np.asarray(values)[:n] for name, values in terms.items()}  # waits for the device
-        clock.stop(n)
-        progress.advance(step, float(terms["loss"][-1]), clock.rate(batch_size))
-        yield state, step, terms
+def _silent(*_: Any) -> None:
+    """What processes other than the first write."""
 
 
-def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:
-    """Leaves [n, ...] as [capacity, ...]: one shape, one compilation. The rest is never read."""
-    if len(leaf) == capacity:
-        return leaf
-    padded = np.zeros((capacity, *leaf.shape[1:]), leaf.dtype)
-    padded[: len(leaf)] = leaf
-    return padded
+def result_of(state: TrainState, judged: Mapping[str, float], clock: Clock, batch_size: int) -> dict[str, Any]:
+    """What result.json holds."""
+    return {
+        "step": int(state.step),
+        "digest": digest(state.params, state.extras),
+        "metrics": dict(judged),
+        "seconds": clock.seconds,
+        "examples_per_second": clock.total_rate(batch_size),
+    }
 
 
-class Clock:
-    """Time spent training, without compiling, judging and saving: the first stretch compiles and does not count."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._timed_steps = 0
-        self._timed_seconds = 0.0
-        self._latest = 0.0
-        self._calls = 0
-
-    def start(self) -> None:
-        self._started = time.perf_counter()
-
-    def stop(self, steps: int) -> None:
-        elapsed = time.perf_counter() - self._started
-        self.seconds += elapsed
-        self._calls += 1
-        if self._calls > 1:
-            self._timed_steps += steps
-            self._timed_seconds += elapsed
-            self._latest = elapsed / steps
-
-    def steps_in(self, seconds: float) -> int:
-        """One step until something has been timed."""
-        return int(seconds / self._latest) if self._latest else 1
-
-    def rate(self, batch_size: int) -> float | None:
-        """Examples per second in the latest stretch; None before the second."""
-        return batch_size / self._latest if self._latest else None
-
-    def total_rate(self, batch_size: int) -> float | None:
-        return batch_size * self._timed_steps / self._timed_seconds if self._timed_steps else None
-
-
-def _make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
+def make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
     """state -> the means of the model's terms over the validation split (the test split where there is none)."""
-    data: Dataset = experiment.test if experiment.validation is None else experiment.validation
+    data = judged_split(experiment)
     evaluate = jax.jit(experiment.model.evaluate)
     key = evaluation_key(experiment.seed, "terms")
 
     def judge(state: TrainState) -> dict[str, float]:
         local = on_one_device(state)
         terms = means(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
-        if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
-            raise NonFinite(f"non-finite {', '.join(bad)} on {data.name} after step {int(state.step)}")
+        refuse_non_finite_judgement(terms, data.name, int(state.step))
         return terms
 
     return judge
-
-
-def _refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> None:
-    """Names the step and the terms [n] that were the first to be NaN or Inf."""
-    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in terms.items()}
-    firsts = {name: int(where[0]) for name, where in bad.items() if len(where)}
-    if firsts:
-        first = min(firsts.values())
-        names = ", ".join(name for name, i in firsts.items() if i == first)
-        raise NonFinite(f"non-finite {names} at step {reached - len(terms['loss']) + first + 1}")
-
-
-def _refuse_non_finite_state(state: TrainState) -> None:
-    """A finite loss does not yet make finite parameters: the last update may have ruined them."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf)):
-            raise NonFinite(f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}")
 
 
 def _last_saved(checkpoints: Any, directory: Path) -> str:
@@ -354,19 +305,19 @@ def _last_saved(checkpoints: Any, directory: Path) -> str:
     return f"{kept}; lower the learning rate or look at the data"
 
 
-def _means_over(parts: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
+def means_over(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """The mean of each training term [n] over the steps of several stretches."""
     return means({name: np.concatenate([terms[name] for terms in parts]) for name in parts[0]})
 
 
-def _refuse_occupied(directory: Path, overwrite: bool) -> None:
+def refuse_occupied(directory: Path, overwrite: bool) -> None:
     """A folder that holds anything is left alone; `--overwrite` empties a run directory, never another folder."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
     if leftovers:  # of a disk that was full at the very start
         return
-    if not is_run(directory):
+    if not is_run(directory) and not is_group(directory):
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
     if not overwrite:
         raise UsageError(
@@ -374,7 +325,7 @@ def _refuse_occupied(directory: Path, overwrite: bool) -> None:
         )
 
 
-def _clear(directory: Path) -> None:
+def clear(directory: Path) -> None:
     """Empties a run directory that is to be overwritten, all but its lock."""
     for entry in directory.iterdir():
         if entry.name != ".lock":

@@ -12,10 +12,11 @@ import pytest
 
 from aejax.checkpoint import digest
 from aejax.data import batches_at, describe, recorded
+from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.keys import run_keys
-from aejax.run import abstract_state, datasets, open_run
-from aejax.step import init_state, make_runner, on_one_device
+from aejax.run import abstract_batch, abstract_state, datasets, open_run
+from aejax.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
 from aejax.train import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
@@ -50,6 +51,25 @@ def test_devices_agree_and_replicas_are_equal_to_the_bit(file):
                 np.testing.assert_array_equal(other, first)
         states[devices] = on_one_device(state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), states[4], states[1])
+
+
+def test_exact_reduction_is_the_same_bits_on_any_number_of_devices(file):
+    experiment, _ = tiny(file)
+    keys, digests = run_keys(experiment.seed), set()
+    abstract = abstract_state(experiment)
+    shapes = abstract_batch(experiment)
+    try:
+        refuse_coupling(experiment.model, Layout(shards=16), abstract.params, abstract.extras, shapes)
+    except UsageError as refusal:
+        assert "couples the examples" in str(refusal)
+        return
+    for devices in (1, 2, 4, 8):
+        batches = batches_at(experiment.train, experiment.seed, 0, experiment.batch_size, 3)
+        state = init_state(experiment.model, experiment.optimizer, keys.init, {k: v[0] for k, v in batches.items()})
+        run = make_runner(experiment.model, experiment.optimizer, Layout(devices, shards=16), experiment.batch_size)
+        state, terms = run(state, keys.run, batches, np.int32(3))
+        digests.add(digest(on_one_device((state, terms))))
+    assert len(digests) == 1
 
 
 def test_a_run_is_evaluated_resumed_and_reopened(file, tmp_path):

@@ -11,7 +11,7 @@ from aejax.keys import run_keys
 from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.step import init_state, make_runner, make_step, on_one_device
+from aejax.step import Layout, init_state, make_runner, make_step, on_one_device, refuse_coupling
 
 B, T, SHAPE = 16, 6, (5,)
 
@@ -116,3 +116,55 @@ def test_what_devices_cannot_share_is_refused():
         make_runner(model, optimizer, 4, 18)
     with pytest.raises(UsageError, match="JAX sees 8"):
         make_runner(model, optimizer, 9, 18)
+    for layout, told in [
+        (Layout(2, parts=3), "--accumulate 3 does not divide the 8 examples of a device"),
+        (Layout(2, parts=2, shards=4), "leave --accumulate out"),
+        (Layout(8, shards=8), "--exact-reduce with 8 virtual shards on 8 devices.* use --virtual-shards 16"),
+        (Layout(1, shards=12), "both must be powers of two"),
+        (Layout(1, shards=32), "not divisible by 32 virtual shards"),
+    ]:
+        with pytest.raises(UsageError, match=told):
+            make_runner(model, optimizer, layout, B)
+
+
+uncoupled = autoencoder(MLP((9,), 3), MLP((9,), SHAPE), bernoulli(), corrupt=masking(0.4))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_accumulated_gradients_are_those_of_the_whole_batch(devices):
+    results = []
+    for parts in (1, 2, 8):
+        run = make_runner(uncoupled, optimizer, Layout(devices, parts=parts), B)
+        state, metrics = run(fresh(), keys.run, batches_of(T), np.int32(T))
+        results.append(on_one_device((state, metrics)))
+    for other in results[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6), other, results[0])
+
+
+def test_accumulation_saves_memory():
+    def temporary(parts):
+        deep = autoencoder(MLP((512,) * 6, 3), MLP((9,), SHAPE), bernoulli())
+        step = jax.jit(make_step(deep, optax.sgd(0.1), None, Layout(parts=parts)))
+        batch = {"x": jnp.zeros((4096, *SHAPE)), "index": jnp.arange(4096)}
+        state = init_state(deep, optax.sgd(0.1), keys.init, batch)
+        return step.lower(state, keys.run, batch).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(16) < temporary(1) / 4
+
+
+def test_exact_reduction_rounds_but_does_not_change_the_result():
+    plain, exact = (
+        on_one_device(make_runner(uncoupled, optimizer, layout, B)(fresh(), keys.run, batches_of(T), np.int32(T)))
+        for layout in (Layout(4), Layout(4, shards=8))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6), exact, plain)
+
+
+@pytest.mark.parametrize("layout", [Layout(parts=2), Layout(shards=4)])
+def test_a_model_that_couples_the_batch_is_refused_parts_of_it(layout):
+    batch = jax.tree.map(lambda leaf: leaf[0], batches_of(1))
+    abstract = jax.eval_shape(lambda: model.init(keys.init, batch))
+    with pytest.raises(UsageError, match="couples the examples of a batch; leave --"):
+        refuse_coupling(model, layout, *abstract, batch)
+    refuse_coupling(uncoupled, layout, *jax.eval_shape(lambda: uncoupled.init(keys.init, batch)), batch)
+    refuse_coupling(model, Layout(8), *abstract, batch)

@@ -1,0 +1,136 @@
+"""Two processes with two devices each, on this machine, against one process with one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from aejax.checkpoint import digest
+from aejax.errors import UsageError
+from aejax.experiment import Source, build, load_file, sha256
+from aejax.processes import first_alone, join, most
+from aejax.run import open_run
+from aejax.train import Settings, resume, train
+
+ARGUMENTS = {"data": "digits", "batch_size": 32, "steps": 12, "seed": 1, "hidden": (12,), "latent": 4}
+EXACT = Settings(log_every=4, save_every=4, exact_reduce=True)
+
+
+def made(root, **changes):
+    file = root / "experiments" / "dae.py"
+    _, function = load_file(file)
+    arguments = ARGUMENTS | changes
+    return build(function, arguments), Source(str(file), sha256(file), arguments)
+
+
+def start(command, run, *flags, number=2):
+    """The command in two processes with two devices each; they share the port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    where = ["--coordinator", coordinator, "--processes", str(number), "--devices", "2"]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "aejax", *command, "--run", run, *flags, *where, "--process", str(i)]
+            if command[0] == "train"
+            else [sys.executable, "-m", "aejax", *command, run, *flags, *where, "--process", str(i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+        for i in range(number)
+    ]
+
+
+def finish(processes, code=0):
+    told = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [code] * len(processes), told
+    return [err for _, err in told]
+
+
+def training(root, **changes):
+    given = ARGUMENTS | changes
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in given.items() if k != "hidden"]
+    return ["train", str(root / "experiments" / "dae.py"), *flags, "--hidden", "12", "--no-evaluate"]
+
+
+def test_two_processes_equal_one(root, tmp_path):
+    experiment, source = made(root)
+    alone = train(experiment, tmp_path / "alone", Settings(log_every=4, save_every=4), source)
+    finish(start(training(root), str(tmp_path / "pair"), "--log-every", "4", "--save-every", "4"))
+    paired = open_run(tmp_path / "pair", experiment=experiment)
+    for a, b in zip(np.ravel(alone.encode(experiment.test)), np.ravel(paired.encode(experiment.test))):
+        assert abs(a - b) <= 1e-5 * max(1, abs(a))
+    lines = [json.loads(line) for line in (tmp_path / "pair" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 4, 8, 8, 12, 12]  # one process writes
+
+
+def test_exact_reduction_survives_a_change_of_devices_and_processes(root, tmp_path):
+    experiment, source = made(root)
+    whole = train(experiment, tmp_path / "whole", EXACT, source)
+    # saved on four devices, continued by two processes with two devices each
+    train(experiment._replace(steps=4), tmp_path / "cut", EXACT._replace(devices=4), source)
+    finish(start(["resume"], str(tmp_path / "cut"), "--no-evaluate"))
+    continued = open_run(tmp_path / "cut", experiment=experiment)
+    assert continued.step == 12
+    assert digest(continued.state) == digest(whole.state)
+    assert json.loads((tmp_path / "cut" / "result.json").read_text())["digest"] == digest(
+        whole.state.params, whole.state.extras
+    )
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step_and_one_continues(root, tmp_path):
+    steps = 100_000
+    pair = start(training(root, steps=steps), str(tmp_path / "run"), "--log-every", "10", "--exact-reduce")
+    log = tmp_path / "run" / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size) and all(p.poll() is None for p in pair):
+        time.sleep(0.01)
+    pair[1].send_signal(signal.SIGTERM)
+    errors = finish(pair, code=128 + signal.SIGTERM)
+    assert all("aejax resume" in error for error in errors)
+    experiment, source = made(root, steps=steps)
+    stopped = open_run(tmp_path / "run", experiment=experiment)
+    assert 0 < stopped.step < steps
+    # the same steps on one device, in this process
+    same = train(experiment._replace(steps=stopped.step), tmp_path / "same", EXACT._replace(log_every=10), source)
+    assert digest(same.state.params) == digest(stopped.state.params)
+
+
+def test_a_run_of_four_devices_resumes_on_one(root, tmp_path):
+    experiment, source = made(root)
+    whole = train(experiment, tmp_path / "whole", EXACT._replace(devices=8), source)
+    train(experiment._replace(steps=4), tmp_path / "cut", EXACT._replace(devices=4), source)
+    assert digest(resume(tmp_path / "cut", devices=1).state) == digest(whole.state)
+
+
+def test_what_the_first_refuses_ends_all(root, tmp_path):
+    (tmp_path / "occupied").mkdir()
+    (tmp_path / "occupied" / "thesis.tex").write_text("\\documentclass{book}")
+    errors = finish(start(training(root), str(tmp_path / "occupied")), code=2)
+    assert "is not a run directory" in errors[0]
+    assert "the first process has refused" in errors[1]
+    assert [line for line in errors[0].splitlines() if "Traceback" in line] == []
+
+
+def test_wrong_numbers_are_refused_before_anything_waits():
+    with pytest.raises(UsageError, match="need --coordinator"):
+        join(None, 2, 0)
+    with pytest.raises(UsageError, match="needs --processes N and --process I"):
+        join("localhost:1234", None, 0)
+    with pytest.raises(UsageError, match="its own number from 0 to N - 1"):
+        join("localhost:1234", 2, 2)
+    with pytest.raises(UsageError, match="write HOST:PORT"):
+        join("localhost", 2, 1)
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    assert most([1.0, 2.0]) == [1.0, 2.0]
+    with pytest.raises(KeyError, match="mine"):
+        first_alone(lambda: {}["mine"])
