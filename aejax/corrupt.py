@@ -23,8 +23,8 @@ from aejax.keys import each
 END = np.int32(np.iinfo(np.int32).max)
 """The step at which a schedule has run its course: evaluation corrupts as the end of training did."""
 
-Strength = int | float | Callable[[Any], Any]
-"""A number, or a schedule: step -> number."""
+Strength = int | float | jax.Array | Callable[[Any], Any]
+"""A number, or a schedule: step -> number. A traced number is one that varies between members of one program."""
 
 
 class Moments(NamedTuple):
@@ -279,10 +279,14 @@ def _strength(name: str, what: str, value: Strength, low: float, high: float) ->
                 return value(step)
 
         return schedule
+    if isinstance(value, jax.core.Tracer):  # each member's number was looked at when its experiment was built
+        return lambda step: value
     if not low <= float(value) <= high:  # also refuses NaN
         raise UsageError(f"{name}({what}={value}): {what} must lie in [{low:g}, {high:g}]")
     return lambda step: float(value)
 
 
 def _label(name: str, value: Strength) -> str:
+    if isinstance(value, jax.core.Tracer):
+        return f"{name}(traced)"
     return f"{name}({'schedule' if callable(value) else format(float(value), 'g')})"

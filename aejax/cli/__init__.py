@@ -1,0 +1,96 @@
+"""The commands: aejax train | resume | evaluate | report | encode | reconstruct | sample | verify | data.
+
+Each is a function whose typed arguments are its flags. What a user can cause is printed as one line, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from aejax.cli.training import resume, train, verify
+from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
+from aejax.errors import UsageError
+from aejax.loop import Interrupted, NonFinite
+
+USAGE = """usage: aejax COMMAND ...
+
+  train FILE.py [--flag value ...]   train an experiment, evaluate it, write its report; --help lists its hyperparameters
+  resume RUN                         continue an interrupted run to the bits it would have had
+  evaluate RUN                       judge a run on its test split, beside baselines; writes eval.json
+  report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
+  encode RUN IN OUT.npy              codes of IN: a .npy or .npz file, a folder of images, or NAME:SPLIT
+  reconstruct RUN IN OUT.npy         reconstructions of IN
+  sample RUN OUT.npy                 samples of a generative model
+  verify RUN                         replay a run from its configuration and compare digests
+  data list | data prepare NAME      the data sets at hand; download and prepare one
+
+`aejax COMMAND --help` tells more. --debug shows tracebacks.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0 done, 1 failed, 2 a mistake of the user's, 128 + n on signal n."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+
+    try:
+        if not args or args[0] in ("-h", "--help", "help"):
+            print(USAGE, end="")
+            return 0 if args else 2
+        command, rest = args[0], args[1:]
+        if command == "--version":
+            print(f"aejax {version('aejax')}")
+            return 0
+        if command not in COMMANDS:
+            raise UsageError(f"no command {command!r}; choose from {', '.join(COMMANDS)} (aejax --help)")
+        return COMMANDS[command](rest)
+    except UsageError as error:
+        if debug:
+            raise
+        print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("aejax: interrupted", file=sys.stderr)
+        return 130
+    except Interrupted as stopped:
+        print(f"aejax: {stopped}", file=sys.stderr)
+        return 128 + stopped.signum
+    except NonFinite as error:
+        print(f"aejax: error: {error}", file=sys.stderr)
+        return 1
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        if debug:
+            raise
+        print(f"aejax: error: {error.strerror}: {error.filename}; choose a path that can be used", file=sys.stderr)
+        return 2
+    except Exception as error:
+        where = _no_space(error)
+        if debug or where is None:
+            raise
+        mend = "free some and try again; a run that had begun goes on with `aejax resume`"
+        print(f"aejax: error: no space left on the device{where}; {mend}", file=sys.stderr)
+        return 2
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    f.__name__: f for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data)
+}
+
+
+def _no_space(error: BaseException | None) -> str | None:
+    """Where the disk was full, if that is what an error, or what caused it, says; TensorStore tells it in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f" ({error.filename})" if error.filename else ""
+        if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED: Error writing" in str(error):
+            return ""
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,66 @@
+"""What every command begins with: JAX set up before its first use, and the flags that commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from aejax.data import cache_folder
+from aejax.errors import UsageError
+from aejax.processes import join
+from aejax.train import GPU_DETERMINISM
+
+
+def start(
+    devices: int,
+    deterministic: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
+    """Before JAX's first use: CPU devices, kernels, the other processes, and compiled programs kept between processes in the
+    user's own cache folder."""
+    if devices < 1:
+        raise UsageError(f"--devices {devices}: it must be at least 1")
+    if devices > max(1, jax.config.jax_num_cpu_devices):  # type: ignore[attr-defined]
+        try:
+            jax.config.update("jax_num_cpu_devices", devices)
+        except RuntimeError:
+            raise UsageError(
+                f"--devices {devices}: the experiment file computes with JAX while it is imported, which fixes the number "
+                "of CPU devices; move that into its function"
+            ) from None
+    if deterministic:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {GPU_DETERMINISM}".strip()
+    join(coordinator, processes, process)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def existing(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
+    """The flags of every command on a run.
+    Args:
+        run: The run directory.
+        file: The experiment file, if it has moved.
+        allow_changed: Accept an experiment file or data that has changed since the run was started.
+    """
+
+
+def chosen_checkpoint(checkpoint: str = "last") -> None:
+    """
+    Args:
+        checkpoint: last, or best by the monitored validation metric.
+    """
+
+
+def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """The flags of the commands that several processes can share.
+    Args:
+        coordinator: HOST:PORT of the first of several processes that train as one, or auto to read it from what SLURM,
+            Kubernetes or Cloud TPU set.
+        processes: How many processes there are.
+        process: Which of them this is, from 0.
+    """

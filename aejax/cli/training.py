@@ -1,0 +1,281 @@
+"""The commands that train: train, resume, verify."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax.checkpoint import digest
+from aejax.cli.start import existing, joined, start
+from aejax.cost import cost_line, peak, step_cost
+from aejax.data import Streamed
+from aejax.errors import UsageError
+from aejax.experiment import Source, build, load_file, sha256
+from aejax.flags import parse, plain
+from aejax.loop import Settings
+from aejax.members import open_group, resume_members, train_members
+from aejax.processes import is_first
+from aejax.run import (
+    GROUP,
+    Run,
+    environment,
+    is_group,
+    members_in,
+    open_run,
+    read_config,
+    read_json,
+    rebuild,
+    refuse_member,
+    write_json,
+)
+from aejax.train import resume as resume_run
+from aejax.train import train as train_run
+
+# aejax.evaluate and aejax.report are imported where they are used: matplotlib would add a second to the first step.
+
+
+def train(args: list[str]) -> int:
+    if args and args[0] in ("-h", "--help"):
+        print(
+            "usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists that experiment's flags."
+        )
+        return 0
+    if not args or args[0].startswith("-"):
+        raise UsageError("which experiment? usage: aejax train FILE.py [--flag value ...]; try experiments/dae.py")
+    file, rest = args[0], args[1:]
+    module, function = load_file(file)
+
+    def flags(
+        run: Path | None = None,
+        devices: int = 1,
+        log_every: int = 100,
+        save_every: int = 1000,
+        keep: int = 3,
+        tensorboard: bool = False,
+        evaluate: bool = True,
+        overwrite: bool = False,
+        stream: bool = False,
+        seeds: int = 1,
+        sweep: tuple[str, ...] = (),
+        accumulate: int = 1,
+        exact_reduce: bool = False,
+        virtual_shards: int = 16,
+        deterministic: bool = False,
+        profile: int = 0,
+    ) -> None:
+        """
+        Args:
+            run: The run directory; by default runs/ and a name that says what ran and when.
+            devices: Devices of each process that share each batch, or the members (on CPU, as many are made).
+            log_every: Steps between lines of metrics.jsonl.
+            save_every: Steps between checkpoints, each judged on the validation split.
+            keep: How many of the last checkpoints to keep, besides the best.
+            tensorboard: Also write TensorBoard logs into the run directory.
+            evaluate: Evaluate and write the report at the end.
+            overwrite: Replace the run directory if it exists.
+            stream: Read examples from the disk at each step, as is always done where they decode to more than 2 GiB.
+            seeds: Train so many members in one program, with this seed and those that follow; --run holds a directory for each.
+            sweep: Train a member for each value, as in --sweep lr=1e-3,3e-4 rate=.1,.3; combines with --seeds.
+            accumulate: Parts into which a device cuts its share of a batch to save memory.
+            exact_reduce: Add gradients in a fixed tree: the same bits on any number of devices and processes.
+            virtual_shards: Shards of a batch under --exact-reduce, at least two to a device.
+            deterministic: Use XLA's deterministic kernels, which a GPU needs to give the same bits twice.
+            profile: Trace so many steps into the run directory's profile/, for TensorBoard and Perfetto.
+        """
+
+    arguments, chosen, where = parse(
+        f"aejax train {file}", [function, flags, joined], rest, description=module.__doc__ or ""
+    )
+    start(chosen["devices"], chosen["deterministic"], **where)
+
+    directory = chosen["run"] or Path("runs") / _name(file, arguments)
+    if jax.process_count() > 1 and chosen["run"] is None:
+        raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
+    settings = Settings(**{name: chosen[name] for name in Settings._fields})
+    source = Source(str(Path(file).resolve()), sha256(file), plain(arguments))
+    if chosen["seeds"] != 1 or chosen["sweep"]:
+        varied = _varied(chosen["seeds"], chosen["sweep"], arguments)
+        given = {**plain(arguments), "data": Streamed(arguments["data"])} if chosen["stream"] else plain(arguments)
+        runs = train_members(function, given, varied, directory, settings, source, overwrite=chosen["overwrite"])
+        _conclude_group(directory, runs, chosen["evaluate"])
+        return 0
+    changed = {"data": Streamed(arguments["data"])} if chosen["stream"] else {}
+    experiment = build(function, plain(arguments), **changed)
+    _conclude(train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"]), chosen["evaluate"])
+    return 0
+
+
+def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict) -> dict[str, list]:
+    """What the members differ in, by name: the swept numbers, then the seeds."""
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}: it must be at least 1")
+    varied: dict[str, list] = {}
+    for term in sweep:
+        name, _, values = term.partition("=")
+        name = name.replace("-", "_")
+        try:
+            varied[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise UsageError(f"--sweep {term}: write NAME=VALUE,VALUE,… with numbers, as in lr=1e-3,3e-4") from None
+        if name == "seed":
+            raise UsageError("--sweep seed: write --seeds N for N seeds from --seed on")
+    return {**varied, "seed": [arguments["seed"] + i for i in range(seeds)]}
+
+
+def _name(file: str, arguments: dict) -> str:
+    """What ran and when: dae-digits-seed0-20260131-235959."""
+    what = Path(str(arguments["data"])).stem
+    when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{Path(file).stem}-{what}-seed{arguments['seed']}-{when}"
+
+
+def resume(args: list[str]) -> int:
+    def flags(devices: int | None = None, evaluate: bool = True) -> None:
+        """
+        Args:
+            devices: Devices to continue on; by default as many as before.
+            evaluate: Evaluate and write the report at the end.
+        """
+
+    told = "Continue a run, or a group of runs, to the bits it would have had."
+    opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, told)
+    directory = opened.pop("run")
+    settings = _settings(directory)
+    start(chosen["devices"] or settings.devices, settings.deterministic, **where)
+
+    if is_group(directory):
+        runs = resume_members(directory, **opened, devices=chosen["devices"])
+        _conclude_group(directory, runs, chosen["evaluate"])
+        return 0
+    _conclude(resume_run(directory, **opened, devices=chosen["devices"]), chosen["evaluate"])
+    return 0
+
+
+def _conclude(run: Run, judged: bool) -> None:
+    """After training: the table and the report, or only where the run lies."""
+    from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate import print_table
+    from aejax.report import report as write_report
+
+    if not is_first():
+        return
+    print(_cost([run]))
+    if judged:
+        print_table(evaluate_run(run))
+        print(f"report: {write_report([run])}")
+    else:
+        print(f"run: {run.directory}")
+
+
+def _conclude_group(directory: Path, runs: list[Run], judged: bool) -> None:
+    """After training members: mean ± sd over them, and the report that compares them."""
+    from aejax.evaluate import evaluate as evaluate_run
+    from aejax.report import report as write_report
+    from aejax.summary import print_summary, summarise
+
+    print(_cost(runs))
+    if judged:
+        for run in runs:
+            evaluate_run(run)
+    print_summary(directory, summarise(directory))
+    if judged:
+        print(f"report: {write_report(runs, directory / 'report.html')}")
+    else:
+        print(f"runs: {directory}")
+
+
+def _cost(runs: list[Run]) -> str:
+    """What a step of all the runs together costs, as a line, which their result.json keeps as numbers."""
+    cost = step_cost(runs[0].experiment)
+    cost = cost._replace(flops=cost.flops * len(runs), bytes=cost.bytes * len(runs))
+    results = [read_json(run.directory / "result.json", f"{run.directory} is not complete") for run in runs]
+    rate = results[0]["examples_per_second"]
+    rate = None if rate is None else rate / runs[0].experiment.batch_size
+    # Devices that are made of one CPU share its cores.
+    devices = 1 if jax.default_backend() == "cpu" else runs[0].config["settings"]["devices"]
+    highest = peak(cost.dtype) * devices * jax.process_count()
+    for run, result in zip(runs, results):
+        write_json(
+            run.directory / "result.json",
+            {
+                **result,
+                "cost": {
+                    "flops_per_step": cost.flops,
+                    "bytes_per_step": cost.bytes,
+                    "flops_per_second": None if rate is None else cost.flops * rate,
+                    "peak_flops_per_second": highest,
+                },
+            },
+        )
+    return cost_line(cost, rate, highest)
+
+
+def verify(args: list[str]) -> int:
+    (opened,) = parse("aejax verify", [existing], args, "Replay a finished run from config.json and compare digests.")
+
+    directory = opened.pop("run")
+    settings = _settings(directory)._replace(tensorboard=False, profile=0)
+    if is_group(directory):
+        return _verify_group(directory, settings, **opened)
+    config = read_config(directory)
+    refuse_member(directory, config, "verify")
+    expected = read_json(directory / "result.json", f"{directory} is not complete")
+    start(settings.devices, settings.deterministic)
+
+    experiment = rebuild(directory, config, **opened)
+    saved = open_run(directory, experiment=experiment).state
+    if digest(saved.params, saved.extras) != expected["digest"]:
+        print(f"the checkpoint in {directory} is not what result.json tells of", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        train_run(experiment, Path(folder) / "replay", settings)
+        found = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
+    return _compared(directory, config, settings, expected, found)
+
+
+def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:
+    members = members_in(directory)
+    expected = {m.name: read_json(m / "result.json", f"{m} is not complete") for m in members}
+    start(settings.devices, settings.deterministic)
+    function, arguments, _, _ = open_group(directory, **opened)
+    group = read_json(directory / GROUP, "")
+    with tempfile.TemporaryDirectory() as folder:
+        train_members(function, arguments, group["varied"], Path(folder) / "replay", settings)
+        found = {m: read_json(Path(folder) / "replay" / m / "result.json", "the replay left none") for m in expected}
+    return max(_compared(m, read_config(m), settings, expected[m.name], found[m.name]) for m in members)
+
+
+def _compared(directory: Path, config: dict, settings: Settings, expected: dict, found: dict) -> int:
+    """Prints how the replay's digest compares, and what else differs."""
+    differences = [
+        f"{name} {config[group].get(name)} then, {value} now"
+        for group, values in environment().items()
+        for name, value in values.items()
+        if config[group].get(name) != value
+    ]
+    differences += [
+        f"resumed at step {session['from_step']} on {session['devices']} devices and other versions or platform"
+        for session in config["resumed"]
+        if session["devices"] != settings.devices
+        or any(session[group] != config[group] for group in ("versions", "platform"))
+    ]
+    for difference in differences:
+        print(f"differs: {difference}")
+    if found["digest"] == expected["digest"]:
+        print(f"{directory}: same digest after {found['step']} steps: {found['digest']}")
+        return 0
+    print(f"{directory}: digest {expected['digest']} then, {found['digest']} now", file=sys.stderr)
+    if not differences:
+        print("neither versions nor platform differ: the code does, or the run is not deterministic", file=sys.stderr)
+    return 1
+
+
+def _settings(directory: Path) -> Settings:
+    """Those of a run, or of a group of runs."""
+    recorded = read_json(directory / GROUP, "") if is_group(directory) else read_config(directory)
+    return Settings(**recorded["settings"])

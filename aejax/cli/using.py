@@ -1,0 +1,138 @@
+"""The commands on trained runs and on data: evaluate, report, encode, reconstruct, sample, data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from aejax.cli.start import chosen_checkpoint, existing, start
+from aejax.data import available, open_split, prepare
+from aejax.errors import UsageError
+from aejax.flags import parse
+from aejax.run import is_group, members_in, open_run
+
+
+def evaluate(args: list[str]) -> int:
+    told = "Judge a run on its test split, beside baselines; writes eval.json."
+    opened, which = parse("aejax evaluate", [existing, chosen_checkpoint], args, told)
+    start(1)
+    from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate import print_table
+    from aejax.summary import print_summary, summarise
+
+    directory = opened.pop("run")
+    if not is_group(directory):
+        print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which))
+        return 0
+    for member in members_in(directory):
+        evaluate_run(open_run(member, with_data=True, **opened, **which), **which)
+    print_summary(directory, summarise(directory))
+    return 0
+
+
+def report(args: list[str]) -> int:
+    def flags(runs: tuple[Path, ...], /, out: Path | None = None, allow_changed: bool = False) -> None:
+        """
+        Args:
+            runs: Run directories, or groups of them; several are compared.
+            out: The page; by default report.html in the run directory, or comparison.html here for several runs.
+            allow_changed: Accept an experiment file or data that has changed since the run was started.
+        """
+
+    (chosen,) = parse("aejax report", [flags], args, "One self-contained HTML page, and its figures as PNG beside it.")
+    start(1)
+    from aejax.report import report as write_report
+
+    if not chosen["runs"]:
+        raise UsageError("which run? usage: aejax report RUN [RUN ...]")
+    directories = [member for d in chosen["runs"] for member in (members_in(d) if is_group(d) else [d])]
+    runs = [open_run(d, with_data=True, allow_changed=chosen["allow_changed"]) for d in directories]
+    print(write_report(runs, chosen["out"]))
+    return 0
+
+
+def output(out: Path, /, overwrite: bool = False) -> None:
+    """
+    Args:
+        out: The .npy file to write.
+        overwrite: Replace the output if it exists.
+    """
+
+
+def encode(args: list[str]) -> int:
+    return _apply("encode", "Codes of a data source, as a .npy file.", args)
+
+
+def reconstruct(args: list[str]) -> int:
+    return _apply("reconstruct", "Reconstructions of a data source in data range, as a .npy file.", args)
+
+
+def _apply(name: str, told: str, args: list[str]) -> int:
+    def flags(source: str, /) -> None:
+        """
+        Args:
+            source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+        """
+
+    opened, given, out, which = parse(f"aejax {name}", [existing, flags, output, chosen_checkpoint], args, told)
+    start(1)
+
+    _check_out(**out)
+    run = open_run(opened.pop("run"), **opened, **which)
+    _write_array(out["out"], getattr(run, name)(open_split(given["source"])))
+    return 0
+
+
+def sample(args: list[str]) -> int:
+    def flags(n: int = 64, seed: int = 0) -> None:
+        """
+        Args:
+            n: How many; the first ten of a hundred are the ten.
+            seed: Of the samples.
+        """
+
+    told = "Samples of a generative model, as a .npy file."
+    opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, told)
+    start(1)
+
+    if wanted["n"] < 1:
+        raise UsageError(f"--n {wanted['n']}: it must be at least 1")
+    _check_out(**out)
+    _write_array(out["out"], open_run(opened.pop("run"), **opened, **which).sample(**wanted))
+    return 0
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refused before the work, not after it."""
+    if out.suffix != ".npy":
+        raise UsageError(f"{out}: the output is a .npy file; name it so")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists; pass --overwrite to replace it")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def _write_array(out: Path, array) -> None:
+    beside = out.with_name(out.name + ".tmp")
+    with open(beside, "wb") as handle:
+        np.save(handle, array, allow_pickle=False)
+    os.replace(beside, out)
+    print(f"{out}: {array.dtype} {list(array.shape)}")
+
+
+def data(args: list[str]) -> int:
+    if args == ["list"]:
+        for name, shape, sizes, prepared, note in available():
+            told = "prepared" if prepared else "not prepared"
+            counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
+            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<32} {told:<13} {note}")
+        return 0
+    if len(args) == 2 and args[0] == "prepare":
+        for split in prepare(args[1]):
+            print(
+                f"{split.name:<28} {split.size} examples of {'×'.join(map(str, split.shape))}  sha256 {split.fingerprint[:16]}"
+            )
+        return 0
+    raise UsageError("usage: aejax data list, or aejax data prepare NAME")

@@ -1,0 +1,204 @@
+"""Members of a group against runs of their own."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from aejax.checkpoint import digest
+from aejax.corrupt import masking
+from aejax.errors import UsageError
+from aejax.experiment import Source, load_file, sha256
+from aejax.likelihoods import bernoulli
+from aejax.loop import Interrupted, NonFinite, Settings
+from aejax.members import resume_members, train_members
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.run import is_group, open_run, read_config
+from aejax.summary import summarise
+from aejax.train import resume, train
+from aejax.types import Dataset, Experiment
+from aejax.vmapped import members_of
+
+QUICK = Settings(log_every=4, save_every=8)
+ARGUMENTS = {"data": "noise", "rate": 0.5, "lr": 1e-2, "seed": 0, "steps": 16, "batch_size": 8}
+KEYS = np.array([2.0**i for i in range(6)], np.float32)  # tells every mask of six components from every other
+
+
+def dataset(n, name):
+    return Dataset(f"noise:{name}", (6,), n, None, name, {"x": np.random.default_rng(n).uniform(0.1, 1, (n, 6))})
+
+
+def experiment(data="noise", rate=0.5, lr=1e-2, seed=0, steps=16, batch_size=8):
+    model = autoencoder(MLP((5,), 2), MLP((5,), 6), bernoulli(), corrupt=masking(rate))
+    return Experiment(model, optax.adam(lr), dataset(20, "train"), dataset(9, "test"), batch_size, steps, seed)
+
+
+def told(f, x, h, keys, axis):
+    """Not a penalty, but a number for the log that tells which components of which example were masked."""
+    return (x == 0.0).astype(np.float32) @ KEYS * np.arange(1.0, 9.0, dtype=np.float32)
+
+
+def telling(**arguments):
+    """The experiment with that number in its log; it is made of small integers, so that rounding has no part in it."""
+    made = experiment(**arguments)
+    model = autoencoder(MLP((5,), 2), MLP((5,), 6), bernoulli(), corrupt=made.model.corrupt, penalties=(told,))
+    return made._replace(model=model)
+
+
+def masks_of(directory):
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [line["told"] for line in lines if line["split"] == "train"]
+
+
+def test_members_are_the_runs_of_their_own_but_for_rounding(tmp_path):
+    runs = train_members(experiment, ARGUMENTS, {"lr": [1e-2, 1e-3], "seed": [0, 3]}, tmp_path / "group", QUICK)
+    assert [run.directory.name for run in runs] == ["lr0.01-seed0", "lr0.01-seed3", "lr0.001-seed0", "lr0.001-seed3"]
+    for run, (lr, seed) in zip(runs, [(1e-2, 0), (1e-2, 3), (1e-3, 0), (1e-3, 3)]):
+        alone = train(experiment(lr=lr, seed=seed), tmp_path / run.directory.name, QUICK)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run.state, alone.state)
+        reopened = open_run(run.directory, experiment=experiment(lr=lr, seed=seed))
+        assert digest(reopened.state) == digest(run.state)
+        assert json.loads((run.directory / "result.json").read_text())["digest"] == digest(run.params, run.state.extras)
+
+
+def test_a_member_draws_the_same_noise_and_order_as_the_run_with_its_seed(tmp_path):
+    every = Settings(log_every=1, save_every=8)
+    arguments = ARGUMENTS | {"steps": 8}
+    varied = {"rate": [0.2, 0.5], "seed": [0, 7]}
+    for run in train_members(telling, arguments, varied, tmp_path / "group", every):
+        alone = train(
+            telling(**{**arguments, **read_config(run.directory)["member"]}), tmp_path / run.directory.name, every
+        )
+        assert masks_of(run.directory) == masks_of(alone.directory)
+    assert masks_of(tmp_path / "group" / "rate0.5-seed0") != masks_of(tmp_path / "group" / "rate0.5-seed7")
+
+
+def test_devices_share_the_members(tmp_path):
+    seeds = {"seed": [0, 1, 2, 3]}
+    one = train_members(experiment, ARGUMENTS, seeds, tmp_path / "one", QUICK)
+    four = train_members(experiment, ARGUMENTS, seeds, tmp_path / "four", QUICK._replace(devices=4))
+    for a, b in zip(one, four):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a.state, b.state)
+
+
+def test_a_group_compiles_its_step_once(tmp_path, monkeypatch):
+    traced = []
+
+    def counted(**arguments):
+        traced.append(arguments["seed"])
+        return experiment(**arguments)
+
+    seen = []
+
+    def listen(name, seconds, **more):
+        if name == "/jax/core/compile/backend_compile_duration":
+            seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    counts = {}
+    try:
+        for m in (2, 8):
+            seen.clear()
+            train_members(counted, ARGUMENTS | {"steps": 24}, {"seed": list(range(m))}, tmp_path / f"{m}", QUICK)
+            counts[m] = len(seen)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert counts[8] <= counts[2] + 2  # stacking so many leaves is all that may differ
+
+
+def test_a_group_resumes_to_the_same_bits(tmp_path, request):
+    arguments = ARGUMENTS | {"steps": 4000}
+    settings = Settings(log_every=20, save_every=1500)
+    seeds = {"seed": [0, 1]}
+
+    def late(signum, frame):
+        pass
+
+    previous = signal.signal(signal.SIGINT, late)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, previous))
+    whole = train_members(experiment, arguments, seeds, tmp_path / "whole", settings)
+
+    def shoot():
+        log = tmp_path / "cut" / "seed1" / "metrics.jsonl"
+        while not log.exists() or not log.stat().st_size:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=shoot, daemon=True).start()
+    with pytest.raises(Interrupted, match="aejax resume"):
+        train_members(experiment, arguments, seeds, tmp_path / "cut", settings)
+    resumed = resume_members(tmp_path / "cut", function=experiment)
+    for a, b in zip(resumed, whole):
+        assert digest(a.state) == digest(b.state)
+    again = resume_members(tmp_path / "cut", function=experiment)
+    assert [digest(run.state) for run in again] == [digest(run.state) for run in whole]
+
+
+def test_a_member_that_diverges_is_left_behind(tmp_path):
+    varied = {"lr": [1e-2, 1e38], "seed": [0]}
+    with pytest.raises(NonFinite, match=r"lr1e\+38-seed0: non-finite .*; 1 of 2 members went on to the end"):
+        train_members(experiment, ARGUMENTS, varied, tmp_path / "group", QUICK)
+    assert (tmp_path / "group" / "lr0.01-seed0" / "result.json").exists()
+    assert not (tmp_path / "group" / "lr1e+38-seed0" / "result.json").exists()
+    assert summarise(tmp_path / "group")["unfinished"] == ["lr1e+38-seed0"]
+
+
+def test_the_summary_is_mean_and_sd_over_seeds(tmp_path):
+    varied = {"lr": [1e-2, 1e-3], "seed": [4, 5, 6]}
+    runs = train_members(experiment, ARGUMENTS, varied, tmp_path / "group", QUICK)
+    summary = summarise(tmp_path / "group")
+    assert summary == json.loads((tmp_path / "group" / "summary.json").read_text())
+    assert [(s["varied"], s["seeds"]) for s in summary["settings"]] == [({"lr": lr}, [4, 5, 6]) for lr in (1e-2, 1e-3)]
+    values = [json.loads((run.directory / "result.json").read_text())["metrics"]["nll"] for run in runs[:3]]
+    told = summary["settings"][0]["metrics"]["validation nll"]
+    assert told["values"] == values
+    np.testing.assert_allclose([told["mean"], told["sd"]], [np.mean(values), np.std(values, ddof=1)])
+
+
+def test_what_cannot_vary_within_a_program_is_refused(tmp_path):
+    for varied, message in [
+        ({"steps": [1, 2]}, "steps cannot vary within one program"),
+        ({"width": [1.0]}, "no argument 'width' to vary; it has data, rate"),
+        ({"lr": [1e-3, 1e-3]}, "lr has a value twice"),
+        ({"rate": [0.5, 1.5]}, r"masking\(rate=1.5\)"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            members_of(experiment, ARGUMENTS, varied)
+    with pytest.raises(UsageError, match="3 members cannot be shared by 2 devices"):
+        train_members(experiment, ARGUMENTS, {"seed": [0, 1, 2]}, tmp_path / "x", QUICK._replace(devices=2))
+    with pytest.raises(UsageError, match="--exact-reduce"):
+        train_members(experiment, ARGUMENTS, {"seed": [0]}, tmp_path / "x", QUICK._replace(exact_reduce=True))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_member_is_not_resumed_alone(root, tmp_path):
+    file = root / "experiments" / "dae.py"
+    _, function = load_file(file)
+    arguments = {
+        "data": "digits",
+        "batch_size": 16,
+        "steps": 4,
+        "seed": 0,
+        "hidden": (8,),
+        "latent": 4,
+        "rate": 0.3,
+        "lr": 1e-3,
+    }
+    source = Source(str(file), sha256(file), arguments)
+    train_members(
+        function, arguments, {"seed": [0, 1]}, tmp_path / "group", Settings(log_every=2, save_every=2), source
+    )
+    assert is_group(tmp_path / "group")
+    with pytest.raises(UsageError, match="resume all of them: aejax resume"):
+        resume(tmp_path / "group" / "seed1")
+    with pytest.raises(UsageError, match="is a group of runs; give one of seed0, seed1"):
+        open_run(tmp_path / "group")
+    assert open_run(tmp_path / "group" / "seed1").experiment.seed == 1
+    assert len(resume_members(tmp_path / "group")) == 2  # complete: opened as they are
