@@ -312,3 +312,67 @@ def test_debug_shows_where(command):
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "aejax", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("aejax 0.")
+
+
+def digests(directory):
+    return {path.parent.name: json.loads(path.read_text())["digest"] for path in directory.glob("**/result.json")}
+
+
+def test_members_are_trained_judged_reported_and_replayed(command, refused, tmp_path):
+    varied = ["--seeds", "2", "--sweep", "lr=1e-3"]
+    code, out, _ = command("train", DAE, *TINY, *QUICK, *varied, "--run", "group", "--no-evaluate")
+    assert code == 0
+    assert re.search(r"validation nll\s+│ [\d.]+ ± [\d.e-]+", out)
+    assert re.search(r"FLOP and .*B a step", out)
+    before = digests(tmp_path / "group")
+    assert set(before) == {"lr0.001-seed0", "lr0.001-seed1"}
+    assert command("evaluate", "group")[0] == 0
+    summary = json.loads((tmp_path / "group" / "summary.json").read_text())
+    assert len(summary["settings"][0]["metrics"]["test nll"]["values"]) == 2
+    assert command("report", "group", "--out", "page.html")[0] == 0
+    assert (tmp_path / "page.html").exists()
+    code, out, _ = command("verify", "group")
+    assert (code, out.count("same digest after 6 steps")) == (0, 2)
+    assert command("resume", "group", "--no-evaluate")[0] == 0
+    assert digests(tmp_path / "group") == before
+    refused("is a group of runs; give one of lr0.001-seed0", "encode", "group", "digits:test", "codes.npy")
+    refused("verify all of them: aejax verify", "verify", "group/lr0.001-seed0")
+    refused("exists; resume it", "train", DAE, *TINY, *varied, "--run", "group")
+    assert command("encode", "group/lr0.001-seed0", "digits:test", "codes.npy")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        (["--seeds", "0"], "--seeds 0: it must be at least 1"),
+        (["--sweep", "lr"], "write NAME=VALUE,VALUE"),
+        (["--sweep", "lr=fast"], "write NAME=VALUE,VALUE"),
+        (["--sweep", "seed=1,2"], "write --seeds N"),
+        (["--sweep", "latent=2,4"], "latent cannot vary within one program"),
+        (["--sweep", "rate=0.1,1.5"], r"masking\(rate=1.5\)"),
+        (["--accumulate", "3"], "--accumulate 3 does not divide the 16 examples"),
+        (["--accumulate", "2", "--exact-reduce"], "leave --accumulate out"),
+        (["--exact-reduce", "--virtual-shards", "12"], "both must be powers of two"),
+        (["--profile", "-1"], "--profile -1"),
+        (["--processes", "2", "--process", "0"], "need --coordinator"),
+        (["--coordinator", "localhost", "--processes", "2", "--process", "0"], "write HOST:PORT"),
+    ],
+)
+def test_a_wrong_layout_is_refused_before_anything_is_written(refused, tmp_path, flags, match):
+    refused(match, "train", DAE, *TINY, "--run", "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_streaming_and_tracing_change_no_bit(command, tmp_path, finished):
+    flags = ["--stream", "--profile", "2", "--no-evaluate", "--run", "streamed"]
+    code, out, _ = command("train", DAE, *TINY, *QUICK, *flags)
+    assert code == 0
+    assert digests(tmp_path / "streamed")["streamed"] == digests(finished)["run"]
+    assert list((tmp_path / "streamed").glob("profile/plugins/profile/*/*.xplane.pb"))
+    assert list((tmp_path / "streamed").glob("profile/plugins/profile/*/perfetto_trace.json.gz"))
+    told = json.loads((tmp_path / "streamed" / "result.json").read_text())["cost"]
+    assert told["flops_per_step"] > 6 * 16 * (64 * 8 + 8 * 4 + 4 * 8 + 8 * 64) * 0.7
+    code, out, _ = command("verify", "streamed")
+    assert code == 0
+    assert "same digest" in out
+    assert command("evaluate", "streamed")[0] == 0

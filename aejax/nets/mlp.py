@@ -32,7 +32,7 @@ class MLP(nn.Module):
     """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
     remat: bool = False
     """Keeps the values between blocks of √n of the n hidden layers, and computes what is within a block once more for the
-    gradient (Chen et al. 2016, §4.1)."""
+    gradient (Chen et al. 2016, §4.1). On CPU as in `ConvEncoder`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
