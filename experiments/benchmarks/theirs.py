@@ -1,0 +1,295 @@
+"""Contenders in PyTorch: tight loops without a framework, and libraries, each with its own trainer.
+
+Every library is imported by the function that needs it: no two are in one environment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from job import LATENT, LEARNING_RATE, MASKED, Job, Trainer, cores, positions
+
+CODES, CHANNELS = 512, 64
+"""Of the VQ-VAE."""
+
+
+def torch_trainer(job: Job, net: Any, loss: Callable) -> Trainer:
+    """As tight a loop as eager PyTorch allows: data in memory as float32, one index a batch, fused Adam, no `item()`.
+
+    `net` takes images [b, c, h, w] to a tuple whose first is the reconstruction; `loss(net, x)` is of clean images.
+    """
+    import torch
+
+    x, done = _float_tensor(job), 0
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
+
+    def train(n):
+        nonlocal done
+        net.train()
+        for at in torch.from_numpy(positions(job, len(x), done, n)).split(job.batch_size):
+            optimizer.zero_grad()
+            loss(net, x[at]).backward()
+            optimizer.step()
+        done += n
+        return n
+
+    return Trainer(train, _reconstruct_by_torch(net))
+
+
+def _torch_mlp(job: Job, rate: float) -> Trainer:
+    import torch
+    from torch.nn import functional as F
+
+    _start_torch(job)
+    shape = _float_tensor(job).shape[1:]
+    encoder, decoder = _torch_halves(job, shape)
+    logits = torch.nn.Sequential(encoder, decoder)
+
+    def loss(net, clean):
+        seen = clean.masked_fill(torch.rand_like(clean) < rate, 0.0) if rate else clean
+        return F.binary_cross_entropy_with_logits(logits(seen), clean, reduction="sum") / len(clean)
+
+    return torch_trainer(job, torch.nn.Sequential(logits, torch.nn.Sigmoid()), loss)
+
+
+def torch_ae(job: Job) -> Trainer:
+    return _torch_mlp(job, 0.0)
+
+
+def torch_dae(job: Job) -> Trainer:
+    return _torch_mlp(job, MASKED)
+
+
+def _torch_halves(job: Job, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """aejax's encoder and decoder in PyTorch, initialised alike; the decoder gives logits."""
+    from torch import nn
+
+    size = int(np.prod(shape))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, job.hidden), nn.ReLU(), nn.Linear(job.hidden, LATENT))
+    decoder = nn.Sequential(
+        nn.Linear(LATENT, job.hidden), nn.ReLU(), nn.Linear(job.hidden, size), nn.Unflatten(1, tuple(shape))
+    )
+    for layer in (encoder[1], encoder[3], decoder[0], decoder[2]):
+        # Flax's default: LeCun's variance 1/n, from a normal cut at two standard deviations, which 0.87962566 corrects for.
+        sd = layer.in_features**-0.5 / 0.87962566
+        nn.init.trunc_normal_(layer.weight, std=sd, a=-2 * sd, b=2 * sd)
+        nn.init.zeros_(layer.bias)
+    return encoder, decoder
+
+
+def pythae_ae(job: Job) -> Trainer:
+    """An epoch of pythae's trainer over as many examples as are asked for, without evaluation or checkpoints.
+
+    Its AE without further arguments has the widths of ours, where the hidden layers have 512.
+    """
+    import torch
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import AE, AEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from torch.utils.data import DataLoader
+
+    _start_torch(job)
+    x = _float_tensor(job)
+    data, done = BaseDataset(x, torch.zeros(len(x))), 0
+    model = AE(AEConfig(input_dim=tuple(x.shape[1:]), latent_dim=LATENT))
+    config = BaseTrainerConfig(
+        output_dir="pythae",
+        per_device_train_batch_size=job.batch_size,
+        learning_rate=LEARNING_RATE,
+        num_epochs=1,
+        seed=job.seed,
+    )
+    trainer = BaseTrainer(model, data, training_config=config)
+    trainer.prepare_training()
+
+    def train(n):
+        nonlocal done
+        order = positions(job, len(x), done, n).tolist()
+        trainer.train_loader = DataLoader(data, batch_size=job.batch_size, sampler=order)
+        trainer.train_step(1)
+        done += n
+        return n
+
+    return Trainer(train, _reconstruct_by_torch(lambda x: model({"data": x}).recon_x))
+
+
+def disent_ae(job: Job) -> Trainer:
+    """Disent's AE under Lightning's trainer: one fit, whose epochs are as long as is asked for."""
+    _import_torchvision()
+    from disent.frameworks.ae import Ae
+    from disent.model import AutoEncoder, DisentDecoder, DisentEncoder
+    from lightning import Callback, LightningDataModule
+    from lightning import Trainer as LightningTrainer
+    from torch.utils.data import DataLoader, Dataset
+
+    _start_torch(job)
+    x = _float_tensor(job)
+    shape = tuple(x.shape[1:])
+    encoder, decoder = _torch_halves(job, shape)
+
+    class Encoder(DisentEncoder):
+        def __init__(self):
+            super().__init__(x_shape=shape, z_size=LATENT)
+            self.net = encoder
+
+        def encode(self, x):
+            return self.net(x)
+
+    class Decoder(DisentDecoder):
+        def __init__(self):
+            super().__init__(x_shape=shape, z_size=LATENT)
+            self.net = decoder
+
+        def decode(self, z):
+            return self.net(z)
+
+    class Examples(Dataset):
+        def __len__(self):
+            return len(x)
+
+        def __getitem__(self, i):
+            return {"x_targ": (x[i],)}
+
+    asked: SimpleQueue[int] = SimpleQueue()
+    finished: SimpleQueue[BaseException | None] = SimpleQueue()
+    done = 0
+
+    class Epochs(LightningDataModule):
+        def train_dataloader(self):
+            n = asked.get()  # before `done` is read
+            order = positions(job, len(x), done, n).tolist()
+            return DataLoader(Examples(), batch_size=job.batch_size, sampler=order)
+
+    class Finished(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            finished.put(None)
+
+    config = Ae.cfg(optimizer_kwargs={"lr": LEARNING_RATE}, recon_loss="bce", loss_reduction="mean_sum")
+    module = Ae(AutoEncoder(Encoder(), Decoder()), config)
+    trainer = LightningTrainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[Finished()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+    def fit():
+        try:
+            trainer.fit(module, datamodule=Epochs())
+        except BaseException as error:
+            finished.put(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+
+    def train(n):
+        nonlocal done
+        asked.put(n)
+        if (error := finished.get()) is not None:
+            raise error
+        done += n
+        return n
+
+    return Trainer(train, _reconstruct_by_torch(module))
+
+
+@lru_cache
+def _import_torchvision() -> None:
+    """What disent does too; but it fails beside a PyTorch that it was not built for, such as PyPI's beside a CPU build.
+
+    Only its compiled operators are missing then, none of which is used here: declaring these two lets it be imported.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def vector_quantize_vqvae(job: Job) -> Trainer:
+    """A small convolutional VQ-VAE in PyTorch's tight loop, around vector-quantize-pytorch's quantiser with EMA updates.
+
+    Two 4×4 convolutions of stride 2 with 64 channels, 512 codes of 64 components, and the mirror image; loss (van den Oord
+    et al. 2017, eq. 3): the squared error over the data's variance, plus 0.25 times the commitment.
+    """
+    from torch import nn
+    from torch.nn import functional as F
+    from vector_quantize_pytorch import VectorQuantize
+
+    _start_torch(job)
+    x = _float_tensor(job)
+    channels, variance = x.shape[1], x.var().item()
+
+    class VQVAE(nn.Module):
+        def __init__(self):
+            super().__init__()
+            down = {"kernel_size": 4, "stride": 2, "padding": 1}
+            self.encoder = nn.Sequential(
+                nn.Conv2d(channels, CHANNELS, **down), nn.ReLU(), nn.Conv2d(CHANNELS, CHANNELS, **down)
+            )
+            self.quantise = VectorQuantize(
+                CHANNELS, CODES, decay=0.99, commitment_weight=0.25, accept_image_fmap=True, rotation_trick=False
+            )
+            self.decoder = nn.Sequential(
+                nn.ConvTranspose2d(CHANNELS, CHANNELS, **down),
+                nn.ReLU(),
+                nn.ConvTranspose2d(CHANNELS, channels, **down),
+            )
+
+        def both(self, x):
+            z, _, commitment = self.quantise(self.encoder(x))
+            return self.decoder(z), commitment.sum()
+
+        def forward(self, x):
+            return self.both(x)[0]
+
+    def loss(net, clean):
+        x_hat, commitment = net.both(clean)
+        return F.mse_loss(x_hat, clean) / variance + commitment
+
+    return torch_trainer(job, VQVAE(), loss)
+
+
+@lru_cache(maxsize=1)
+def _float_tensors(folder: str) -> Any:
+    import torch
+
+    x = np.load(Path(folder) / "train.npy")
+    return torch.from_numpy(x).permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
+
+
+def _float_tensor(job: Job) -> Any:
+    """The training images as PyTorch takes them: float32 [n, c, h, w] in [0, 1]; read once a process."""
+    return _float_tensors(job.folder)[: job.examples]
+
+
+def _start_torch(job: Job) -> None:
+    import torch
+
+    torch.set_num_threads(cores())
+    torch.manual_seed(job.seed)
+
+
+def _reconstruct_by_torch(net: Callable) -> Callable[[np.ndarray], np.ndarray]:
+    """`net` takes images [b, c, h, w] to images; where it is a module, it is put into evaluation mode."""
+
+    def reconstruct(x):
+        import torch
+
+        if isinstance(net, torch.nn.Module):
+            net.eval()
+        with torch.no_grad():
+            return net(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+
+    return reconstruct
