@@ -31,6 +31,9 @@ from aejax.types import Dataset, Experiment, TrainState
 INFERENCE_BATCH = 256
 """One padded batch size for everything outside training, so that each function compiles once."""
 
+INFERENCE_BYTES = 8 * 2**20
+"""Bound for such a batch of x: what a net keeps of large images on the way takes many times that."""
+
 GROUP = "group.json"
 """What makes a directory one of several runs that were trained together (`aejax.members`)."""
 
@@ -101,10 +104,15 @@ class Run:
         return {name: jax.jit(getattr(model, name)) for name in names if getattr(model, name) is not None}
 
 
+def inference_batch(data: Dataset) -> int:
+    """Examples at a time outside training."""
+    return max(1, min(INFERENCE_BATCH, INFERENCE_BYTES // (4 * math.prod(data.shape)), data.size))
+
+
 def map_examples(f: Callable, data: Dataset) -> Any:
     """f over all examples in order: batch -> tree of [b, ...] becomes tree of [n, ...] in NumPy, padding dropped."""
     parts = []
-    for batch, valid in in_order(data, min(INFERENCE_BATCH, data.size)):
+    for batch, valid in in_order(data, inference_batch(data)):
         parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -33,6 +33,25 @@ def test_the_transposed_convolution_and_both_gradients_are_the_librarys(size):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [((4, 4), 2), ((3, 3), 1), ((3, 5), 2)])
+@pytest.mark.parametrize("size", [(14, 14), (13, 8), (2, 1)])
+def test_the_convolution_and_both_gradients_are_the_librarys(size, kernel, stride):
+    x, kernel = normal(3, *size, 4), normal(*kernel, 4, 5, seed=1)
+    g = normal(3, *(-(-side // stride) for side in size), 5, seed=2)
+
+    def library(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def of(f):
+        value, pull = jax.vjp(f, x, kernel)
+        return value, *pull(g)
+
+    for ours, theirs in zip(of(lambda x, kernel: conv(x, kernel, stride)), of(library)):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
 def test_the_transposed_convolution_is_the_transpose():
     z, kernel, x = normal(2, 4, 3, 6), normal(4, 4, 5, 6, seed=1), normal(2, 7, 6, 5, seed=2)
     there, back = jnp.vdot(z, conv(x, kernel)), jnp.vdot(conv_transpose(z, kernel, (7, 6)), x)

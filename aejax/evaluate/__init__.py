@@ -27,7 +27,7 @@ from aejax.evaluate import images
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
 from aejax.evaluate.probes import probe
 from aejax.keys import evaluation_key
-from aejax.run import INFERENCE_BATCH, Run, map_examples, means, write_json
+from aejax.run import Run, inference_batch, map_examples, means, write_json
 from aejax.types import Batch, Dataset
 
 PROBE_EXAMPLES = 10_000
@@ -156,7 +156,7 @@ def _scores(
 
 def _extremes(test: Dataset) -> tuple[float, float]:
     """The range of the clean test examples."""
-    found = [(batch["x"].min(), batch["x"].max()) for batch, _ in in_order(test, min(INFERENCE_BATCH, test.size))]
+    found = [(batch["x"].min(), batch["x"].max()) for batch, _ in in_order(test, inference_batch(test))]
     return float(min(low for low, _ in found)), float(max(high for _, high in found))
 
 

@@ -47,7 +47,15 @@ class ConvEncoder(nn.Module):
                 f"a convolutional net needs images [h, w, c] and at least one width; it has examples of shape {x.shape[1:]} "
                 f"and widths {self.widths}; use MLP for what is no image"
             )
-        x = nn.Conv(self.widths[0], (4, 4), 2, kernel_init=LECUN, dtype=self.dtype, name="down_0")(x)
+        x = nn.Conv(
+            self.widths[0],
+            (4, 4),
+            2,
+            kernel_init=LECUN,
+            conv_general_dilated=_for_flax,
+            dtype=self.dtype,
+            name="down_0",
+        )(x)
         for i, width in enumerate(self.widths[1:], 1):
             x = _block(self, Down, width, name=f"down_{i}")(x)
         for i in range(self.blocks):
@@ -106,7 +114,7 @@ class Down(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b half_h half_w width"]:
-        return nn.Conv(self.width, (4, 4), 2, kernel_init=LECUN, dtype=self.dtype)(rectified(x, self.groups))
+        return _convolution(self.width, (4, 4), 2, dtype=self.dtype)(rectified(x, self.groups))
 
 
 class Residual(nn.Module):
@@ -118,7 +126,7 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w width"]) -> Float[Array, "b h w width"]:
-        y = nn.Conv(self.width, (3, 3), kernel_init=LECUN, dtype=self.dtype)(rectified(x, self.groups))
+        y = _convolution(self.width, (3, 3), dtype=self.dtype)(rectified(x, self.groups))
         # A 1×1 convolution is a product of matrices, and faster as one.
         return x + nn.Dense(self.width, dtype=self.dtype)(rectified(y, self.groups))
 
@@ -146,6 +154,8 @@ def as_matrix(initial: Callable) -> Callable:
     return lambda key, shape, dtype: initial(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
 LECUN = as_matrix(nn.initializers.lecun_normal())
 
 
@@ -164,9 +174,56 @@ def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
     return sizes
 
 
-def conv(x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"]) -> Float[Array, "b half_h half_w d"]:
-    """The convolution of stride 2, padded so that a size is halved and rounded up."""
-    return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 2
+) -> Float[Array, "b small_h small_w d"]:
+    """The convolution, padded so that a size is divided by the stride and rounded up. Reverse mode of any order, but no
+    forward mode.
+
+    The kernel's gradient is written as the plain convolution that it is: in the form that JAX derives, XLA on CPU computes it
+    a hundred times slower within a loop, as training is one.
+    """
+    return _plain(x, kernel, stride)
+
+
+def _plain(x, kernel, stride):
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT)
+
+
+def _conv_forward(x, kernel, stride):
+    return _plain(x, kernel, stride), (x, kernel)
+
+
+def _conv_backward(stride, kept, g):
+    x, kernel = kept
+    (gradient_of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride), x)(g)
+    return gradient_of_x, _gradient_of_kernel(x, g, kernel.shape[:2], stride)
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _gradient_of_kernel(x, g, size, stride):
+    """Σ over examples and positions of x around a position ⊗ g there: a convolution with examples in the channels' place."""
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], size, (stride, stride), "SAME")
+    products = jax.lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        g.transpose(1, 2, 0, 3),
+        (1, 1),
+        pads,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=LAYOUT,
+    )
+    return products.transpose(1, 2, 0, 3)[: size[0], : size[1]]
+
+
+def _for_flax(x, kernel, strides, padding, **_):
+    """`conv` as `flax.linen.Conv` calls it."""
+    return conv(x, kernel, strides[0])
+
+
+_convolution = partial(nn.Conv, kernel_init=LECUN, conv_general_dilated=_for_flax)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -175,11 +232,11 @@ def conv_transpose(
 ) -> Float[Array, "b double_h double_w c"]:
     """The transpose of `conv` from images of `size`, which halved is z's. Reverse mode of any order, but no forward mode.
 
-    XLA on CPU computes the kernel's gradient of a transposed convolution twenty times slower than that of the convolution
-    which it transposes, and they are the same: <conv_transpose(z, kernel), g> = <z, conv(g, kernel)>.
+    The kernel's gradient is that of the convolution which it transposes, since <conv_transpose(z, kernel), g> =
+    <z, conv(g, kernel)>; the form that JAX derives takes XLA on CPU twenty times as long.
     """
     image = jax.ShapeDtypeStruct((z.shape[0], *size, kernel.shape[2]), z.dtype)
-    (x,) = jax.linear_transpose(lambda x: conv(x, kernel), image)(z)
+    (x,) = jax.linear_transpose(lambda x: _plain(x, kernel, 2), image)(z)
     return x
 
 
@@ -189,8 +246,7 @@ def _conv_transpose_forward(z, kernel, size):
 
 def _conv_transpose_backward(size, kept, g):
     z, kernel = kept
-    gradient_of_z, gradient_of_kernel = jax.vjp(lambda kernel: conv(g, kernel), kernel)
-    return gradient_of_z, *gradient_of_kernel(z)
+    return conv(g, kernel), _gradient_of_kernel(g, z, kernel.shape[:2], 2)
 
 
 conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
