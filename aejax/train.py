@@ -207,7 +207,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
                 f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
             )
         if experiment.model.check is not None:
-            batches = in_order(data, min(data.size, 8192) if data.read is None else inference_batch(data))
+            batches = in_order(data, inference_batch(data))
             # All that is in memory; of what is read from the disk, a first look.
             for batch, _ in batches if data.read is None else itertools.islice(batches, 1):
                 experiment.model.check(batch["x"], data.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -52,7 +54,7 @@ def train(args: list[str]) -> int:
 
     def flags(
         run: Path | None = None,
-        devices: int = 1,
+        devices: int | None = None,
         log_every: int = 100,
         save_every: int = 1000,
         keep: int = 3,
@@ -71,7 +73,8 @@ def train(args: list[str]) -> int:
         """
         Args:
             run: The run directory; by default runs/ and a name that says what ran and when.
-            devices: Devices of each process that share each batch, or the members (on CPU, as many are made).
+            devices: Devices of each process that share each batch, by default one, or the members, by default as many as divide
+                their number (on CPU they are made, of members by default one to a core).
             log_every: Steps between lines of metrics.jsonl.
             save_every: Steps between checkpoints, each judged on the validation split.
             keep: How many of the last checkpoints to keep, besides the best.
@@ -91,7 +94,11 @@ def train(args: list[str]) -> int:
     arguments, chosen, where = parse(
         f"aejax train {file}", [function, flags, joined], rest, description=module.__doc__ or ""
     )
-    start(chosen["devices"], chosen["deterministic"], **where)
+    varied = _varied(chosen["seeds"], chosen["sweep"], arguments)
+    members = math.prod(map(len, varied.values()))
+    start(chosen["devices"] or (1 if members == 1 else _cores()), chosen["deterministic"], **where)
+    if chosen["devices"] is None:
+        chosen["devices"] = max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
 
     directory = chosen["run"] or Path("runs") / _name(file, arguments)
     if jax.process_count() > 1 and chosen["run"] is None:
@@ -99,7 +106,6 @@ def train(args: list[str]) -> int:
     settings = Settings(**{name: chosen[name] for name in Settings._fields})
     source = Source(str(Path(file).resolve()), sha256(file), plain(arguments))
     if chosen["seeds"] != 1 or chosen["sweep"]:
-        varied = _varied(chosen["seeds"], chosen["sweep"], arguments)
         given = {**plain(arguments), "data": Streamed(arguments["data"])} if chosen["stream"] else plain(arguments)
         runs = train_members(function, given, varied, directory, settings, source, overwrite=chosen["overwrite"])
         _conclude_group(directory, runs, chosen["evaluate"])
@@ -108,6 +114,10 @@ def train(args: list[str]) -> int:
     experiment = build(function, plain(arguments), **changed)
     _conclude(train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"]), chosen["evaluate"])
     return 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict) -> dict[str, list]:

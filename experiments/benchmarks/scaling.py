@@ -35,7 +35,7 @@ def scaling(
     share: float = 0.4,
     link: float = 50e9,
     devices_per_host: int = 8,
-    decode: float = 700.0,
+    decode: float = 200.0,
     cores_per_host: int = 96,
 ) -> None:
     """The table.

@@ -30,6 +30,7 @@ from tensorflow_datasets.core import shuffle
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIDE = 128
+NET = ("--hidden", "16", "32", "64", "--blocks", "1")
 CHUNK = 64  # images that a process makes at a time
 LOADER = """
 import json, sys, time
@@ -204,7 +205,7 @@ def training(name: str, flags: list[str], run: Path, steps: int, batch_size: int
     shutil.rmtree(run, ignore_errors=True)
     settings = {"--data": name, "--steps": steps, "--batch-size": batch_size, "--save-every": steps, "--run": run}
     given = [str(part) for pair in settings.items() for part in pair]
-    command = ["train", str(ROOT / "experiments" / "conv_dae.py"), *given, "--no-evaluate", *flags]
+    command = ["train", str(ROOT / "experiments" / "conv_dae.py"), *given, *NET, "--no-evaluate", *flags]
     _, peak = measured([sys.executable, "-m", "aejax", *command], run.with_suffix(".log"))
     return json.loads((run / "result.json").read_text())["examples_per_second"], peak
 
