@@ -104,13 +104,13 @@ def test_a_group_compiles_its_step_once(tmp_path, monkeypatch):
     jax.monitoring.register_event_duration_secs_listener(listen)
     counts = {}
     try:
-        for m in (2, 8):
+        for m in (5, 9):  # numbers that no other test has, so that nothing is compiled yet
             seen.clear()
             train_members(counted, ARGUMENTS | {"steps": 24}, {"seed": list(range(m))}, tmp_path / f"{m}", QUICK)
             counts[m] = len(seen)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    assert counts[8] <= counts[2] + 2  # stacking so many leaves is all that may differ
+    assert counts[9] <= counts[5] + 2
 
 
 def test_a_group_resumes_to_the_same_bits(tmp_path, request):

@@ -96,7 +96,8 @@ def train(args: list[str]) -> int:
     )
     varied = _varied(chosen["seeds"], chosen["sweep"], arguments)
     members = math.prod(map(len, varied.values()))
-    start(chosen["devices"] or (1 if members == 1 else _cores()), chosen["deterministic"], **where)
+    most = 1 if members == 1 else _cores()
+    start(most if chosen["devices"] is None else chosen["devices"], chosen["deterministic"], **where)
     if chosen["devices"] is None:
         chosen["devices"] = max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
 
@@ -156,7 +157,8 @@ def resume(args: list[str]) -> int:
     opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, told)
     directory = opened.pop("run")
     settings = _settings(directory)
-    start(chosen["devices"] or settings.devices, settings.deterministic, **where)
+    devices = settings.devices if chosen["devices"] is None else chosen["devices"]
+    start(devices, settings.deterministic, **where)
 
     if is_group(directory):
         runs = resume_members(directory, **opened, devices=chosen["devices"])

@@ -114,7 +114,7 @@ def benchmark(
     out.mkdir(parents=True, exist_ok=True)
     result: dict = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": without_places([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": machine(),
         "plan": plan._asdict(),
         "goals": goals,
@@ -146,6 +146,11 @@ def benchmark(
         into_readme(tables(result), HERE / "README.md")
         for name in ("results.json", "figure.png"):
             shutil.copyfile(out / name, HERE / name)
+
+
+def without_places(command: list[str]) -> list[str]:
+    """The command as others can repeat it: folders are theirs."""
+    return ["DIR" if before in ("--make-venvs", "--out") else part for before, part in zip(["", *command], command)]
 
 
 def machine() -> dict:
