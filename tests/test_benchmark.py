@@ -112,6 +112,7 @@ def test_peers_see_the_examples_in_the_order_of_aejax(benchmarks):
     np.testing.assert_array_equal(benchmarks.job.positions(job, 50, 2, 9), ours)
 
 
+@pytest.mark.slow
 def test_the_command_works_without_peers(root, tmp_path, benchmarks):
     names = ["aejax AE", "PyTorch AE"]
     command = [sys.executable, root / "experiments" / "benchmarks" / "peers.py", "--quick", "--out", tmp_path]

@@ -80,6 +80,7 @@ def test_a_member_draws_the_same_noise_and_order_as_the_run_with_its_seed(tmp_pa
     assert masks_of(tmp_path / "group" / "rate0.5-seed0") != masks_of(tmp_path / "group" / "rate0.5-seed7")
 
 
+@pytest.mark.slow
 def test_devices_share_the_members(tmp_path):
     seeds = {"seed": [0, 1, 2, 3]}
     one = train_members(experiment, ARGUMENTS, seeds, tmp_path / "one", QUICK)
@@ -88,6 +89,7 @@ def test_devices_share_the_members(tmp_path):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a.state, b.state)
 
 
+@pytest.mark.slow
 def test_a_group_compiles_its_step_once(tmp_path, monkeypatch):
     traced = []
 
