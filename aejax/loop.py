@@ -122,22 +122,26 @@ def _stretches(
 
     tracing = False
     fetched = fetch(step) if step < experiment.steps else None
-    while fetched is not None:
-        n, batches = fetched
-        if trace is not None and traced and step == traced.start:
-            jax.profiler.start_trace(str(trace), create_perfetto_trace=True)
-            tracing = True
-        clock.start()
-        state, terms = run_step(state, key, batches, np.int32(n))
-        step += n
-        fetched = fetch(step) if step < experiment.steps else None
-        terms = {name: np.asarray(values)[:n] for name, values in terms.items()}  # waits for the device
-        clock.stop(n)
-        if tracing and (step >= traced.stop or step == experiment.steps):
+    try:
+        while fetched is not None:
+            n, batches = fetched
+            if trace is not None and traced and step == traced.start:
+                jax.profiler.start_trace(str(trace), create_perfetto_trace=True)
+                tracing = True
+            clock.start()
+            state, terms = run_step(state, key, batches, np.int32(n))
+            step += n
+            fetched = fetch(step) if step < experiment.steps else None
+            terms = {name: np.asarray(values)[:n] for name, values in terms.items()}  # waits for the device
+            clock.stop(n)
+            if tracing and step >= traced.stop:
+                jax.profiler.stop_trace()
+                tracing = False
+            progress.advance(step, float(np.mean(terms["loss"][-1])), clock.rate(experiment.batch_size * members))
+            yield state, step, terms
+    finally:
+        if tracing:  # the run ended within the steps to trace
             jax.profiler.stop_trace()
-            tracing = False
-        progress.advance(step, float(np.mean(terms["loss"][-1])), clock.rate(experiment.batch_size * members))
-        yield state, step, terms
 
 
 def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:

@@ -272,6 +272,7 @@ def environment() -> dict[str, Any]:
         "platform": {
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
+            "processes": jax.process_count(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "prng": str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
         },
@@ -309,6 +310,14 @@ def is_group(directory: Path) -> bool:
 def members_in(group: Path) -> list[Path]:
     """The run directories of a group."""
     return [group / name for name in read_json(group / GROUP, f"{group} is not a group of runs")["members"]]
+
+
+def finished_in(group: Path) -> list[Path]:
+    """Those of them that are complete; one that diverged, or was interrupted, has no result."""
+    finished = [run for run in members_in(group) if (run / "result.json").exists()]
+    if not finished:
+        raise UsageError(f"no member of {group} is complete; resume it with: aejax resume {group}")
+    return finished
 
 
 def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None:

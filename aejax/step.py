@@ -239,10 +239,12 @@ def refuse_layout(layout: Layout, batch_size: int) -> None:
             "--exact-reduce already works through a batch shard by shard; leave --accumulate out, "
             "and raise --virtual-shards to lower memory"
         )
-    if shards < 2 or shards & (shards - 1) or total & (total - 1) or shards < 2 * total:
+    if total & (total - 1):
+        raise UsageError(f"--exact-reduce on {total} devices: their number must be a power of two; change --devices")
+    if shards < 2 * total or shards & (shards - 1):
         raise UsageError(
-            f"--exact-reduce with {shards} virtual shards on {total} devices: both must be powers of two, with two shards "
-            f"or more to a device; use --virtual-shards {2 ** (2 * total - 1).bit_length()}"
+            f"--exact-reduce with {shards} virtual shards on {total} devices: it must be a power of two, with two shards or "
+            f"more to a device; use --virtual-shards {max(2 * total, 2 ** (shards - 1).bit_length())}"
         )
     if batch_size % shards:
         raise UsageError(

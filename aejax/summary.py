@@ -10,8 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aejax.errors import UsageError
-from aejax.run import GROUP, read_config, read_json, write_json
+from aejax.run import GROUP, finished_in, read_config, read_json, write_json
 
 
 def summarise(directory: Path) -> dict[str, Any]:
@@ -21,9 +20,7 @@ def summarise(directory: Path) -> dict[str, Any]:
     standard deviation (None for a single seed) and values. A member without a result is named in `unfinished`.
     """
     group = read_json(directory / GROUP, f"{directory} is not a group of runs")
-    finished = [name for name in group["members"] if (directory / name / "result.json").exists()]
-    if not finished:
-        raise UsageError(f"no member of {directory} is complete; resume it with: aejax resume {directory}")
+    finished = [run.name for run in finished_in(directory)]
     by_setting: dict[tuple, list[str]] = {}
     for name in finished:
         varied = read_config(directory / name)["member"]

@@ -341,6 +341,18 @@ def test_members_are_trained_judged_reported_and_replayed(command, refused, tmp_
     assert command("encode", "group/lr0.001-seed0", "digits:test", "codes.npy")[0] == 0
 
 
+def test_a_group_with_a_member_that_diverged_is_judged_without_it(command, tmp_path):
+    diverging = ["--sweep", "lr=1e-3,1e38", "--run", "group"]
+    code, _, err = command("train", DAE, *TINY, *QUICK, *diverging)
+    assert code == 1
+    assert "lr1e+38-seed0: non-finite" in err
+    code, out, _ = command("evaluate", "group")
+    assert code == 0
+    assert "not complete: lr1e+38-seed0" in out
+    assert (tmp_path / "group" / "lr0.001-seed0" / "eval.json").exists()
+    assert command("verify", "group")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
@@ -352,7 +364,7 @@ def test_members_are_trained_judged_reported_and_replayed(command, refused, tmp_
         (["--sweep", "rate=0.1,1.5"], r"masking\(rate=1.5\)"),
         (["--accumulate", "3"], "--accumulate 3 does not divide the 16 examples"),
         (["--accumulate", "2", "--exact-reduce"], "leave --accumulate out"),
-        (["--exact-reduce", "--virtual-shards", "12"], "both must be powers of two"),
+        (["--exact-reduce", "--virtual-shards", "12"], "it must be a power of two.* use --virtual-shards 16"),
         (["--profile", "-1"], "--profile -1"),
         (["--processes", "2", "--process", "0"], "need --coordinator"),
         (["--coordinator", "localhost", "--processes", "2", "--process", "0"], "write HOST:PORT"),

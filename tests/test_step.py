@@ -120,11 +120,13 @@ def test_what_devices_cannot_share_is_refused():
         (Layout(2, parts=3), "--accumulate 3 does not divide the 8 examples of a device"),
         (Layout(2, parts=2, shards=4), "leave --accumulate out"),
         (Layout(8, shards=8), "--exact-reduce with 8 virtual shards on 8 devices.* use --virtual-shards 16"),
-        (Layout(1, shards=12), "both must be powers of two"),
+        (Layout(1, shards=12), "must be a power of two.* use --virtual-shards 16"),
         (Layout(1, shards=32), "not divisible by 32 virtual shards"),
     ]:
         with pytest.raises(UsageError, match=told):
             make_runner(model, optimizer, layout, B)
+    with pytest.raises(UsageError, match="on 6 devices: their number must be a power of two"):
+        make_runner(model, optimizer, Layout(6, shards=16), 48)
 
 
 uncoupled = autoencoder(MLP((9,), 3), MLP((9,), SHAPE), bernoulli(), corrupt=masking(0.4))

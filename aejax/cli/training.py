@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,15 @@ from aejax.data import Streamed
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.flags import parse, plain
-from aejax.loop import Settings
+from aejax.loop import NonFinite, Settings
 from aejax.members import open_group, resume_members, train_members
 from aejax.processes import is_first
 from aejax.run import (
     GROUP,
     Run,
     environment,
+    finished_in,
     is_group,
-    members_in,
     open_run,
     read_config,
     read_json,
@@ -101,7 +102,7 @@ def train(args: list[str]) -> int:
     if chosen["devices"] is None:
         chosen["devices"] = max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
 
-    directory = chosen["run"] or Path("runs") / _name(file, arguments)
+    directory = chosen["run"] or Path("runs") / _name(file, arguments, members)
     if jax.process_count() > 1 and chosen["run"] is None:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
     settings = Settings(**{name: chosen[name] for name in Settings._fields})
@@ -138,11 +139,12 @@ def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict) -> dict[str, li
     return {**varied, "seed": [arguments["seed"] + i for i in range(seeds)]}
 
 
-def _name(file: str, arguments: dict) -> str:
-    """What ran and when: dae-digits-seed0-20260131-235959."""
+def _name(file: str, arguments: dict, members: int) -> str:
+    """What ran and when: dae-digits-seed0-20260131-235959; of a group dae-digits-8members-…"""
     what = Path(str(arguments["data"])).stem
     when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return f"{Path(file).stem}-{what}-seed{arguments['seed']}-{when}"
+    which = f"seed{arguments['seed']}" if members == 1 else f"{members}members"
+    return f"{Path(file).stem}-{what}-{which}-{when}"
 
 
 def resume(args: list[str]) -> int:
@@ -212,6 +214,8 @@ def _cost(runs: list[Run]) -> str:
     devices = 1 if jax.default_backend() == "cpu" else runs[0].config["settings"]["devices"]
     highest = peak(cost.dtype) * devices * jax.process_count()
     for run, result in zip(runs, results):
+        if "cost" in result:  # a complete run that is resumed stays as it is
+            continue
         write_json(
             run.directory / "result.json",
             {
@@ -251,13 +255,14 @@ def verify(args: list[str]) -> int:
 
 
 def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:
-    members = members_in(directory)
+    members = finished_in(directory)
     expected = {m.name: read_json(m / "result.json", f"{m} is not complete") for m in members}
     start(settings.devices, settings.deterministic)
     function, arguments, _, _ = open_group(directory, **opened)
     group = read_json(directory / GROUP, "")
     with tempfile.TemporaryDirectory() as folder:
-        train_members(function, arguments, group["varied"], Path(folder) / "replay", settings)
+        with suppress(NonFinite):  # of members that diverged then too
+            train_members(function, arguments, group["varied"], Path(folder) / "replay", settings)
         found = {m: read_json(Path(folder) / "replay" / m / "result.json", "the replay left none") for m in expected}
     return max(_compared(m, read_config(m), settings, expected[m.name], found[m.name]) for m in members)
 

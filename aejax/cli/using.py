@@ -11,7 +11,7 @@ from aejax.cli.start import chosen_checkpoint, existing, start
 from aejax.data import available, open_split, prepare
 from aejax.errors import UsageError
 from aejax.flags import parse
-from aejax.run import is_group, members_in, open_run
+from aejax.run import finished_in, is_group, open_run
 
 
 def evaluate(args: list[str]) -> int:
@@ -26,7 +26,7 @@ def evaluate(args: list[str]) -> int:
     if not is_group(directory):
         print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which))
         return 0
-    for member in members_in(directory):
+    for member in finished_in(directory):
         evaluate_run(open_run(member, with_data=True, **opened, **which), **which)
     print_summary(directory, summarise(directory))
     return 0
@@ -47,7 +47,7 @@ def report(args: list[str]) -> int:
 
     if not chosen["runs"]:
         raise UsageError("which run? usage: aejax report RUN [RUN ...]")
-    directories = [member for d in chosen["runs"] for member in (members_in(d) if is_group(d) else [d])]
+    directories = [member for d in chosen["runs"] for member in (finished_in(d) if is_group(d) else [d])]
     runs = [open_run(d, with_data=True, allow_changed=chosen["allow_changed"]) for d in directories]
     print(write_report(runs, chosen["out"]))
     return 0
