@@ -141,7 +141,7 @@ def test_data_commands(command):
 
 def test_a_killed_run_resumes_to_the_same_digest(tmp_path):
     """SIGKILL at any moment: what is lost is computed again, to the same bits."""
-    steps = ["--steps", "4000", "--batch-size", "32", "--hidden", "16", "--log-every", "20", "--save-every", "100"]
+    steps = ["--steps", "2000", "--batch-size", "32", "--hidden", "16", "--log-every", "20", "--save-every", "100"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
 
     def start(run, *flags):

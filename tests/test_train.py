@@ -82,8 +82,15 @@ def test_a_run_is_a_function_of_its_seed(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("stop_after", [0.0, 0.05])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("signum", "stop_after"),
+    [
+        (signal.SIGINT, 0.0),
+        (signal.SIGTERM, 0.05),
+        pytest.param(signal.SIGINT, 0.05, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 0.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(tmp_path, signum, stop_after, request):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     steps = 3_000
