@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from aejax import processes
-from aejax.data import feed
+from aejax.data import cache_folder, feed
 from aejax.keys import run_keys
 from aejax.progress import Progress
 from aejax.step import Layout
@@ -196,6 +196,13 @@ class Clock:
 
 class NonFinite(Exception):
     """Training met NaN or Inf; the last finite checkpoint is kept."""
+
+
+def keep_compiled() -> None:
+    """Compiled programs are kept between processes, in the user's own cache folder."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 class Interrupted(Exception):

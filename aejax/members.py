@@ -253,10 +253,11 @@ def _finish(
                 since_line = []
             judged = []
             if going() and (reached % settings.save_every == 0 or reached == first.steps):
-                judged = judge(states)
+                found = judge(states)
+                judged = [terms for terms, _ in found]
                 each_going(lambda i: refuse_non_finite_judgement(judged[i], judged_split(first).name, reached))  # noqa: B023
                 for i in going():
-                    writes[i](reached, "validation" if first.validation else "test", judged[i])
+                    writes[i](reached, "validation" if first.validation else "test", {**judged[i], **found[i][1]})
                 if going():
                     progress.judged(reached, _means_over_members([judged[i] for i in going()]))
                 keep(jax.tree.map(np.asarray, states), judged)
@@ -272,7 +273,7 @@ def _finish(
         for one in checkpoints:
             one.wait_until_finished()
     host = jax.tree.map(np.asarray, states)
-    judged = judged or judge(states)
+    judged = judged or [terms for terms, _ in judge(states)]
     runs = []
     for i in going():
         state = on_one_device(_member_state(host, i))

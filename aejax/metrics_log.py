@@ -15,13 +15,14 @@ def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Callable]:
     """Yields write(step, split, {term: value}, examples per second or None): a line of metrics.jsonl, and TensorBoard."""
     with open(directory / "metrics.jsonl", "a") as file, _board(directory, tensorboard) as board:
 
-        def write(step: int, split: str, terms: Mapping[str, float], rate: float | None = None) -> None:
+        def write(step: int, split: str, terms: Mapping[str, Any], rate: float | None = None) -> None:
             speed = {} if rate is None else {"examples_per_second": rate}
             file.write(json.dumps({"step": step, "split": split, **terms, **speed}) + "\n")
             file.flush()
             if board is not None:
                 for name, value in terms.items():
-                    board.add_scalar(f"{split}/{name}", value, step)
+                    if not isinstance(value, list):  # a histogram
+                        board.add_scalar(f"{split}/{name}", value, step)
 
         yield write
 

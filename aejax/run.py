@@ -21,12 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.checkpoint import open_checkpoints, restore
+from aejax.activity import active_terms, activity_histogram
+from aejax.checkpoint import digest, open_checkpoints, restore
 from aejax.data import as_recorded_source, describe, in_order, recorded
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.keys import evaluation_key
-from aejax.types import Dataset, Experiment, TrainState
+from aejax.types import Dataset, Experiment, Model, Parent, TrainState
 
 INFERENCE_BATCH = 256
 """One padded batch size for everything outside training, so that each function compiles once."""
@@ -66,6 +67,10 @@ class Run:
         """Reconstructions [n, *shape] in data range; of a corrupted x, its restoration."""
         return self._over(x, "reconstruct")
 
+    def active(self, data: Dataset) -> np.ndarray:
+        """Of a sparse code, which units each example activates: bool [n, units]."""
+        return map_examples(self._function("active", "encode"), data)
+
     def evaluate(self, data: Dataset) -> dict[str, np.ndarray]:
         """The model's unweighted terms, {name: [n]}, nats per example unless the name says otherwise."""
         return map_examples(self._function("evaluate", "terms"), data)
@@ -99,7 +104,7 @@ class Run:
 
     @cached_property
     def _jitted(self) -> dict[str, Callable]:
-        names = ("evaluate", "encode", "reconstruct", "sample")
+        names = ("evaluate", "encode", "reconstruct", "sample", "active")
         model = self.experiment.model
         return {name: jax.jit(getattr(model, name)) for name in names if getattr(model, name) is not None}
 
@@ -115,6 +120,25 @@ def map_examples(f: Callable, data: Dataset) -> Any:
     for batch, valid in in_order(data, inference_batch(data)):
         parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def judged_examples(model: Model) -> Callable:
+    """(params, extras, batch, key) -> what training is judged by: the model's terms [b], and with a sparse code `active`
+    [b, units]."""
+
+    def judge(params, extras, batch, key):
+        terms = model.evaluate(params, extras, batch, key)
+        return terms if model.active is None else {**terms, "active": model.active(params, extras, batch, key)}
+
+    return judge
+
+
+def judgement(found: Mapping[str, np.ndarray]) -> tuple[dict[str, float], dict[str, list[int]]]:
+    """What `judged_examples` gave over a split as numbers by name, and with a sparse code its `activity_histogram`."""
+    terms = means({name: values for name, values in found.items() if name != "active"})
+    if "active" not in found:
+        return terms, {}
+    return {**terms, **active_terms(found["active"])}, {"activity_histogram": activity_histogram(found["active"])}
 
 
 def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -167,6 +191,24 @@ def open_run(
     return Run(directory, config, experiment, state)
 
 
+def open_parent(directory: str | Path) -> Parent:
+    """The run that an experiment builds on. To open the experiment's own run it must still be where it was."""
+    run = open_run(directory)
+    if not (run.directory / "result.json").exists():
+        raise UsageError(f"{directory} is not complete, and no parent yet; finish it with: aejax resume {directory}")
+    if run.config["source"] is None:
+        raise UsageError(f"{directory} was trained from Python, without an experiment file; a parent needs one")
+    state = run.state
+    return Parent(
+        directory=str(directory),
+        digest=digest(state.params, state.extras),
+        model=run.experiment.model,
+        params=state.params,
+        extras=state.extras,
+        arguments=run.config["source"]["arguments"],
+    )
+
+
 def abstract_state(experiment: Experiment) -> TrainState:
     """Shapes and dtypes of the state, without data and without computing anything."""
 
@@ -202,6 +244,11 @@ def rebuild(
     arguments = config["source"]["arguments"]
     data = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
     experiment = build(function, arguments, data=data)
+    if experiment.parent is not None and experiment.parent.digest != config["parent"]["digest"]:
+        raise UsageError(
+            f"{directory} was trained on top of another state of {experiment.parent.directory} (other digest); "
+            "restore that run"
+        )
     if with_data and not allow_changed:
         for name, found in describe(datasets(experiment))["splits"].items():
             if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
@@ -257,7 +304,9 @@ def make_config(experiment: Experiment, source: Source | None, settings: Mapping
         "batch_size": experiment.batch_size,
         "monitor": experiment.monitor,
         "data": describe(datasets(experiment)),
-        "parent": None,
+        "parent": None
+        if experiment.parent is None
+        else {"run": experiment.parent.directory, "digest": experiment.parent.digest},
         "member": None,
         "resumed": [],
         "settings": dict(settings),

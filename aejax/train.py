@@ -46,7 +46,9 @@ from aejax.run import (
     inference_batch,
     is_group,
     is_run,
+    judged_examples,
     judged_split,
+    judgement,
     locked,
     make_config,
     map_examples,
@@ -247,8 +249,8 @@ def _finish(
                 judged = None
                 if reached % settings.save_every == 0 or reached == experiment.steps:
                     refuse_non_finite_state(state)
-                    judged = judge(state)
-                    write(reached, "validation" if experiment.validation else "test", judged)
+                    judged, activity = judge(state)
+                    write(reached, "validation" if experiment.validation else "test", {**judged, **activity})
                     progress.judged(reached, judged)
                     save(checkpoints, state, judged)
                 if clock.signal and reached < experiment.steps:
@@ -264,7 +266,7 @@ def _finish(
                 raise NonFinite(f"{error}; {_last_saved(checkpoints, directory)}") from None
         checkpoints.wait_until_finished()
         state = on_one_device(state)
-        result = result_of(state, judge(state) if judged is None else judged, clock, experiment.batch_size)
+        result = result_of(state, judge(state)[0] if judged is None else judged, clock, experiment.batch_size)
         processes.first_alone(lambda: write_json(directory / "result.json", result))
     return Run(directory, config, experiment, state)
 
@@ -284,17 +286,17 @@ def result_of(state: TrainState, judged: Mapping[str, float], clock: Clock, batc
     }
 
 
-def make_judge(experiment: Experiment) -> Callable[[TrainState], dict[str, float]]:
-    """state -> the means of the model's terms over the validation split (the test split where there is none)."""
+def make_judge(experiment: Experiment) -> Callable[[TrainState], tuple[dict[str, float], dict[str, list[int]]]]:
+    """state -> `judgement` over the validation split (the test split where there is none)."""
     data = judged_split(experiment)
-    evaluate = jax.jit(experiment.model.evaluate)
+    evaluate = jax.jit(judged_examples(experiment.model))
     key = evaluation_key(experiment.seed, "terms")
 
-    def judge(state: TrainState) -> dict[str, float]:
+    def judge(state: TrainState) -> tuple[dict[str, float], dict[str, list[int]]]:
         local = on_one_device(state)
-        terms = means(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
-        refuse_non_finite_judgement(terms, data.name, int(state.step))
-        return terms
+        found = judgement(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
+        refuse_non_finite_judgement(found[0], data.name, int(state.step))
+        return found
 
     return judge
 

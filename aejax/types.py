@@ -42,6 +42,10 @@ class Model(NamedTuple):
     """(params, extras, batch, key) -> int [b, ...]."""
     rollout: Callable | None = None
     """(params, extras, batch, key, gaps [g]) -> [b, g, ...]."""
+    chain: Callable | None = None
+    """(params, extras, batch, key, n) -> data range [b, n, ...]: the first n states of the Markov chain that starts at `x`."""
+    active: Callable | None = None
+    """(params, extras, batch, key) -> bool [b, units]: which units of a sparse code each example activates."""
     corrupt: Callable | None = None
     """The corruption that training applies to one example, `(key, x, step) -> (x_tilde, touched)`."""
     check: Callable | None = None
@@ -79,6 +83,20 @@ class Dataset(NamedTuple):
     of `arrays`. Several threads may call it at once."""
 
 
+class Parent(NamedTuple):
+    """A trained run that an experiment builds on: a lower layer, or where fine-tuning starts. `aejax.run.open_parent`."""
+
+    directory: str
+    """As the user gave it."""
+    digest: str
+    """Of its parameters and extras."""
+    model: Model
+    params: dict
+    extras: dict
+    arguments: Mapping[str, Any]
+    """Of its experiment, from its config.json."""
+
+
 class Experiment(NamedTuple):
     """A model, its data and how it is trained: what an experiment file's function returns."""
 
@@ -96,3 +114,5 @@ class Experiment(NamedTuple):
     """Level of corruption -> the corruption at which `aejax evaluate` measures restoration."""
     monitor: str = "nll"
     """Name in `model.evaluate` whose mean over the validation split, the lower the better, picks the best checkpoint."""
+    parent: Parent | None = None
+    """The run that this one builds on, if any; its digest is recorded, and a child of another one is refused."""

@@ -20,7 +20,7 @@ from aejax.errors import UsageError
 from aejax.experiment import build
 from aejax.keys import evaluation_key, run_keys
 from aejax.loop import Settings, layout_of
-from aejax.run import datasets, judged_split, map_examples, means
+from aejax.run import datasets, judged_examples, judged_split, judgement, map_examples
 from aejax.step import init_state, make_step, on_one_device, stretch
 from aejax.types import Experiment, TrainState
 
@@ -123,7 +123,7 @@ def make_members_runner(
 
 
 def make_members_judge(function: Callable, arguments: Mapping[str, Any], members: list[Member]) -> Callable:
-    """states -> for each member the means of its terms over the validation split, all in one program."""
+    """states -> for each member the `judgement` over the validation split, all in one program."""
     first = members[0].experiment
     bare = recorded(describe(datasets(first)))
     varied, keys = _stacked(members), jnp.stack([evaluation_key(m.experiment.seed, "terms") for m in members])
@@ -132,14 +132,14 @@ def make_members_judge(function: Callable, arguments: Mapping[str, Any], members
     def evaluate(states, batch):
         def one(varied, state, key):
             made = build(function, arguments, **{**varied, "data": bare})
-            return made.model.evaluate(state.params, state.extras, batch, key)
+            return judged_examples(made.model)(state.params, state.extras, batch, key)
 
         return jax.vmap(one, out_axes=1)(varied, states, keys)
 
-    def judge(states: TrainState) -> list[dict[str, float]]:
+    def judge(states: TrainState) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
         local = on_one_device(states)
         terms = map_examples(lambda batch: evaluate(local, batch), judged_split(first))  # [n, m]
-        return [means({name: values[:, i] for name, values in terms.items()}) for i in range(len(members))]
+        return [judgement({name: values[:, i] for name, values in terms.items()}) for i in range(len(members))]
 
     return judge
 

@@ -5,14 +5,16 @@ from pathlib import Path
 
 FLOORS = [
     {"errors"},
-    {"types", "keys", "collectives"},
+    {"types", "keys", "collectives", "activity"},
     {"corrupt", "likelihoods", "nets"},
+    {"penalties", "bottlenecks"},
     {"models"},
     {"step", "data", "checkpoint", "experiment", "processes", "metrics_log", "progress", "signals", "flags"},
     {"run"},
     {"loop", "cost"},
     {"train", "evaluate", "vmapped"},
     {"members", "summary"},
+    {"study"},
     {"report"},
     {"cli", "__init__"},
     {"__main__"},

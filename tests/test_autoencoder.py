@@ -226,7 +226,7 @@ def test_penalties_add_to_the_loss_under_their_names():
 
 
 def test_bottleneck_stands_between_encoder_and_decoder():
-    def top_one(h, axis, train):
+    def top_one(h, axis, step):
         return jnp.where(h == jnp.max(h, axis=1, keepdims=True), h, 0.0)
 
     model, batch = small(bottleneck=top_one), batch_of(8)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 
-from aejax.data import cache_folder
 from aejax.errors import UsageError
+from aejax.loop import keep_compiled
 from aejax.processes import join
 from aejax.train import GPU_DETERMINISM
 
@@ -20,8 +20,7 @@ def start(
     processes: int | None = None,
     process: int | None = None,
 ) -> None:
-    """Before JAX's first use: CPU devices, kernels, the other processes, and compiled programs kept between processes in the
-    user's own cache folder."""
+    """Before JAX's first use: CPU devices, kernels, the other processes, and compiled programs kept between processes."""
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
     if devices > max(1, jax.config.jax_num_cpu_devices):  # type: ignore[attr-defined]
@@ -35,9 +34,7 @@ def start(
     if deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {GPU_DETERMINISM}".strip()
     join(coordinator, processes, process)
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    keep_compiled()
 
 
 def existing(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,11 +20,12 @@ from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.likelihoods import Likelihood
+from aejax.nets import Code
 from aejax.nets.mlp import check_mirror, tie, untie
 from aejax.types import Model
 
 
-def identity(h, axis, train):
+def identity(h, axis, step):
     """The bottleneck that passes the code as it is."""
     return h
 
@@ -37,6 +39,7 @@ def autoencoder(
     bottleneck: Callable = identity,
     penalties: Sequence[Callable] = (),
     tied: bool = False,
+    active: Callable | None = None,
 ) -> Model:
     """An autoencoder; with `corrupt`, a denoising one.
 
@@ -47,10 +50,12 @@ def autoencoder(
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
         emphasis: (α, β), the loss α Σ_touched ℓ + β Σ_untouched ℓ (Vincent et al. 2010, eq. 10-11); (1, 0) is full
             emphasis. The logged `nll` stays unweighted.
-        bottleneck: `(h, axis, train) -> z`.
-        penalties: functions `(f, x, h, keys, axis) -> [b] or []` in nats, where `f` maps one example to its code h and
-            `x` is what the encoder saw; logged under their `__name__`.
+        bottleneck: `(h, axis, step) -> z`, see `aejax.bottlenecks`; the step is None outside training.
+        penalties: functions `(f, x, h, keys, axis) -> [b] or []` in nats, see `aejax.penalties`, where `f` is the
+            `Code` that maps one example to its h and `x` is what the encoder saw; logged under their `__name__`. One that
+            has more to log gives a pair: the term, and {name: [b] or []}.
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
+        active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.bottlenecks`.
     """
     noise = nothing() if corrupt is None else corrupt
     names = [p.__name__ for p in penalties]
@@ -58,40 +63,11 @@ def autoencoder(
         raise UsageError(f"terms are logged by name, and two share one: loss, nll, mse, {', '.join(names)}; rename one")
     if emphasis is not None and corrupt is None:
         raise UsageError(f"emphasis={emphasis} weighs what a corruption touched; give corrupt= too")
-
-    def init(key, batch):
-        k_encoder, k_decoder = jax.random.split(key)
-        x = batch["x"]
-        h, encoder_variables = encoder.init_with_output(k_encoder, x)
-        theta, decoder_variables = decoder.init_with_output(k_decoder, bottleneck(h, None, False))
-        as_theta(theta, x)
-        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"]}
-        if tied:
-            check_mirror(params["encoder"], params["decoder"])
-            params["decoder"] = untie(params["decoder"])
-        return params, {}
-
-    def features(params, x):
-        return encoder.apply({"params": params["encoder"]}, x)
-
-    def theta_of(params, z, x):
-        weights = tie(params["decoder"], params["encoder"]) if tied else params["decoder"]
-        return as_theta(decoder.apply({"params": weights}, z), x)
-
-    def as_theta(theta, x):
-        needed = math.prod(x.shape[1:]) * likelihood.width
-        flat = likelihood.width == 1 and math.prod(theta.shape[1:]) == needed
-        if not flat and theta.shape[1:] != (*x.shape[1:], likelihood.width):
-            raise UsageError(
-                f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {x.shape[1:]} "
-                f"({likelihood.width} per element), but it gives {theta.shape[1:]}; "
-                f"end the decoder in the shape {(*x.shape[1:], likelihood.width)}"
-            )
-        return theta.reshape(*x.shape, likelihood.width)
+    init, features, theta_of = net(encoder, decoder, likelihood, bottleneck, tied)
 
     def judge(params, x_seen, x, name):
         """Per example: the nats of x, and the squared error per dimension of the mean, given what the encoder saw."""
-        theta = theta_of(params, bottleneck(features(params, x_seen), None, False), x)
+        theta = theta_of(params, bottleneck(features(params, x_seen), None, None), x)
         return {f"{name}nll": total(likelihood.nats(theta, x)), f"{name}mse": per_dimension(likelihood.mean(theta), x)}
 
     def loss(params, extras, batch, key, step, axis):
@@ -99,19 +75,17 @@ def autoencoder(
         x = batch["x"]
         x_tilde, touched = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
         h = features(params, x_tilde)
-        theta = theta_of(params, bottleneck(h, axis, True), x)
+        theta = theta_of(params, bottleneck(h, axis, step), x)
 
         nats = likelihood.nats(theta, x)
         alpha, beta = (1.0, 1.0) if emphasis is None else emphasis
         objective = total(nats if emphasis is None else jnp.where(touched, alpha, beta) * nats)  # [b]
-        terms = {
-            "nll": total(nats),
-            "mse": per_dimension(likelihood.mean(theta), x),
-            **{
-                p.__name__: p(lambda one: features(params, one[None])[0], x_tilde, h, each(k, batch["index"]), axis)
-                for p, k in zip(penalties, jax.random.split(k_penalty, len(penalties)))
-            },
-        }
+        terms = {"nll": total(nats), "mse": per_dimension(likelihood.mean(theta), x)}
+        f = Code(encoder, params["encoder"])
+        for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):
+            found = penalty(f, x_tilde, h, each(k, batch["index"]), axis)
+            term, logged = found if isinstance(found, tuple) else (found, {})
+            terms |= {penalty.__name__: term, **logged}
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return jnp.mean(objective) + sum(means[name] for name in names), (extras, means)
 
@@ -124,13 +98,16 @@ def autoencoder(
         return terms
 
     def encode(params, extras, batch, key):
-        return bottleneck(features(params, batch["x"]), None, False)
+        return bottleneck(features(params, batch["x"]), None, None)
 
     def decode(params, extras, z, batch):
         return likelihood.mean(theta_of(params, z, batch["x"]))
 
     def reconstruct(params, extras, batch, key):
         return decode(params, extras, encode(params, extras, batch, key), batch)
+
+    def activity(params, extras, batch, key):
+        return active(encode(params, extras, batch, key))
 
     return Model(
         init=init,
@@ -139,9 +116,57 @@ def autoencoder(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
+        active=None if active is None else activity,
         corrupt=corrupt,
         check=likelihood.check,
     )
+
+
+class Net(NamedTuple):
+    """Encoder and decoder as functions of the trained parameters `{"encoder", "decoder"}`."""
+
+    init: Callable
+    """As `Model.init`."""
+    features: Callable
+    """(params, x [b, ...]) -> h [b, ...], before the bottleneck."""
+    theta: Callable
+    """(params, z [b, ...], x [b, *shape]) -> theta [b, *shape, likelihood.width]; of x only the shape is used."""
+
+
+def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottleneck: Callable, tied: bool) -> Net:
+    """The arguments as in `autoencoder`."""
+
+    def init(key, batch):
+        k_encoder, k_decoder = jax.random.split(key)
+        x = batch["x"]
+        h, encoder_variables = encoder.init_with_output(k_encoder, x)
+        out, decoder_variables = decoder.init_with_output(k_decoder, bottleneck(h, None, None))
+        as_theta(out, x)
+        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"]}
+        if tied:
+            check_mirror(params["encoder"], params["decoder"])
+            params["decoder"] = untie(params["decoder"])
+        return params, {}
+
+    def features(params, x):
+        return encoder.apply({"params": params["encoder"]}, x)
+
+    def theta(params, z, x):
+        weights = tie(params["decoder"], params["encoder"]) if tied else params["decoder"]
+        return as_theta(decoder.apply({"params": weights}, z), x)
+
+    def as_theta(out, x):
+        needed = math.prod(x.shape[1:]) * likelihood.width
+        flat = likelihood.width == 1 and math.prod(out.shape[1:]) == needed
+        if not flat and out.shape[1:] != (*x.shape[1:], likelihood.width):
+            raise UsageError(
+                f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {x.shape[1:]} "
+                f"({likelihood.width} per element), but it gives {out.shape[1:]}; "
+                f"end the decoder in the shape {(*x.shape[1:], likelihood.width)}"
+            )
+        return out.reshape(*x.shape, likelihood.width)
+
+    return Net(init, features, theta)
 
 
 def total(nats: Float[Array, "b *shape"]) -> Float[Array, " b"]:

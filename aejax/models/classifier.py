@@ -1,0 +1,46 @@
+"""A classifier on an encoder: the supervised fine-tuning at the end of a stack (Vincent et al. 2010, §3.4)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aejax.errors import UsageError
+from aejax.types import Model
+
+
+def classifier(encoder: nn.Module, classes: int) -> Model:
+    """Softmax regression on the encoder's code, trained together with it.
+
+    Terms: `nll`, the cross-entropy of the label in nats, and `error`, 1 where the most probable class is not the label.
+
+    Args:
+        encoder: Linen module, x [b, ...] -> h [b, d].
+        classes: number of labels.
+    """
+    head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # at first every class is as probable as any other
+
+    def init(key, batch):
+        if "label" not in batch:
+            raise UsageError("a classifier needs labels; choose data that has them")
+        k_encoder, k_head = jax.random.split(key)
+        h, variables = encoder.init_with_output(k_encoder, batch["x"])
+        return {"encoder": variables["params"], "head": head.init(k_head, h)["params"]}, {}
+
+    def features(params, x):
+        return encoder.apply({"params": params["encoder"]}, x)
+
+    def evaluate(params, extras, batch, key):
+        logits = head.apply({"params": params["head"]}, features(params, batch["x"]))
+        nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=1)[:, 0]  # type: ignore[arg-type]
+        return {"nll": nats, "error": (jnp.argmax(logits, axis=1) != batch["label"]).astype(jnp.float32)}  # type: ignore[arg-type]
+
+    def loss(params, extras, batch, key, step, axis):
+        means = {name: jnp.mean(term) for name, term in evaluate(params, extras, batch, key).items()}
+        return means["nll"], (extras, means)
+
+    def encode(params, extras, batch, key):
+        return features(params, batch["x"])
+
+    return Model(init=init, loss=loss, evaluate=evaluate, encode=encode)

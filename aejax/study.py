@@ -1,0 +1,95 @@
+"""What studies of many runs share: a run that is trained only where it is not yet complete, and intervals of means.
+
+A study is a script in `experiments/` that trains what a paper's table needs and prints the table; killed and started again, it
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aejax.errors import UsageError
+from aejax.experiment import Source, build, load_file, sha256
+from aejax.loop import Settings
+from aejax.members import resume_members, train_members
+from aejax.run import GROUP, Run, finished_in, is_group, open_run, read_config, read_json
+from aejax.train import resume, train
+
+
+def finished(file: str | Path, directory: str | Path, settings: Settings = Settings(), /, **arguments: Any) -> Run:
+    """The complete run of an experiment file with these arguments in this directory: trained if it is not there, continued
+    if it was interrupted.
+
+    Raises UsageError where the directory holds a run with other arguments, or of another version of the file.
+    """
+    directory = Path(directory)
+    function, source = _source(file, arguments)
+    if not (directory / "config.json").exists():
+        return train(build(function, source.arguments), directory, settings, source)
+    _refuse_other(directory, read_config(directory)["source"], source)
+    return open_run(directory) if (directory / "result.json").exists() else resume(directory)
+
+
+def finished_members(
+    file: str | Path,
+    directory: str | Path,
+    varied: Mapping[str, Sequence],
+    settings: Settings = Settings(),
+    /,
+    **arguments: Any,
+) -> list[Run]:
+    """As `finished`, for a group of members (`aejax train --seeds`); the complete ones among them."""
+    directory = Path(directory)
+    function, source = _source(file, arguments)
+    if not is_group(directory):
+        return train_members(function, source.arguments, varied, directory, settings, source)
+    group = read_json(directory / GROUP, "")
+    _refuse_other(directory, {**group["source"], "arguments": group["arguments"]}, source)
+    missing = [name for name in group["members"] if not (directory / name / "result.json").exists()]
+    return resume_members(directory) if missing else [open_run(run) for run in finished_in(directory)]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % confidence interval by Student's t."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        raise UsageError(f"an interval needs at least two values, not {n}; run more seeds")
+    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def proportion_interval(p: float, n: int) -> float:
+    """Half the width of the 95 % interval of an error rate p measured on n examples: 1.96 √(p(1-p)/n)."""
+    return 1.96 * math.sqrt(p * (1 - p) / n)
+
+
+def _source(file: str | Path, arguments: Mapping[str, Any]) -> tuple[Any, Source]:
+    _, function = load_file(file)
+    defaults = {name: p.default for name, p in inspect.signature(function).parameters.items()}
+    unknown = sorted(set(arguments) - set(defaults))
+    if unknown:
+        raise UsageError(f"{file}: `experiment` has no argument {', '.join(unknown)}; it has {', '.join(defaults)}")
+    return function, Source(str(Path(file).resolve()), sha256(file), {**defaults, **arguments})
+
+
+def _refuse_other(directory: Path, recorded: Mapping[str, Any] | None, source: Source) -> None:
+    if recorded is None or recorded["sha256"] != source.sha256:
+        raise UsageError(
+            f"{directory} was trained from another version of {source.file}; remove it, or restore the file"
+        )
+    differing = [n for n, v in source.arguments.items() if _listed(v) != _listed(recorded["arguments"].get(n))]
+    if differing:
+        raise UsageError(
+            f"{directory} was trained with other {', '.join(differing)}; remove it, or choose another folder"
+        )
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(v) for v in value] if isinstance(value, (list, tuple)) else value
