@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: any shape in, any shape out."""
+"""Multi-layer perceptrons: any shape in, any shape out. Tied weights, and the norm of the Jacobian, in closed form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -28,6 +29,7 @@ class MLP(nn.Module):
     activation: Callable = nn.relu
     out_activation: Callable = identity
     use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
     """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
     remat: bool = False
@@ -39,7 +41,9 @@ class MLP(nn.Module):
         shape = (self.out,) if isinstance(self.out, int) else self.out
 
         def dense(width, i):
-            return nn.Dense(width, use_bias=self.use_bias, dtype=self.dtype, name=f"dense_{i}")
+            return nn.Dense(
+                width, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=f"dense_{i}"
+            )
 
         def hidden(net, x, first, stop):
             for i in range(first, stop):
@@ -77,3 +81,135 @@ def check_mirror(encoder: dict, decoder: dict) -> None:
     mirror = [encoder[f"dense_{i}"]["kernel"].shape[::-1] for i in reversed(range(len(encoder)))]
     if ours != mirror:
         raise UsageError(f"tied weights need a decoder with kernels {mirror}, the encoder's transposed; it has {ours}")
+
+
+def slopes(net: MLP, params: dict, x: Float[Array, "b *shape"]) -> list[Float[Array, "b _"] | None] | None:
+    """Of each layer the derivatives s'(a) of its activation at x, None for a layer without an activation.
+
+    The Jacobian of the net at an example is W₁D₁W₂D₂…, [in, out], with D the diagonal matrix of a layer's. None instead of
+    the list for a net with an activation that is not elementwise (softmax), as far as its primitives tell.
+    """
+    is_dense = lambda module, method: isinstance(module, nn.Dense)
+    # The layers' own outputs, not a second writing of the forward pass: XLA then finds that they are known.
+    _, kept = net.apply({"params": params}, x, capture_intermediates=is_dense, mutable=["intermediates"])
+    found: list = []
+    for i in range(len(net.hidden) + 1):
+        last = i == len(net.hidden)
+        (a,) = kept["intermediates"][f"dense_{i}"]["__call__"]
+        a, activation = (a.astype(jnp.float32), net.out_activation) if last else (a, net.activation)
+        graph = jax.make_jaxpr(activation)(a).jaxpr
+        if not _is_elementwise(graph):
+            return None
+        if graph.outvars == graph.invars:
+            found.append(None)
+        else:
+            (slope,) = jax.vjp(activation, a)[1](jnp.ones_like(a))
+            found.append(slope.astype(jnp.float32))
+    return found
+
+
+def _is_elementwise(graph: Any) -> bool:
+    """False for what mixes components, and for what uses a primitive not listed here."""
+    for equation in graph.eqns:
+        if equation.primitive.name in _CALLS:
+            if not all(_is_elementwise(inner) for inner in equation.params.values() if hasattr(inner, "eqns")):
+                return False
+        elif equation.primitive.name not in _ELEMENTWISE:
+            return False
+    return True
+
+
+_CALLS = frozenset({"jit", "pjit", "custom_jvp_call", "custom_vjp_call"})
+
+_ELEMENTWISE = frozenset(
+    """abs add add_any and asinh atan broadcast_in_dim cbrt ceil clamp convert_element_type copy cos cosh div eq erf erfc exp
+    exp2 expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow round rsqrt select_n
+    sign sin sinh sqrt square stop_gradient sub tan tanh""".split()  # noqa: SIM905
+)
+
+
+def squared_jacobian(kernels: list[Array], slopes: list[Float[Array, "b _"] | None], b: int) -> Float[Array, " b"]:
+    """‖W₁D₁W₂D₂…‖²_F for each of b examples, D given by `slopes`, in the way with the fewest multiplications.
+
+    One layer: Σ_j s'_j² ‖w_j‖² (Rifai et al. 2011). Two layers with a linear code: d ((W₁ᵀW₁) ∘ (W₂W₂ᵀ)) dᵀ, d the hidden
+    slopes, with one matrix for the whole batch. Otherwise the rows of each example's Jacobian, or its columns, layer by
+    layer from the narrower end, and for the last layer its Gram matrix where that is smaller: this holds
+    b·(width of the narrower end)·(width of a hidden layer) numbers.
+    """
+    if len(kernels) == 1:
+        squares = jnp.sum(jnp.square(kernels[0]), axis=0)
+        return jnp.full(b, jnp.sum(squares)) if slopes[0] is None else jnp.square(slopes[0]) @ squares
+    n = [*(len(kernel) for kernel in kernels), kernels[-1].shape[1]]
+    backwards = [kernel.T for kernel in reversed(kernels)]
+    diagonals = [None, *slopes]
+    by_rows, by_columns = _multiplications(n, b, True), _multiplications(n[::-1], b, slopes[-1] is None)
+    hidden = slopes[0]
+    shared = n[1] ** 2 * (n[0] + n[2] + b)
+    if len(kernels) == 2 and hidden is not None and slopes[1] is None and shared < min(by_rows, by_columns):
+        return quadratic(gram(kernels[0]) * gram(backwards[0]), hidden[:, None])
+    if by_rows <= by_columns:
+        return jnp.broadcast_to(_from_the_right(kernels, diagonals, b), b)
+    return jnp.broadcast_to(_from_the_right(backwards, diagonals[::-1], b), b)
+
+
+def _multiplications(n: list[int], b: int, unscaled: bool) -> int:
+    """That `_from_the_right` takes for layers of widths n₀, n₁, …, D₀ being `unscaled` or not."""
+    rows = b * n[-1]
+    last = n[1] * n[0] * rows
+    if unscaled:
+        last = min(last, n[1] ** 2 * (n[0] + rows))
+    return rows * sum(m * k for m, k in zip(n[1:-1], n[2:-1])) + last
+
+
+def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int) -> Float[Array, "_"]:
+    """‖D₀W₁D₁…W_LD_L‖²_F per example, by its columns as rows [b, n_L, n_l], L ≥ 2; [1] where no D is given."""
+
+    def scaled(rows, diagonal):
+        return rows if diagonal is None else rows * diagonal[:, None, :]
+
+    rows = kernels[-1].T[None]
+    rows = rows if diagonals[-1] is None else rows * diagonals[-1][:, :, None]
+    for kernel, diagonal in zip(kernels[-2:0:-1], diagonals[-2:1:-1]):
+        rows = jnp.einsum("bkm,nm->bkn", scaled(rows, diagonal), kernel)
+    rows, (n0, n1) = scaled(rows, diagonals[1]), kernels[0].shape
+    products = b * rows.shape[1]
+    if diagonals[0] is None and n1 * (n0 + products) < products * n0:
+        return quadratic(gram(kernels[0]), rows)
+    return jnp.sum(jnp.square(scaled(jnp.einsum("bkm,nm->bkn", rows, kernels[0]), diagonals[0])), axis=(1, 2))
+
+
+@jax.custom_vjp
+def gram(w: Float[Array, "n m"]) -> Float[Array, "m m"]:
+    """WᵀW. Its gradient is one product; the one that JAX derives is two, as it does not see that they are equal."""
+    return w.T @ w
+
+
+def _gram_forward(w):
+    return gram(w), w
+
+
+def _gram_backward(w, g):
+    return (w @ (g + g.T),)
+
+
+gram.defvjp(_gram_forward, _gram_backward)
+
+
+@jax.custom_vjp
+def quadratic(symmetric: Float[Array, "m m"], rows: Float[Array, "b k m"]) -> Float[Array, " b"]:
+    """Σ_k r_k S r_kᵀ with S symmetric. The gradient uses the product S r of the value again."""
+    return _quadratic_forward(symmetric, rows)[0]
+
+
+def _quadratic_forward(symmetric, rows):
+    product = jnp.einsum("bkm,mn->bkn", rows, symmetric)
+    return jnp.sum(rows * product, axis=(1, 2)), (rows, product)
+
+
+def _quadratic_backward(kept, g):
+    rows, product = kept
+    weighed = g[:, None, None] * rows
+    return jnp.einsum("bkm,bkn->mn", weighed, rows), 2.0 * g[:, None, None] * product
+
+
+quadratic.defvjp(_quadratic_forward, _quadratic_backward)

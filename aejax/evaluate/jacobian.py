@@ -1,0 +1,66 @@
+"""What an encoder's Jacobian looks like at data: its spectrum, and the directions of the local charts (Rifai et al. 2011)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from aejax.errors import UsageError
+from aejax.penalties import narrow_side, pullback, unit
+
+JACOBIAN_BYTES = 64 * 2**20
+"""Upper bound for the Jacobians held at once, of as many examples as fit, at least one."""
+
+
+def spectrum(encode: Callable, x: Float[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n r"]:
+    """The singular values of the encoder's Jacobian at each example, largest first; r is the smaller of its two widths.
+
+    Their mean over examples is the curve of Rifai et al. (2011): a contractive code has few that are large, the number of
+    directions in which the data vary. `encode` maps a batch x [b, *shape] to codes [b, ...], each from its own example.
+    """
+    return np.concatenate([np.linalg.svd(j, compute_uv=False) for j in _jacobians(encode, x)])
+
+
+def charts(
+    encode: Callable, x: Float[np.ndarray, "n *shape"], directions: int
+) -> Float[np.ndarray, "n directions *shape"]:
+    """The leading right singular vectors of the Jacobian at each example, of unit length and in the shape of x.
+
+    They are the directions to which the code is most sensitive, tangents of the data's manifold where it has learnt one
+    (Rifai et al. 2011). A singular vector has no sign of its own: here its largest component in magnitude is positive.
+    """
+    found = []
+    for j in _jacobians(encode, x):
+        if not 1 <= directions <= min(j.shape[1:]):
+            raise UsageError(f"charts of {directions} directions: a Jacobian {j.shape[1:]} has 1 to {min(j.shape[1:])}")
+        vectors = np.linalg.svd(j, full_matrices=False)[2][:, :directions]
+        largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=2)[:, :, None], axis=2)
+        found.append(vectors * np.sign(largest))
+    return np.concatenate(found).reshape(len(x), directions, *x.shape[1:])
+
+
+def _jacobians(encode: Callable, x: Float[np.ndarray, "n *shape"]) -> Iterator[Float[np.ndarray, "b code d"]]:
+    """Batch after batch, all but the last of one size; by rows or by columns, whichever are fewer."""
+    if len(x) == 0:
+        raise UsageError("the Jacobian of an encoder at no examples; give at least one")
+    d = math.prod(x.shape[1:])
+    code = jax.eval_shape(encode, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
+    size = min(len(x), max(1, JACOBIAN_BYTES // (4 * d * code.size)))
+
+    @jax.jit
+    def jacobian(x: Array) -> Array:
+        h, pull = pullback(encode, x)
+        side, like = narrow_side(pull, h, x)
+        found = jax.lax.map(lambda i: side(unit(i, like)).reshape(len(x), -1), jnp.arange(like[0].size))
+        return jnp.moveaxis(found, 0, 1 if like is h else 2)
+
+    for start in range(0, len(x), size):
+        batch = x[start : start + size]
+        # One size, one compilation.
+        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        yield np.asarray(jacobian(jnp.asarray(padded)))[: len(batch)]
