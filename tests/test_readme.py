@@ -2,19 +2,26 @@
 
 import re
 
+import jax
 import numpy as np
 
+from aejax.run import abstract_state
 
-def test_the_python_example_runs(root, tmp_path, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+
+def test_the_python_examples_run(root, tmp_path, monkeypatch):
+    block, combined = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     assert len(block.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
     scope = {}
-    exec(compile(block, "README.md", "exec"), scope)
+    exec(compile(re.sub(r"steps=\d+", "steps=20", block), "README.md", "exec"), scope)
     assert scope["z"].shape == (359, 32)
     assert scope["x_hat"].shape == (359, 8, 8, 1)
     assert np.all(np.isfinite(scope["z"]))
     assert (tmp_path / "runs" / "mine" / "result.json").exists()
+
+    exec(compile(combined, "README.md", "exec"), scope)
+    state = abstract_state(scope["experiment"]._replace(model=scope["model"]))
+    assert isinstance(state.params["encoder"]["dense_1"]["kernel"], jax.ShapeDtypeStruct)
 
 
 def test_the_two_commands_are_there(root):

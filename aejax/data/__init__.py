@@ -3,7 +3,17 @@
 from aejax.data.batches import batch_at, batches_at, has_data, in_order, take
 from aejax.data.cache import cache_folder
 from aejax.data.feeds import feed
-from aejax.data.load import Recorded, Streamed, as_recorded_source, describe, load, open_split, prepare, recorded
+from aejax.data.load import (
+    Recorded,
+    Streamed,
+    as_recorded_source,
+    describe,
+    load,
+    open_split,
+    prepare,
+    recorded,
+    usual_splits,
+)
 from aejax.data.named import Available, available
 
 __all__ = [
@@ -24,4 +34,5 @@ __all__ = [
     "prepare",
     "recorded",
     "take",
+    "usual_splits",
 ]

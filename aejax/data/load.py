@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from aejax.data import cache
 from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers
 from aejax.data.images import image_files, image_readers
-from aejax.data.named import identity, named_files, named_readers, named_streams
+from aejax.data.named import has_validation, identity, named_files, named_readers, named_streams
 from aejax.data.reader import Reader, Readers
 from aejax.data.splits import Spec, bounds, divide, parse
 from aejax.data.streams import decoded_bytes, digest_of_files, fingerprint_of_files, is_of_files, streamed
@@ -60,6 +60,16 @@ def load(data: str | Recorded | Streamed, splits: tuple[str, ...] = ("train", "t
     name = data if isinstance(data, str) else data.name
     source = _source(name)
     return tuple(_dataset(source, spec, f"{name}:{spec}", isinstance(data, Streamed)) for spec in splits)
+
+
+def usual_splits(data: str | Recorded | Streamed) -> tuple[str, str, str]:
+    """Splits to train, validate and test on: `validation` where the data set is one of ours that has it, else the last tenth of
+    `train`."""
+    if isinstance(data, Recorded):
+        own = "validation" in data.splits
+    else:
+        own = has_validation(data if isinstance(data, str) else data.name)
+    return ("train", "validation", "test") if own else ("train[:90%]", "train[90%:]", "test")
 
 
 def open_split(name: str) -> Dataset:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aejax.data import convex, curves, rectangles
 from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
 from aejax.data.streams import checked
@@ -41,6 +42,8 @@ class Available(NamedTuple):
     note: str
 
 
+_DRAWN = "drawn on this machine; NAME/0 to NAME/9 are ten seeds, NAME alone is the first"
+
 # What they are before they are prepared.
 _OURS = {
     "digits": Available(
@@ -53,11 +56,17 @@ _OURS = {
         False,
         "31 MB, downloaded or taken from downloads/manual in the TFDS data dir",
     ),
+    "rectangles": Available("rectangles", (28, 28, 1), rectangles.SIZES, False, _DRAWN),
+    "convex": Available("convex", (28, 28, 1), convex.SIZES, False, _DRAWN),
+    "curves": Available("curves", (28, 28, 1), curves.SIZES, False, _DRAWN),
 }
 
 
 def available() -> list[Available]:
-    """Our data sets, prepared or not, and then those that lie prepared in the TFDS data dir."""
+    """Our data sets, prepared or not, and then those that lie prepared in the TFDS data dir.
+
+    A data set with configs is listed once for each that is prepared, and by its bare name if none is.
+    """
     tfds = _tfds()
     found = {}
     with _quiet():
@@ -66,7 +75,15 @@ def available() -> list[Available]:
         for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
             line = _listed(tfds.builder_from_directory(path.parent))
             found[line.name] = line
-    return [found.pop(name, ours) for name, ours in _OURS.items()] + list(found.values())
+    of_ours = {base: [line for name, line in found.items() if name.split("/")[0] == base] for base in _OURS}
+    others = [line for name, line in found.items() if name.split("/")[0] not in _OURS]
+    return [line for base, ours in _OURS.items() for line in of_ours[base] or [ours]] + others
+
+
+def has_validation(name: str) -> bool:
+    """Whether this is one of our data sets, and has a validation split of its own."""
+    ours = _OURS.get(re.split("[/:]", name)[0])
+    return ours is not None and "validation" in ours.sizes
 
 
 def data_dir() -> str:
@@ -223,7 +240,8 @@ def _listed(builder) -> Available:
 def _tfds():
     import tensorflow_datasets as tfds
 
-    import aejax.data.digits  # noqa: F401  registers it
+    import aejax.data.digits
+    import aejax.data.generated  # noqa: F401  registers them
 
     return tfds
 

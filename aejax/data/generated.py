@@ -1,0 +1,140 @@
+"""TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex` and `curves`.
+
+Importing this module registers them with TFDS. What an image is stands in a file for each, without TFDS; here is how
+seeds, splits and threads share the work. Drawing takes seconds; most of the time, TFDS writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from aejax.data import convex, curves, rectangles
+
+SEEDS = 10
+"""Configs `0` to `9`; a bare name is the first."""
+
+_CHUNK = 500  # images from one random stream: part of what a seed means
+
+
+class Recipe(NamedTuple):
+    """What tells one of these data sets from another."""
+
+    draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray | None]]
+    """A generator and n -> images [n, 28, 28] uint8, and labels [n] or None."""
+    sizes: Mapping[str, int]
+    """Examples by split."""
+    classes: tuple[str, ...] | None
+    citation: str
+
+
+def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> Iterator[tuple[np.ndarray, int | None]]:
+    """Every image [28, 28] of a split with its label, in an order and in bits that do not depend on `threads`.
+
+    Each stretch of 500 images has a random stream of its own, by seed, split and its place. The streams of `test` do not
+    depend on the seed: what is trained on several seeds is compared on the same images.
+    """
+    size, part = recipe.sizes[split], list(recipe.sizes).index(split)
+
+    def stretch(start: int) -> list[tuple[np.ndarray, int | None]]:
+        entropy = (0 if split == "test" else seed, part, start // _CHUNK)
+        rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        images, labels = recipe.draw(rng, min(_CHUNK, size - start))
+        return list(zip(images, itertools.repeat(None) if labels is None else labels.tolist()))
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for examples in pool.map(stretch, range(0, size, _CHUNK)):
+            yield from examples
+
+
+with tfds.core.registered.skip_registration():
+
+    class _Generated(tfds.core.GeneratorBasedBuilder):
+        """What the three have in common; each adds its recipe."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        RELEASE_NOTES = {"1.0.0": "First version."}
+        BUILDER_CONFIGS = [
+            tfds.core.BuilderConfig(name=str(seed), description=f"Seed {seed}.") for seed in range(SEEDS)
+        ]
+
+        recipe: ClassVar[Recipe]
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=(28, 28, 1), dtype=np.uint8, encoding_format="png")}
+            if self.recipe.classes:
+                features["label"] = tfds.features.ClassLabel(names=list(self.recipe.classes))
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=f"{type(self).__doc__} Seed {self.builder_config.name}.",
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label") if self.recipe.classes else None,
+                citation=self.recipe.citation,
+                disable_shuffling=True,
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in self.recipe.sizes}
+
+        def _generate_examples(self, split):
+            examples = drawn(self.recipe, int(self.builder_config.name), split)
+            for position, (image, label) in enumerate(examples):
+                # TFDS encodes arrays with TensorFlow, Pillow's images without it.
+                example = {"image": Image.fromarray(image)}
+                yield position, example if label is None else {**example, "label": label}
+
+
+_LAROCHELLE = """@inproceedings{larochelle2007empirical,
+  author = {Larochelle, Hugo and Erhan, Dumitru and Courville, Aaron and Bergstra, James and Bengio, Yoshua},
+  title = {An Empirical Evaluation of Deep Architectures on Problems with Many Factors of Variation},
+  booktitle = {International Conference on Machine Learning},
+  year = {2007},
+}"""
+
+
+_HINTON = """@article{hinton2006reducing,
+  author = {Hinton, Geoffrey E. and Salakhutdinov, Ruslan R.},
+  title = {Reducing the Dimensionality of Data with Neural Networks},
+  journal = {Science},
+  volume = {313},
+  number = {5786},
+  pages = {504--507},
+  year = {2006},
+}"""
+
+
+class Rectangles(_Generated):
+    """`image` uint8 [28, 28, 1], an outline on black, and `label`, wide or tall: 1000, 200 and 50 000 examples.
+
+    After Larochelle et al. 2007; `aejax.data.rectangles` has the rule. Training and validation images are of the
+    seed; the test images are the same for every seed.
+    """
+
+    recipe = Recipe(rectangles.rectangles, rectangles.SIZES, rectangles.CLASSES, _LAROCHELLE)
+
+
+class Convex(_Generated):
+    """`image` uint8 [28, 28, 1], regions on black, and `label`, nonconvex or convex: 6000, 2000 and 50 000 examples.
+
+    After Larochelle et al. 2007; `aejax.data.convex` has the rule, and says what of it is tuned. Training and validation
+    images are of the seed; the test images are the same for every seed.
+    """
+
+    recipe = Recipe(convex.convex, convex.SIZES, convex.CLASSES, _LAROCHELLE)
+
+
+class Curves(_Generated):
+    """`image` uint8 [28, 28, 1], a grey curve on black, without label: 20 000 to train, 10 000 to test.
+
+    After Hinton & Salakhutdinov 2006, whose rendering is not known; `aejax.data.curves` has ours. Training images are of
+    the seed; the test images are the same for every seed.
+    """
+
+    recipe = Recipe(curves.curves, curves.SIZES, None, _HINTON)

@@ -1,0 +1,79 @@
+"""Winner-take-all autoencoders (Makhzani & Frey 2015): each unit keeps its largest activations in the batch while it is trained,
+and none is held back afterwards.
+
+aejax train experiments/wta.py
+aejax train experiments/wta.py --net conv --hidden 32 --latent 64 --steps 2000
+"""
+
+from typing import Literal
+
+import jax
+import optax
+
+from aejax.activity import nonzero
+from aejax.bottlenecks import spatial_winner_take_all, winner_take_all
+from aejax.corrupt import masking
+from aejax.data import load, usual_splits
+from aejax.likelihoods import squared_error
+from aejax.models import autoencoder
+from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.types import Experiment
+
+LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def experiment(
+    data: str = "digits",
+    net: Literal["mlp", "conv"] = "mlp",
+    winners: float = 0.05,
+    rate: float | None = None,
+    hidden: tuple[int, ...] = (),
+    latent: int = 256,
+    lr: float = 1e-2,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """Rectified codes and a linear reconstruction of pixels.
+
+    Args:
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path of a .npy, .npz or folder of images.
+        net: mlp: units that see whole images. conv: channels of a spatial code, where each keeps one position of an image
+            before the batch is looked at; the nets are those of conv_dae.py, strided where the paper's are not.
+        winners: Fraction of the batch's examples in which a unit or channel survives, at least one.
+        rate: Fraction of the components set to zero in what the encoder sees, as in dae.py; None for clean examples.
+        hidden: Of mlp, widths of hidden layers; of conv, channels after each convolution, at least one. The decoder mirrors
+            them.
+        latent: Number of units, or of channels of the code.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices. With few of them round(winners·batch) is coarse.
+        steps: Training steps.
+        seed: Of initialisation, order of the examples and corruption.
+    """
+    train, validation, test = load(data, usual_splits(data))
+    if net == "mlp":
+        encoder, decoder = MLP(hidden, latent), MLP(hidden[::-1], train.shape)
+        bottleneck = winner_take_all(winners)
+    else:
+        encoder, decoder = ConvEncoder(hidden, latent, spatial=True), ConvDecoder(hidden[::-1], train.shape)
+        bottleneck = spatial_winner_take_all(winners)
+    model = autoencoder(
+        encoder,
+        decoder,
+        squared_error(),
+        corrupt=None if rate is None else masking(rate),
+        bottleneck=lambda h, axis, step: bottleneck(jax.nn.relu(h), axis, step),
+        active=nonzero,
+    )
+    return Experiment(
+        model=model,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        sweep={level: masking(level) for level in LEVELS},
+        monitor="nll" if rate is None else "denoising_nll",
+    )
