@@ -32,6 +32,8 @@ class Likelihood(NamedTuple):
     """Numbers of theta per element of x."""
     check: Callable
     """(x, where) -> None; raises UsageError for data outside the admissible range."""
+    discrete: bool = False
+    """Whether the mean is no datum, so that what a model samples is a draw."""
 
 
 def bernoulli() -> Likelihood:
@@ -104,6 +106,32 @@ def squared_error() -> Likelihood:
         return theta[..., 0] + math.sqrt(0.5) * jax.random.normal(key, theta.shape[:-1], theta.dtype)
 
     return Likelihood("squared_error", nats, _location, draw, 1, _check_finite("squared_error"))
+
+
+def categorical() -> Likelihood:
+    """One of k categories, x one-hot along its last axis, with theta the logits: Σ of the nats is the cross-entropy.
+
+    For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are admitted.
+    """
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return -x * jax.nn.log_softmax(theta[..., 0])
+
+    def mean(theta):
+        return jax.nn.softmax(theta[..., 0])
+
+    def draw(key: Key[Array, ""], theta):
+        return jax.nn.one_hot(jax.random.categorical(key, theta[..., 0]), theta.shape[-2], dtype=theta.dtype)
+
+    def check(x: np.ndarray, where: str) -> None:
+        low, high, sums = float(np.min(x)), float(np.max(x)), np.sum(x, axis=-1, dtype=np.float64)
+        if not (low >= 0.0 and high <= 1.0 and np.allclose(sums, 1.0, atol=1e-4)):
+            raise UsageError(
+                f"categorical() admits data in [0, 1] that sums to 1 along the last axis, but {where} spans "
+                f"[{low:g}, {high:g}] with sums from {np.min(sums):g} to {np.max(sums):g}; give one-hot categories"
+            )
+
+    return Likelihood("categorical", nats, mean, draw, 1, check, discrete=True)
 
 
 def _location(theta):

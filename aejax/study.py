@@ -33,7 +33,7 @@ def finished(file: str | Path, directory: str | Path, settings: Settings = Setti
     if not (directory / "config.json").exists():
         return train(build(function, source.arguments), directory, settings, source)
     _refuse_other(directory, read_config(directory)["source"], source)
-    return open_run(directory) if (directory / "result.json").exists() else resume(directory)
+    return open_run(directory, file=file) if (directory / "result.json").exists() else resume(directory, file=file)
 
 
 def finished_members(
@@ -52,7 +52,11 @@ def finished_members(
     group = read_json(directory / GROUP, "")
     _refuse_other(directory, {**group["source"], "arguments": group["arguments"]}, source)
     missing = [name for name in group["members"] if not (directory / name / "result.json").exists()]
-    return resume_members(directory) if missing else [open_run(run) for run in finished_in(directory)]
+    return (
+        resume_members(directory, file=file)
+        if missing
+        else [open_run(run, file=file) for run in finished_in(directory)]
+    )
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

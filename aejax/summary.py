@@ -63,7 +63,7 @@ def _numbers(run: Path) -> dict[str, float]:
     found |= {"seconds": result["seconds"]}
     if (run / "eval.json").exists():
         judged = read_json(run / "eval.json", f"{run} was not evaluated")
-        for part in ("terms", "reconstruction", "restoration", "probes"):
+        for part in ("terms", "reconstruction", "restoration", "probes", "robustness", "activity", "jacobian"):
             found |= _flat(judged[part], "test" if part == "terms" else part)
     return found
 

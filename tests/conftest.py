@@ -3,6 +3,7 @@
 Shapes and dtypes in signatures are checked by beartype. Caches go to a folder of the test session's own.
 """
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", f"{_session.name}/cache/compiled")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Tracing makes millions of objects that live: looking for garbage among them every 700 takes the longer the more there are.
+gc.set_threshold(50_000, 20, 100)
 
 install_import_hook("aejax", "beartype.beartype").__enter__()
 

@@ -120,8 +120,8 @@ def test_dtype_and_remat_change_neither_the_parameters_nor_what_is_computed():
     x, rng = normal(2, 8, 8, 1), np.random.default_rng(0)
 
     def nets(**options):
-        encoder = ConvEncoder((4, 6), 3, blocks=1, groups=2, **options)
-        decoder = ConvDecoder((6, 4), (8, 8, 1), blocks=1, groups=2, **options)
+        encoder = ConvEncoder((4,), 3, blocks=1, groups=2, **options)
+        decoder = ConvDecoder((4,), (8, 8, 1), blocks=1, groups=2, **options)
 
         def init(key):
             return encoder.init(key, x), decoder.init(key, jnp.ones((2, 3)))

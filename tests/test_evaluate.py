@@ -13,6 +13,7 @@ from aejax.evaluate import corrupted, evaluate
 from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
+from aejax.run import Run
 from aejax.train import Settings, train
 from aejax.types import Dataset, Experiment
 
@@ -76,10 +77,12 @@ def test_judging_twice_writes_the_same_file(judged):
 def test_what_does_not_apply_is_left_out(tmp_path):
     x = np.random.default_rng(0).uniform(size=(60, 7)).astype(np.float32)
     data = Dataset("noise:all", (7,), 60, None, "", {"x": x})
-    plain = evaluate(run_on(tmp_path / "plain", data, data, 5, latent=3))
+    run = run_on(tmp_path / "run", data, data, 5, latent=3)
+    plain = evaluate(run)
     assert plain["restoration"] is None
     assert plain["probes"] is None
     assert plain["reconstruction"]["model"]["ssim"] is None  # not images
-    own = evaluate(run_on(tmp_path / "own", data, data, 5, corrupt=halve, latent=3))
+    model = autoencoder(MLP((128,), 3), MLP((128,), (7,)), bernoulli(), corrupt=halve)
+    own = evaluate(Run(run.directory, run.config, run.experiment._replace(model=model), run.state))
     assert set(own["restoration"]["trained"]) == {"input", "model", "pca"}
     assert own["restoration"]["corruption"] == "halve"

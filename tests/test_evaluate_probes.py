@@ -129,15 +129,17 @@ def test_standardised_codes_have_training_mean_0_and_deviation_1_and_constants_s
     )
 
 
-def test_probe_names_both_accuracies_of_every_representation():
+def test_probe_names_both_accuracies_and_keeps_the_classifier():
     images, labels = digits()
     train, train_labels, test, test_labels = halves(images, labels)
-    result = probe({"pixels": (train, test), "row": (train[:, 3], test[:, 3])}, train_labels, test_labels)
-    assert list(result) == ["pixels", "row"]
-    for name, accuracies in result.items():
-        assert list(accuracies) == ["logistic_regression", "nearest_neighbours"]
-        assert all(type(a) is float and 0 < a < 1 for a in accuracies.values()), name
-    assert result["row"]["logistic_regression"] < result["pixels"]["logistic_regression"]
+    pixels = probe("pixels", train, test, train_labels, test_labels)
+    row = probe("row", train[:, 3], test[:, 3], train_labels, test_labels)
+    for probed in (pixels, row):
+        assert list(probed.accuracy) == ["logistic_regression", "nearest_neighbours"]
+        assert all(type(a) is float and 0 < a < 1 for a in probed.accuracy.values())
+    assert row.accuracy["logistic_regression"] < pixels.accuracy["logistic_regression"]
+    assert np.mean(pixels.classify(test) == test_labels) == pixels.accuracy["logistic_regression"]
+    np.testing.assert_array_equal(pixels.classify(test[:7]), pixels.classify(test)[:7])
 
 
 def test_diverged_codes_are_named():
@@ -145,7 +147,7 @@ def test_diverged_codes_are_named():
     broken = codes.copy()
     broken[3, 1] = np.nan
     with pytest.raises(UsageError, match="test codes 'latent'"):
-        probe({"pixels": (codes, codes), "latent": (codes, broken)}, labels, labels)
+        probe("latent", codes, broken, labels, labels)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(40, int), np.arange(40)])

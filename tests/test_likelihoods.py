@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli, gaussian, gaussian_learned, squared_error
+from aejax.likelihoods import bernoulli, categorical, gaussian, gaussian_learned, squared_error
 
-EVERY = [bernoulli(), gaussian(0.7), gaussian_learned(0.05), squared_error()]
+REAL = [gaussian(0.7), gaussian_learned(0.05), squared_error()]
+EVERY = [bernoulli(), *REAL, categorical()]
 names = [lik.name for lik in EVERY]
 rng = np.random.default_rng(0)
 
@@ -46,6 +47,28 @@ def test_squared_error_is_a_gaussian_of_variance_one_half_without_its_constant()
     )
 
 
+def test_categorical_is_the_cross_entropy_of_a_softmax_and_its_draws_are_one_hot():
+    theta, labels = rng.normal(size=(5, 4, 3, 1)).astype("f"), rng.integers(3, size=(5, 4))
+    p = np.exp(theta[..., 0]) / np.exp(theta[..., 0]).sum(axis=-1, keepdims=True)
+    theta, x = jnp.asarray(theta), jnp.eye(3)[labels]
+    expected = -np.log(np.take_along_axis(p, labels[..., None], axis=-1)[..., 0])
+    np.testing.assert_allclose(jax.jit(categorical().nats)(theta, x).sum(axis=-1), expected, rtol=1e-5)
+    np.testing.assert_allclose(categorical().mean(theta), p, rtol=1e-5)
+    np.testing.assert_allclose(categorical().nats(theta + 7.0, x), categorical().nats(theta, x), atol=1e-5)
+    drawn = np.asarray(categorical().draw(jax.random.key(0), theta))
+    categorical().check(drawn, "the draw")
+    assert drawn.shape == x.shape
+    assert set(np.unique(drawn)) == {0.0, 1.0}
+    np.testing.assert_array_equal(categorical().nats(jnp.array([[1e4], [-1e4]]), jnp.array([1.0, 0.0])), 0.0)
+
+
+def test_categories_that_do_not_sum_to_one_are_refused_by_name():
+    categorical().check(np.array([[0.25, 0.75], [1.0, 0.0]], np.float32), "x")
+    for wrong in ([[1.0, 1.0]], [[0.0, 0.0]], [[2.0, -1.0]], [[np.nan, 1.0]]):
+        with pytest.raises(UsageError, match=r"categorical.*digits:train.*one-hot"):
+            categorical().check(np.array(wrong), "digits:train")
+
+
 @pytest.mark.parametrize("likelihood", EVERY, ids=names)
 def test_draws_have_the_mean_and_the_nats_are_lowest_there(likelihood):
     theta = jnp.asarray(rng.normal(size=(3, likelihood.width)).astype("f"))
@@ -53,7 +76,7 @@ def test_draws_have_the_mean_and_the_nats_are_lowest_there(likelihood):
     np.testing.assert_allclose(jnp.mean(draws, axis=0), likelihood.mean(theta), atol=0.05)
     # The mean over draws of the nats is lower under the theta that made them than under another.
     nats = jax.vmap(likelihood.nats, (None, 0))
-    here, there = (float(jnp.mean(nats(t, draws))) for t in (theta, theta + 0.5))
+    here, there = (float(jnp.mean(nats(t, draws))) for t in (theta, theta + jnp.array([[0.5], [0.0], [-0.5]])))
     assert here < there
 
 
@@ -67,7 +90,7 @@ def test_data_outside_the_range_is_refused_by_name():
     with pytest.raises(UsageError, match=r"bernoulli.*digits:train.*\[-3, 2\]"):
         bernoulli().check(np.array([[-3.0, 2.0]]), "digits:train")
     bernoulli().check(np.array([[0.0, 1.0]]), "digits:train")
-    for likelihood in EVERY[1:]:
+    for likelihood in REAL:
         likelihood.check(np.array([[-3.0, 2.0]]), "x")
         with pytest.raises(UsageError, match=f"{likelihood.name}.*NaN"):
             likelihood.check(np.array([[np.nan]]), "x")

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import threading
-import time
 
 import jax
 import numpy as np
@@ -14,19 +12,19 @@ import pytest
 from aejax.checkpoint import digest
 from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.experiment import Source, load_file, sha256
 from aejax.likelihoods import bernoulli
-from aejax.loop import Interrupted, NonFinite, Settings
+from aejax.loop import Interrupted, Settings
 from aejax.members import resume_members, train_members
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.run import is_group, open_run, read_config
 from aejax.summary import summarise
-from aejax.train import resume, train
+from aejax.train import means_over, resume, train
 from aejax.types import Dataset, Experiment
 from aejax.vmapped import members_of
 
 QUICK = Settings(log_every=4, save_every=8)
+EVERY = Settings(log_every=1, save_every=8)
 ARGUMENTS = {"data": "noise", "rate": 0.5, "lr": 1e-2, "seed": 0, "steps": 16, "batch_size": 8}
 KEYS = np.array([2.0**i for i in range(6)], np.float32)  # tells every mask of six components from every other
 
@@ -52,32 +50,35 @@ def telling(**arguments):
     return made._replace(model=model)
 
 
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """Members that differ in all that may differ, for the tests that only look at them: (directory, runs)."""
+    directory = tmp_path_factory.mktemp("members") / "group"
+    varied = {"rate": [0.2, 0.5], "lr": [1e-2, 1e-3], "seed": [0, 7]}
+    return directory, train_members(telling, ARGUMENTS | {"steps": 8}, varied, directory, EVERY)
+
+
 def masks_of(directory):
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return [line["told"] for line in lines if line["split"] == "train"]
 
 
-def test_members_are_the_runs_of_their_own_but_for_rounding(tmp_path):
-    runs = train_members(experiment, ARGUMENTS, {"lr": [1e-2, 1e-3], "seed": [0, 3]}, tmp_path / "group", QUICK)
-    assert [run.directory.name for run in runs] == ["lr0.01-seed0", "lr0.01-seed3", "lr0.001-seed0", "lr0.001-seed3"]
-    for run, (lr, seed) in zip(runs, [(1e-2, 0), (1e-2, 3), (1e-3, 0), (1e-3, 3)]):
-        alone = train(experiment(lr=lr, seed=seed), tmp_path / run.directory.name, QUICK)
+def test_members_are_the_runs_of_their_own_but_for_rounding(group, tmp_path):
+    """And draw the very noise and order of these. The two have every value of what varies among them."""
+    _, runs = group
+    assert [run.directory.name for run in runs][:3] == [
+        "rate0.2-lr0.01-seed0", "rate0.2-lr0.01-seed7", "rate0.2-lr0.001-seed0"
+    ]  # fmt: skip
+    for run in (runs[1], runs[6]):
+        alone_with = {**ARGUMENTS, "steps": 8, **read_config(run.directory)["member"]}
+        alone = train(telling(**alone_with), tmp_path / run.directory.name, EVERY)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run.state, alone.state)
-        reopened = open_run(run.directory, experiment=experiment(lr=lr, seed=seed))
+        assert masks_of(run.directory) == masks_of(alone.directory)
+        reopened = open_run(run.directory, experiment=alone.experiment)
         assert digest(reopened.state) == digest(run.state)
         assert json.loads((run.directory / "result.json").read_text())["digest"] == digest(run.params, run.state.extras)
-
-
-def test_a_member_draws_the_same_noise_and_order_as_the_run_with_its_seed(tmp_path):
-    every = Settings(log_every=1, save_every=8)
-    arguments = ARGUMENTS | {"steps": 8}
-    varied = {"rate": [0.2, 0.5], "seed": [0, 7]}
-    for run in train_members(telling, arguments, varied, tmp_path / "group", every):
-        alone = train(
-            telling(**{**arguments, **read_config(run.directory)["member"]}), tmp_path / run.directory.name, every
-        )
-        assert masks_of(run.directory) == masks_of(alone.directory)
-    assert masks_of(tmp_path / "group" / "rate0.5-seed0") != masks_of(tmp_path / "group" / "rate0.5-seed7")
+    assert len({str(masks_of(run.directory)) for run in runs}) == 4  # as many as pairs of a rate and a seed
+    assert len({digest(run.state) for run in runs}) == 8
 
 
 @pytest.mark.slow
@@ -115,50 +116,34 @@ def test_a_group_compiles_its_step_once(tmp_path, monkeypatch):
     assert counts[9] <= counts[5] + 2
 
 
-def test_a_group_resumes_to_the_same_bits(tmp_path, request):
-    arguments = ARGUMENTS | {"steps": 4000}
-    settings = Settings(log_every=20, save_every=1500)
-    seeds = {"seed": [0, 1]}
-
-    def late(signum, frame):
-        pass
-
-    previous = signal.signal(signal.SIGINT, late)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, previous))
+def test_a_group_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    arguments, seeds = ARGUMENTS | {"steps": 40}, {"seed": [0, 1]}
+    settings = Settings(log_every=4, save_every=16)
     whole = train_members(experiment, arguments, seeds, tmp_path / "whole", settings)
 
-    def shoot():
-        log = tmp_path / "cut" / "seed1" / "metrics.jsonl"
-        while not log.exists() or not log.stat().st_size:
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupted(parts):
+        monkeypatch.undo()  # a second signal would be obeyed at once
+        os.kill(os.getpid(), signal.SIGINT)  # while the first line of the log is written
+        return means_over(parts)
 
-    threading.Thread(target=shoot, daemon=True).start()
+    monkeypatch.setattr("aejax.members.means_over", interrupted)
     with pytest.raises(Interrupted, match="aejax resume"):
         train_members(experiment, arguments, seeds, tmp_path / "cut", settings)
+    assert 0 < open_run(tmp_path / "cut" / "seed1", experiment=experiment(steps=40, seed=1)).step < 40
     resumed = resume_members(tmp_path / "cut", function=experiment)
     for a, b in zip(resumed, whole):
         assert digest(a.state) == digest(b.state)
-    again = resume_members(tmp_path / "cut", function=experiment)
+    again = resume_members(tmp_path / "cut", function=experiment)  # complete: opened as they are
     assert [digest(run.state) for run in again] == [digest(run.state) for run in whole]
 
 
-def test_a_member_that_diverges_is_left_behind(tmp_path):
-    varied = {"lr": [1e-2, 1e38], "seed": [0]}
-    with pytest.raises(NonFinite, match=r"lr1e\+38-seed0: non-finite .*; 1 of 2 members went on to the end"):
-        train_members(experiment, ARGUMENTS, varied, tmp_path / "group", QUICK)
-    assert (tmp_path / "group" / "lr0.01-seed0" / "result.json").exists()
-    assert not (tmp_path / "group" / "lr1e+38-seed0" / "result.json").exists()
-    assert summarise(tmp_path / "group")["unfinished"] == ["lr1e+38-seed0"]
-
-
-def test_the_summary_is_mean_and_sd_over_seeds(tmp_path):
-    varied = {"lr": [1e-2, 1e-3], "seed": [4, 5, 6]}
-    runs = train_members(experiment, ARGUMENTS, varied, tmp_path / "group", QUICK)
-    summary = summarise(tmp_path / "group")
-    assert summary == json.loads((tmp_path / "group" / "summary.json").read_text())
-    assert [(s["varied"], s["seeds"]) for s in summary["settings"]] == [({"lr": lr}, [4, 5, 6]) for lr in (1e-2, 1e-3)]
-    values = [json.loads((run.directory / "result.json").read_text())["metrics"]["nll"] for run in runs[:3]]
+def test_the_summary_is_mean_and_sd_over_seeds(group):
+    directory, runs = group
+    summary = summarise(directory)
+    assert summary == json.loads((directory / "summary.json").read_text())
+    settings = [({"rate": rate, "lr": lr}, [0, 7]) for rate in (0.2, 0.5) for lr in (1e-2, 1e-3)]
+    assert [(s["varied"], s["seeds"]) for s in summary["settings"]] == settings
+    values = [json.loads((run.directory / "result.json").read_text())["metrics"]["nll"] for run in runs[:2]]
     told = summary["settings"][0]["metrics"]["validation nll"]
     assert told["values"] == values
     np.testing.assert_allclose([told["mean"], told["sd"]], [np.mean(values), np.std(values, ddof=1)])
@@ -180,27 +165,10 @@ def test_what_cannot_vary_within_a_program_is_refused(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_member_is_not_resumed_alone(root, tmp_path):
-    file = root / "experiments" / "dae.py"
-    _, function = load_file(file)
-    arguments = {
-        "data": "digits",
-        "batch_size": 16,
-        "steps": 4,
-        "seed": 0,
-        "hidden": (8,),
-        "latent": 4,
-        "rate": 0.3,
-        "lr": 1e-3,
-    }
-    source = Source(str(file), sha256(file), arguments)
-    train_members(
-        function, arguments, {"seed": [0, 1]}, tmp_path / "group", Settings(log_every=2, save_every=2), source
-    )
-    assert is_group(tmp_path / "group")
+def test_a_member_is_not_resumed_alone(group):
+    directory, runs = group
+    assert is_group(directory)
     with pytest.raises(UsageError, match="resume all of them: aejax resume"):
-        resume(tmp_path / "group" / "seed1")
-    with pytest.raises(UsageError, match="is a group of runs; give one of seed0, seed1"):
-        open_run(tmp_path / "group")
-    assert open_run(tmp_path / "group" / "seed1").experiment.seed == 1
-    assert len(resume_members(tmp_path / "group")) == 2  # complete: opened as they are
+        resume(runs[0].directory)
+    with pytest.raises(UsageError, match=r"is a group of runs; give one of rate0\.2-lr0\.01-seed0, rate0\.2-"):
+        open_run(directory)

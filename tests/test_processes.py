@@ -70,35 +70,24 @@ def test_two_processes_equal_one(root, tmp_path):
     assert [line["step"] for line in lines] == [4, 4, 8, 8, 12, 12]  # one process writes
 
 
-def test_exact_reduction_survives_a_change_of_devices_and_processes(root, tmp_path):
-    experiment, source = made(root)
-    whole = train(experiment, tmp_path / "whole", EXACT, source)
-    # saved on four devices, continued by two processes with two devices each
-    train(experiment._replace(steps=4), tmp_path / "cut", EXACT._replace(devices=4), source)
-    finish(start(["resume"], str(tmp_path / "cut"), "--no-evaluate"))
-    continued = open_run(tmp_path / "cut", experiment=experiment)
-    assert continued.step == 12
-    assert digest(continued.state) == digest(whole.state)
-    assert json.loads((tmp_path / "cut" / "result.json").read_text())["digest"] == digest(
-        whole.state.params, whole.state.extras
-    )
-
-
-def test_a_signal_to_one_process_stops_both_at_the_same_step_and_one_continues(root, tmp_path):
-    steps = 100_000
-    pair = start(training(root, steps=steps), "--run", str(tmp_path / "run"), "--log-every", "10", "--exact-reduce")
-    log = tmp_path / "run" / "metrics.jsonl"
-    while not (log.exists() and log.stat().st_size) and all(p.poll() is None for p in pair):
+def test_exact_reduction_survives_a_change_of_devices_and_processes_and_a_signal(root, tmp_path):
+    """Saved on four devices, continued by two processes with two devices each until a signal to one of them stops both."""
+    experiment, source = made(root, steps=100_000)
+    run, exact = tmp_path / "run", EXACT._replace(log_every=10)
+    train(experiment._replace(steps=4), run, exact._replace(devices=4), source)
+    log = run / "metrics.jsonl"
+    size = log.stat().st_size
+    pair = start(["resume"], str(run), "--no-evaluate")
+    while log.stat().st_size <= size and all(p.poll() is None for p in pair):
         time.sleep(0.01)
     pair[1].send_signal(signal.SIGTERM)
     errors = finish(pair, code=128 + signal.SIGTERM)
     assert all("aejax resume" in error for error in errors)
-    experiment, source = made(root, steps=steps)
-    stopped = open_run(tmp_path / "run", experiment=experiment)
-    assert 0 < stopped.step < steps
+    stopped = open_run(run, experiment=experiment)
+    assert 4 < stopped.step < 100_000
     # the same steps on one device, in this process
-    same = train(experiment._replace(steps=stopped.step), tmp_path / "same", EXACT._replace(log_every=10), source)
-    assert digest(same.state.params) == digest(stopped.state.params)
+    same = train(experiment._replace(steps=stopped.step), tmp_path / "same", exact, source)
+    assert digest(same.state) == digest(stopped.state)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from html import escape, unescape
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,13 +16,13 @@ from PIL import Image
 
 from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.evaluate import corrupted, evaluate
+from aejax.evaluate import _jacobian, corrupted, evaluate
 from aejax.experiment import Source
 from aejax.likelihoods import squared_error
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.report import page, report
-from aejax.report.pictures import restored_rows
+from aejax.report.pictures import restored_rows, some_of_each_class
 from aejax.report.records import read
 from aejax.report.single import levels
 from aejax.run import Run, make_config, write_json
@@ -33,9 +34,20 @@ CHROME = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def make_run(
-    folder, *, shape=(6, 6, 1), latent=3, noise=0.3, classes=("zero", "one"), seed=0, rate=None, name="shapes"
+    folder,
+    *,
+    shape=(6, 6, 1),
+    hidden=(16,),
+    latent=3,
+    noise=0.3,
+    classes=("zero", "one"),
+    seed=0,
+    rate=None,
+    name="shapes",
+    offers=None,
 ):
-    """A run as `aejax train` leaves it, complete but not judged, of an untrained model on random examples."""
+    """A run as `aejax train` leaves it, complete but not judged, of an untrained model on random examples; `offers` are
+    functions that the model has besides an autoencoder's."""
     rng = np.random.default_rng(0)
 
     def split(which, size):
@@ -46,8 +58,8 @@ def make_run(
 
     train, validation, test = split("train[:90%]", 90), split("train[90%:]", 10), split("test", 40)
     model = autoencoder(
-        MLP((16,), latent), MLP((16,), shape), squared_error(), corrupt=None if noise is None else masking(noise)
-    )
+        MLP(hidden, latent), MLP((16,), shape), squared_error(), corrupt=None if noise is None else masking(noise)
+    )._replace(**(offers or {}))
     sweep = {} if noise is None else {0.0: masking(0.0), 0.3: masking(0.3), 0.6: masking(0.6)}
     experiment = Experiment(model, optax.sgd(0.1), train, test, 30, 400, seed, validation, sweep)
     shapes = jax.eval_shape(model.init, jax.random.key(0), {"x": train.arrays["x"][:2]})  # compiles nothing
@@ -99,8 +111,8 @@ def images_of(text):
     return re.findall(r'src="([^"]*)"', text)
 
 
-def test_page_needs_nothing_else(judged, comparison):
-    for file in (report([judged[0]]), comparison[1]):
+def test_page_needs_nothing_else(judged, generous, comparison):
+    for file in (report([judged[0]]), generous[0].directory / "report.html", comparison[1]):
         text = file.read_text()
         assert not re.search(r"<(script|link|iframe|object|embed|base)\b", text)
         assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//|url\(|@import", text)
@@ -154,6 +166,103 @@ def test_strips_show_the_noise_that_was_judged(judged):
     assert list(rows) == ["clean", "corrupted", "restored", "optimal linear", "PCA"]
 
 
+def sections_of(text):
+    return re.findall("<h2>(.*?)</h2>", text)
+
+
+def rectified(params, extras, batch, key):
+    """Units of a code of three: active for bright examples, always, never."""
+    bright = jnp.mean(batch["x"], axis=(1, 2, 3)) > 0.5
+    return jnp.stack([bright, jnp.ones_like(bright), jnp.zeros_like(bright)], axis=1)
+
+
+def fading(params, extras, batch, key, n):
+    """A chain whose i-th state is x, darker by a factor 2⁻ⁱ."""
+    return jnp.stack([batch["x"] * 0.5**i for i in range(n)], axis=1)
+
+
+def ramp(params, extras, batch, key):
+    """Samples of even brightness: the i-th is i/255."""
+    return jnp.broadcast_to(
+        (batch["index"].astype(np.float32) / 255)[:, None, None, None], (len(batch["index"]), 6, 6, 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def generous(tmp_path_factory):
+    """A run of a model with a sparse code, samples and a chain."""
+    offers = {"active": rectified, "sample": ramp, "chain": fading}
+    run = make_run(tmp_path_factory.mktemp("generous") / "run", offers=offers, hidden=())
+    return run, evaluate(run), report([run]).read_text()
+
+
+def test_sections_appear_for_models_that_have_such_things(judged, generous, tmp_path):
+    some = {"Activity of the units", "Samples", "Chain"}
+    assert some | {"Jacobian of the encoder"} <= set(sections_of(generous[2]))
+    text = report([judged[0]], tmp_path / "page.html").read_text()
+    assert not some & set(sections_of(text))
+    assert "Jacobian of the encoder" in sections_of(text)
+
+
+def test_the_activity_is_that_of_the_test_split(generous):
+    run, evaluation, text = generous
+    bright = np.mean(run.experiment.test.arrays["x"].mean(axis=(1, 2, 3)) > 0.5)
+    assert 0 < bright < 1
+    activity = evaluation["activity"]
+    assert activity["units"] == 3
+    assert activity["dead_units"] == 1
+    assert np.isclose(activity["active_units"], 1 + bright)
+    assert f"activates {1 + bright:.3g} on average" in text
+    assert "No example activates 1 of them" in text
+
+
+def test_the_spectrum_of_a_linear_encoder_is_that_of_its_kernel(generous):
+    run, evaluation, text = generous
+    kernel = run.params["encoder"]["dense_0"]["kernel"].astype(np.float64)
+    values = np.linalg.svd(kernel, compute_uv=False)
+    jacobian = evaluation["jacobian"]
+    np.testing.assert_allclose(jacobian["singular_values"], values, rtol=1e-5)
+    assert np.isclose(jacobian["squared_norm"], np.sum(kernel**2))
+    assert jacobian["large_values"] == 3
+    assert jacobian["examples"] == run.experiment.test.size
+    assert f"is {np.sum(kernel**2):.3g}." in text
+
+
+def test_charts_of_a_linear_encoder_are_the_directions_of_its_kernel(generous):
+    run = generous[0]
+    left, _, _ = np.linalg.svd(run.params["encoder"]["dense_0"]["kernel"])
+    sheet = tiles_in(run.directory / "figures" / "charts.png", rows=6, columns=4)
+    shown = run.experiment.test.arrays["x"][some_of_each_class(run.experiment.test)[0][:6]]
+    for row, x in zip(sheet, shown):
+        np.testing.assert_allclose(row[0], x[..., 0] * 255, atol=0.6)
+        for picture, direction in zip(row[1:], left.T[:3]):
+            scaled = direction.reshape(6, 6) / np.abs(direction).max()
+            sign = np.sign(scaled.reshape(-1)[np.abs(scaled).argmax()])
+            np.testing.assert_allclose(picture, 127.5 + 127.5 * sign * scaled, atol=0.6)
+
+
+def test_samples_and_chain_are_the_models(generous):
+    run = generous[0]
+    test, figures = run.experiment.test, run.directory / "figures"
+    samples = tiles_in(figures / "samples.png", 8, 8).reshape(64, 6, 6)
+    assert np.array_equal(samples, np.broadcast_to(np.arange(64)[:, None, None], (64, 6, 6)))
+    examples = tiles_in(figures / "examples.png", 5, 8).reshape(40, 6, 6)
+    np.testing.assert_allclose(examples, 255 * test.arrays["x"][..., 0], atol=0.6)
+    for row, x in zip(tiles_in(figures / "chain.png", 8, 20), test.arrays["x"][some_of_each_class(test)[0][:8]]):
+        for i, state in enumerate(row):
+            np.testing.assert_allclose(state, 255 * x[..., 0] / 2**i, atol=0.6)
+
+
+def tiles_in(file, rows, columns, size=6):
+    """The grey tiles [rows, columns, size, size] of a sheet with gaps of one pixel, enlarged by a whole factor."""
+    with Image.open(file) as image:
+        factor = image.size[0] // (columns * (size + 1) - 1)
+        pixels = np.asarray(image)[::factor, ::factor, 0].astype(float)
+    assert pixels.shape == (rows * (size + 1) - 1, columns * (size + 1) - 1)
+    padded = np.pad(pixels, ((0, 1), (0, 1))).reshape(rows, size + 1, columns, size + 1)
+    return padded.transpose(0, 2, 1, 3)[:, :, :size, :size]
+
+
 CASES = {
     "not judged": ({}, ["eval.json"], "aejax evaluate"),
     "not complete": ({}, ["result.json", "eval.json"], "aejax resume"),
@@ -178,7 +287,10 @@ def test_what_a_run_lacks_is_left_out_or_said(tmp_path, judged, case):
     if case in ("no corruption", "not images", "no labels"):  # which change what is in eval.json
         evaluate(run)
     else:
-        write_json(run.directory / "eval.json", judged[1])
+        # As an earlier version judged, which did not know of these.
+        write_json(
+            run.directory / "eval.json", {k: v for k, v in judged[1].items() if k not in ("activity", "jacobian")}
+        )
     for name in removed:
         (run.directory / name).unlink()
     assert said in report([run]).read_text()
@@ -206,7 +318,10 @@ def test_a_run_without_data_or_with_broken_parameters_has_a_page(judged):
     assert "opened without its data" in report([without]).read_text()
     params = jax.tree.map(lambda leaf: leaf * np.float32(np.nan), run.params)
     broken = Run(run.directory, run.config, run.experiment, run.state._replace(params=params))
-    assert "not finite" in report([broken]).read_text()
+    text = report([broken]).read_text()
+    assert "not finite" in text
+    assert "Local charts" not in text
+    assert _jacobian(broken, np.zeros((40, 3)), run.experiment.test) is None
     params = jax.tree.map(lambda leaf: leaf * np.float32(0), run.params)
     dead = Run(run.directory, run.config, run.experiment, run.state._replace(params=params))
     assert "collapsed" in report([dead]).read_text()
@@ -233,7 +348,8 @@ def test_comparison_shows_what_differs_and_links_where_a_page_is(comparison):
     links = re.findall(r'href="([^"]*)"', text)
     assert [(file.parent / links[0].replace("%20", " ")).resolve()] == [(runs[0].directory / "report.html").resolve()]
     assert len(links) == 1
-    assert (file.parent / "seeds-figures" / "restoration-mse.png").exists()
+    for name in ("restoration-mse.png", "jacobian-spectrum.png"):
+        assert (file.parent / "seeds-figures" / name).exists()
 
 
 def test_comparison_gives_mean_and_deviation_over_seeds(comparison):
@@ -262,8 +378,8 @@ def test_refuses_before_the_work(tmp_path, judged):
 
 @pytest.mark.skipif(CHROME is None, reason="needs chromium or google-chrome")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_everything_is_drawn_and_nothing_overflows(tmp_path, judged, comparison, width):
-    for file in (report([judged[0]]), comparison[1]):
+def test_in_a_browser_everything_is_drawn_and_nothing_overflows(tmp_path, generous, comparison, width):
+    for file in (generous[0].directory / "report.html", comparison[1]):
         seen = measured(file, width, tmp_path)
         assert seen["title"] in file.read_text()
         assert seen["scroll"] <= width

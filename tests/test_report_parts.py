@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from aejax.flags import parse
-from aejax.report import figures, page
+from aejax.report import drawing, figures, page, pixels
 from aejax.report.comparison import means_and_deviations
 from aejax.report.pictures import some_of_each_class, tsne
-from aejax.report.records import again, read_log
+from aejax.report.records import again, read_log, said, unit
 from aejax.train import Settings
 from aejax.types import Dataset
 
@@ -35,7 +35,7 @@ def test_tiles_hold_the_pixels():
     images = np.zeros((3, 2, 2, 1))
     images[0] = [[[0.0], [0.2]], [[1.0], [7.0]]]
     images[2] = np.nan
-    sheet = figures.tiles(images, 2, 0.0, 1.0)
+    sheet = pixels.tiles(images, 2, 0.0, 1.0)
     assert sheet.shape == (5, 5, 4)
     assert sheet[:2, :2, 0].tolist() == [[0, 51], [255, 255]]
     assert np.all(sheet[2, :, 3] == 0)
@@ -46,21 +46,53 @@ def test_tiles_hold_the_pixels():
 def test_filters_are_the_columns_of_the_kernel():
     kernel = np.zeros((4, 70))
     kernel[:, 69] = [1.0, -1.0, 0.5, 0.0]
-    sheet = figures.filters(kernel, (2, 2, 1))
+    sheet = pixels.filters(kernel, (2, 2, 1))
     shown = sheet[-2:, -2:, 0]
     assert shown.tolist() == [[255, 0], [191, 128]]
     assert np.all(sheet[:2, :2, 0] == 128)
 
 
+def test_a_signed_image_is_grey_where_it_is_zero_and_mirrored_where_its_sign_is():
+    image = np.random.default_rng(0).standard_normal((1, 4, 4, 1))
+    image[0, 0, 0, 0] = 0.0
+    shown = pixels.signed(image)
+    assert shown[0, 0, 0, 0] == 0.5
+    assert np.abs(shown - 0.5).max() == 0.5
+    np.testing.assert_allclose(pixels.signed(-3.0 * image), 1.0 - shown)
+    assert np.all(pixels.signed(0.0 * image) == 0.5)
+
+
+def test_a_histogram_tells_its_counts_and_edges():
+    with drawing.style():
+        text = drawing.svg(
+            figures.histogram("activity", "units", ("dead", 97), [0.0, 0.1, 30.0, 100.0], [31, 0, 1234], "%")
+        )
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert {"dead", "97", "31", "0", "1\u2009234", "0.1", "30", "100", "activity", "units", "%"} <= set(words)
+
+
+def test_terms_are_told_in_their_units():
+    told = {term: unit(term) for term in ("nll", "walkback_nll", "denoising_mse", "dead_units", "hutchinson_variance")}
+    assert told == {
+        "nll": "nats per example",
+        "walkback_nll": "nats per example",
+        "denoising_mse": "per dimension",
+        "dead_units": "active for no example",
+        "hutchinson_variance": "nats²",
+    }
+    assert said("kl_sparsity") == "KL sparsity"
+    assert said("rho_hat") == "ρ hat"
+
+
 def test_svg_is_xml_with_colours_for_light_and_dark():
     labels = ["</text><script>$x$</script>", "\x00\x1b", "Ω 数字"]
-    with figures.style():
+    with drawing.style():
         series = [figures.Series(label, [0, 1, 2], [1.0, np.nan, 2.0 * i]) for i, label in enumerate(labels)]
-        text = figures.svg(figures.panel("nll", "nats & more", series, "step", mark=(1.0, "trained")))
-        figures.png(figures.panel("nll", "nats & more", series, "step"))
+        text = drawing.svg(figures.panel("nll", "nats & more", series, "step", mark=(1.0, "trained")))
+        drawing.png(figures.panel("nll", "nats & more", series, "step"))
     ElementTree.fromstring(text)
     assert "prefers-color-scheme:dark" in text
-    assert figures.BLUE not in text.replace(re.search("<style>.*?</style>", text)[0], "")
+    assert drawing.BLUE not in text.replace(re.search("<style>.*?</style>", text)[0], "")
     assert "font-family: DejaVu" not in text
     assert "DejaVu" not in text
 
@@ -88,6 +120,7 @@ def test_the_map_keeps_clusters_apart_however_few_the_codes():
 def test_numbers_align_and_keep_their_digits():
     assert page.decimals([0.0123, 1.5, 0.0]) == 4
     assert page.fixed(0.0123, 4) == "0.0123"
+    assert page.decimals([0.0123, 1e-32]) == 4  # which are zero in seven places
     assert page.fixed(-1.5, 1) == "−1.5"
     assert page.fixed(-0.0001, 2) == "0.00"
     assert page.fixed(None, 3) == page.fixed(float("nan"), 3) == "–"

@@ -2,8 +2,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,8 +19,10 @@ from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.run import as_dataset, open_run
-from aejax.train import Interrupted, NonFinite, Settings, resume, train
+from aejax.train import Interrupted, NonFinite, Settings, means_over, resume, train
 from aejax.types import Dataset, Experiment
+
+training = sys.modules["aejax.train"]  # the function of that name hides it
 
 QUICK = Settings(log_every=4, save_every=8, keep=2)
 
@@ -37,6 +41,16 @@ def experiment(steps=24, lr=1e-2, low=0.0, batch_size=8, seed=0, **changes):
     return made._replace(**changes)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A complete run, for the tests that only look at it."""
+    return train(experiment(), tmp_path_factory.mktemp("train") / "run", QUICK)
+
+
+def copy_of(run, directory):
+    return Path(shutil.copytree(run.directory, directory))
+
+
 def lines(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
@@ -45,62 +59,64 @@ def result(directory):
     return json.loads((directory / "result.json").read_text())
 
 
-def test_a_run_leaves_its_files(tmp_path):
-    run = train(experiment(), tmp_path / "run", QUICK)
-    assert run.step == 24
-    log = lines(tmp_path / "run")
+def test_a_run_leaves_its_files(whole):
+    directory = whole.directory
+    assert whole.step == 24
+    log = lines(directory)
     assert [line["step"] for line in log if line["split"] == "train"] == [4, 8, 12, 16, 20, 24]
     assert [line["step"] for line in log if line["split"] == "validation"] == [8, 16, 24]
     assert {"loss", "nll", "mse"} <= log[0].keys()
     assert {"nll", "mse", "denoising_nll", "denoising_mse"} <= log[2].keys()
-    told = result(tmp_path / "run")
-    assert told["digest"] == digest(run.state.params, run.state.extras)
+    told = result(directory)
+    assert told["digest"] == digest(whole.state.params, whole.state.extras)
     assert told["metrics"] == {k: v for k, v in log[-1].items() if k not in ("step", "split")}
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config = json.loads((directory / "config.json").read_text())
     assert config["seed"] == 0
     assert config["source"] is None
     assert config["data"]["splits"]["train"]["fingerprint"] == "1"
-    reopened = open_run(tmp_path / "run", experiment=experiment())
-    np.testing.assert_array_equal(reopened.encode(dataset(3, 5)), run.encode(dataset(3, 5)))
+    reopened = open_run(directory, experiment=experiment())
+    np.testing.assert_array_equal(reopened.encode(dataset(3, 5)), whole.encode(dataset(3, 5)))
 
 
-def test_the_log_holds_means_over_all_steps_since_the_last_line(tmp_path):
-    every, fourth = tmp_path / "every", tmp_path / "fourth"
-    train(experiment(8), every, QUICK._replace(log_every=1))
-    train(experiment(8), fourth, QUICK)
+def test_the_log_holds_means_over_all_steps_since_the_last_line(whole, tmp_path):
+    every = tmp_path / "every"
+    train(experiment(), every, QUICK._replace(log_every=1))
     losses = [line["loss"] for line in lines(every) if line["split"] == "train"]
-    means = [line["loss"] for line in lines(fourth) if line["split"] == "train"]
-    np.testing.assert_allclose(means, np.reshape(losses, (2, 4)).mean(axis=1), rtol=1e-6)
-    assert result(every)["digest"] == result(fourth)["digest"]
+    means = [line["loss"] for line in lines(whole.directory) if line["split"] == "train"]
+    np.testing.assert_allclose(means, np.reshape(losses, (6, 4)).mean(axis=1), rtol=1e-6)
+    assert result(every)["digest"] == result(whole.directory)["digest"]
 
 
-def test_a_run_is_a_function_of_its_seed(tmp_path):
-    digests = [
-        result(train(experiment(6, seed=seed), tmp_path / f"{i}", QUICK).directory)["digest"]
-        for i, seed in enumerate([0, 0, 1])
-    ]
-    assert digests[0] == digests[1] != digests[2]
+def test_a_run_is_a_function_of_its_seed(whole, tmp_path):
+    found = [result(train(experiment(seed=seed), tmp_path / f"{seed}", QUICK).directory)["digest"] for seed in (0, 1)]
+    assert found[0] == result(whole.directory)["digest"] != found[1]
 
 
-@pytest.mark.parametrize(
-    ("signum", "stop_after"),
-    [
-        (signal.SIGINT, 0.0),
-        (signal.SIGTERM, 0.05),
-        pytest.param(signal.SIGINT, 0.05, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, 0.0, marks=pytest.mark.slow),
-    ],
-)
-def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(tmp_path, signum, stop_after, request):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    steps = 3_000
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(whole, tmp_path, signum, request, monkeypatch):
+    """A signal that comes while the first line of the log is written."""
+    cut = tmp_path / "cut"
+    late = guarded(signum, request)
 
-    def late(signum, frame):  # what a signal after the end of training would meet, instead of ending the tests
-        pass
+    def told(parts):
+        monkeypatch.undo()  # a second signal would be obeyed at once
+        os.kill(os.getpid(), signum)
+        return means_over(parts)
 
-    previous = signal.signal(signum, late)
-    request.addfinalizer(lambda: signal.signal(signum, previous))
-    expected = train(experiment(steps), whole, Settings(log_every=50, save_every=700))
+    monkeypatch.setattr(training, "means_over", told)
+    with pytest.raises(Interrupted, match="aejax resume") as stopped:
+        train(experiment(), cut, QUICK)
+    check_interrupted(stopped.value, signum, cut, whole)
+    assert signal.getsignal(signum) is late  # handlers are as they were
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop_after", [0.0, 0.05])
+def test_a_signal_may_come_at_any_moment(tmp_path, signum, stop_after, request):
+    cut, steps, settings = tmp_path / "cut", 3_000, Settings(log_every=50, save_every=700)
+    late = guarded(signum, request)
+    expected = train(experiment(steps), tmp_path / "whole", settings)
 
     def shoot():
         while not (cut / "metrics.jsonl").exists() or not (cut / "metrics.jsonl").stat().st_size:
@@ -110,39 +126,53 @@ def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(tmp_path, sign
 
     threading.Thread(target=shoot, daemon=True).start()
     with pytest.raises(Interrupted, match="aejax resume") as stopped:
-        train(experiment(steps), cut, Settings(log_every=50, save_every=700))
-    assert stopped.value.signum == signum
+        train(experiment(steps), cut, settings)
+    check_interrupted(stopped.value, signum, cut, expected)
+    assert signal.getsignal(signum) is late
+
+
+def guarded(signum, request):
+    """What a signal after the end of training would meet, instead of ending the tests."""
+
+    def late(signum, frame):
+        pass
+
+    previous = signal.signal(signum, late)
+    request.addfinalizer(lambda: signal.signal(signum, previous))
+    return late
+
+
+def check_interrupted(stopped, signum, cut, expected):
+    steps = expected.experiment.steps
+    assert stopped.signum == signum
     assert not (cut / "result.json").exists()
-    assert open_run(cut, experiment=experiment(steps)).step < steps
-    resumed = resume(cut, experiment=experiment(steps))
+    assert 0 < open_run(cut, experiment=expected.experiment).step < steps
+    resumed = resume(cut, experiment=expected.experiment)
     assert digest(resumed.state) == digest(expected.state)  # the whole state, not only the parameters
-    assert result(cut)["digest"] == result(whole)["digest"]
+    assert result(cut)["digest"] == result(expected.directory)["digest"]
     assert [line["step"] for line in lines(cut)] == sorted(line["step"] for line in lines(cut))
-    assert signal.getsignal(signum) is late  # handlers are as they were
 
 
-def test_resuming_a_complete_run_changes_nothing(tmp_path):
-    train(experiment(), tmp_path / "run", QUICK)
-    files = [tmp_path / "run" / name for name in ("config.json", "metrics.jsonl", "result.json")]
+def test_resuming_a_complete_run_changes_nothing(whole):
+    files = [whole.directory / name for name in ("config.json", "metrics.jsonl", "result.json")]
     before = [file.read_bytes() for file in files]
-    assert resume(tmp_path / "run", experiment=experiment()).step == 24
+    assert resume(whole.directory, experiment=experiment()).step == 24
     assert [file.read_bytes() for file in files] == before
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path):
-    directory = tmp_path / "run"
-    expected = train(experiment(), directory, QUICK)
+def test_a_run_killed_before_its_first_checkpoint_starts_again(whole, tmp_path):
+    directory = copy_of(whole, tmp_path / "run")
     shutil.rmtree(directory / "checkpoints")
     (directory / "result.json").unlink()
-    assert digest(resume(directory, experiment=experiment()).state) == digest(expected.state)
+    assert digest(resume(directory, experiment=experiment()).state) == digest(whole.state)
     assert [session["from_step"] for session in json.loads((directory / "config.json").read_text())["resumed"]] == [0]
 
 
-def test_reading_a_run_leaves_a_checkpoint_that_is_being_written(tmp_path):
-    train(experiment(), tmp_path / "run", QUICK)
-    unfinished = tmp_path / "run" / "checkpoints" / "99.orbax-checkpoint-tmp"
+def test_reading_a_run_leaves_a_checkpoint_that_is_being_written(whole, tmp_path):
+    directory = copy_of(whole, tmp_path / "run")
+    unfinished = directory / "checkpoints" / "99.orbax-checkpoint-tmp"
     unfinished.mkdir()
-    assert open_run(tmp_path / "run", experiment=experiment()).step == 24
+    assert open_run(directory, experiment=experiment()).step == 24
     assert unfinished.exists()
 
 
@@ -151,34 +181,28 @@ def test_without_a_validation_split_the_test_split_is_judged_under_its_name(tmp_
     assert [line["split"] for line in lines(tmp_path / "run")] == ["train", "train", "test"]
 
 
-def test_a_log_beyond_the_checkpoint_and_a_torn_line_are_written_again(tmp_path):
-    directory = tmp_path / "run"
-    train(experiment(16), directory, QUICK)
-    expected = lines(directory)
-    # As a kill leaves it: beyond the checkpoint at 8 a logged step and half a line, no result.
+def test_a_log_beyond_the_checkpoint_and_a_torn_line_are_written_again(whole, tmp_path):
+    directory = copy_of(whole, tmp_path / "run")
+    # As a kill leaves it: beyond the checkpoint at 16 a logged step and half a line, no result.
     (directory / "result.json").unlink()
-    shutil.rmtree(directory / "checkpoints" / "16")
-    kept = (directory / "metrics.jsonl").read_text().splitlines()[:4]
-    (directory / "metrics.jsonl").write_text("\n".join(kept) + '\n{"step": 1')
-    resume(directory, experiment=experiment(16))
+    shutil.rmtree(directory / "checkpoints" / "24")
+    kept = (directory / "metrics.jsonl").read_text().splitlines()[:7]
+    (directory / "metrics.jsonl").write_text("\n".join(kept) + '\n{"step": 2')
+    resume(directory, experiment=experiment())
 
     def without_speed(log):
         return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in log]
 
-    assert without_speed(lines(directory)) == without_speed(expected)
+    assert without_speed(lines(directory)) == without_speed(lines(whole.directory))
 
 
-def test_several_devices_train_the_same_run(tmp_path):
-    one = train(experiment(12), tmp_path / "one", QUICK)
-    four = train(experiment(12), tmp_path / "four", QUICK._replace(devices=4))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), four.params, one.params)
+def test_several_devices_train_the_same_run_and_one_resumes_it(whole, tmp_path):
+    four = train(experiment(16), tmp_path / "four", QUICK._replace(devices=4))
     assert json.loads((tmp_path / "four" / "config.json").read_text())["settings"]["devices"] == 4
-
-
-def test_a_run_saved_on_four_devices_resumes_on_one(tmp_path):
-    train(experiment(8), tmp_path / "run", QUICK._replace(devices=4))
-    resumed = resume(tmp_path / "run", experiment=experiment(16), devices=1)
-    assert resumed.step == 16
+    assert four.step == 16
+    resumed = resume(tmp_path / "four", experiment=experiment(), devices=1)
+    assert resumed.step == 24
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), resumed.params, whole.params)
 
 
 def test_non_finite_training_stops_by_name_and_keeps_the_last_finite_checkpoint(tmp_path):
@@ -221,13 +245,13 @@ def test_what_would_fail_later_is_refused_before_anything_is_written(tmp_path):
     refuse("shape", test=as_dataset(np.zeros((3, 5), np.float32)))
 
 
-def test_a_run_directory_that_exists_is_not_touched(tmp_path):
-    train(experiment(), tmp_path / "run", QUICK)
+def test_a_run_directory_that_exists_is_not_touched(whole, tmp_path):
+    copy_of(whole, tmp_path / "run")
     before = (tmp_path / "run" / "result.json").read_text()
     with pytest.raises(UsageError, match=r"exists.*--overwrite"):
         train(experiment(seed=1), tmp_path / "run", QUICK)
     assert (tmp_path / "run" / "result.json").read_text() == before
-    train(experiment(seed=1), tmp_path / "run", QUICK, overwrite=True)
+    train(experiment(4, seed=1), tmp_path / "run", QUICK, overwrite=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("precious")

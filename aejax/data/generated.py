@@ -1,7 +1,7 @@
 """TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex` and `curves`.
 
 Importing this module registers them with TFDS. What an image is stands in a file for each, without TFDS; here is how
-seeds, splits and threads share the work. Drawing takes seconds; most of the time, TFDS writes.
+seeds, splits and threads share the work. Preparing `convex` takes 26 s of CPU time, the others less.
 """
 
 from __future__ import annotations

@@ -3,7 +3,10 @@
     reconstruction   of clean examples: the model, PCA with as many components
     restoration      of corrupted ones, at the trained corruption and over a sweep: the corrupted input itself, the model,
                      PCA, the optimal affine denoiser
+    activity         of a sparse code: active and dead units, and their histogram
+    jacobian         of the encoder, for codes that are vectors: the mean spectrum of its singular values
     probes           accuracy of simple classifiers on codes, raw pixels, PCA
+    robustness       the same at examples masked by 30 %, and how far the codes move
 
 Seeds are the run's, so that judging twice writes the same file. Examples come in batches, and only codes and numbers per
 example are kept: a test split may be larger than memory.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,12 +24,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from aejax.activity import EDGES, active_terms, activity_histogram
 from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
 from aejax.data import in_order, take
 from aejax.evaluate import images
+from aejax.evaluate.jacobian import spectrum
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
+from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
+from aejax.evaluate.robustness import CORRUPTION, robustness
 from aejax.keys import evaluation_key
 from aejax.run import Run, inference_batch, map_examples, means, write_json
 from aejax.types import Batch, Dataset
@@ -40,6 +48,13 @@ streamed, no probe of raw pixels either."""
 STREAMED_EXAMPLES = 10_000
 """Examples of a streamed data set that are judged, the first, and that baselines learn from, evenly spaced: each costs a
 decoding at each use."""
+
+JACOBIAN_EXAMPLES, JACOBIAN_WORK = 100, 10**10
+"""Examples whose Jacobian is decomposed, evenly spaced, if that takes no more than so many multiplications (some seconds);
+of a wide encoder fewer, and none where eight would take more."""
+
+LARGE = 0.05
+"""Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
 
 
 def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
@@ -59,17 +74,62 @@ def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
         "reconstruction": None,
         "restoration": None,
         "probes": None,
+        "robustness": None,
+        "activity": _activity(run, test),
+        "jacobian": None,
     }
     train, components = _linear_statistics(experiment.train), None
     if experiment.model.encode is not None:
         codes = run.encode(test)
         components = int(np.prod(codes.shape[1:]))
+        result["jacobian"] = _jacobian(run, codes, test)
         if "label" in take(test, np.arange(1)):
-            result["probes"] = _probes(run, codes, test, train, components)
+            result["probes"], result["robustness"] = _probes(run, codes, test, train, components)
     if experiment.model.reconstruct is not None:
         result["reconstruction"], result["restoration"] = _restoration(run, test, train, components)
     write_json(run.directory / "eval.json", result)
     return result
+
+
+def _activity(run: Run, test: Dataset) -> dict[str, Any] | None:
+    """How often the units of a sparse code are active; None for a model without one."""
+    if run.experiment.model.active is None:
+        return None
+    active = run.active(test)
+    histogram = {"edges": list(EDGES), "units": activity_histogram(active)}
+    return {"units": active.shape[1], **active_terms(active), "histogram": histogram}
+
+
+def _jacobian(run: Run, codes: np.ndarray, test: Dataset) -> dict[str, Any] | None:
+    """The spectrum of the encoder's Jacobian, mean over some examples; None where it is too wide or not finite."""
+    d, (_, *code) = math.prod(test.shape), codes.shape
+    if len(code) != 1 or d > LINEAR_DIMENSIONS:
+        return None
+    affordable = JACOBIAN_WORK // (d * code[0] * min(d, code[0]))
+    if affordable < 8:
+        return None
+    x = take(test, _evenly_spaced(test.size, min(JACOBIAN_EXAMPLES, affordable)))["x"]
+    try:
+        values = spectrum(encoder_of(run), x).astype(np.float64)
+    except np.linalg.LinAlgError:  # of a run that has diverged
+        return None
+    if not np.isfinite(values).all():
+        return None
+    return {
+        "examples": len(x),
+        "squared_norm": float(np.mean(np.sum(np.square(values), axis=1))),
+        "large_values": float(np.mean(np.sum(values > LARGE * values[:, :1], axis=1))),
+        "singular_values": values.mean(axis=0).tolist(),
+    }
+
+
+def encoder_of(run: Run) -> Callable:
+    """The run's encoder as a function of x [b, *shape]."""
+    encode, key = run.experiment.model.encode, evaluation_key(run.experiment.seed, "encode")
+    assert encode is not None
+    return lambda x: encode(
+        run.state.params, run.state.extras, {"x": x, "index": np.arange(len(x), dtype=np.int32)}, key
+    )
 
 
 def judged_part(test: Dataset) -> Dataset:
@@ -106,7 +166,7 @@ def _restoration(
     experiment = run.experiment
     trained = experiment.model.corrupt
     low, high = _extremes(test)
-    restorers: dict[str, Callable[[Batch], Any]] = {"model": _reconstruction(run)}
+    restorers: dict[str, Callable[[Batch], Any]] = {"model": _of_batch(run, "reconstruct")}
     if train is not None and components is not None:
         restorers["pca"] = _clipped(pca(train, components), low, high)
 
@@ -160,11 +220,10 @@ def _extremes(test: Dataset) -> tuple[float, float]:
     return float(min(low for low, _ in found)), float(max(high for _, high in found))
 
 
-def _reconstruction(run: Run) -> Callable[[Batch], Any]:
-    """As `run.reconstruct`, of a batch: what a model draws for an example depends on its place in the whole split."""
-    reconstruct = run.experiment.model.reconstruct
-    assert reconstruct is not None
-    f, key = jax.jit(reconstruct), evaluation_key(run.experiment.seed, "reconstruct")
+def _of_batch(run: Run, name: str) -> Callable[[Batch], Any]:
+    """As `run.reconstruct` or `run.encode`, of a batch: what a model draws for an example depends on its place in the whole
+    split."""
+    f, key = jax.jit(getattr(run.experiment.model, name)), evaluation_key(run.experiment.seed, name)
     return lambda batch: f(run.state.params, run.state.extras, batch, key)
 
 
@@ -176,11 +235,14 @@ def _clipped(affine: Any, low: float, high: float) -> Callable[[Batch], np.ndarr
 def _linear_statistics(train: Dataset) -> Statistics | None:
     if math.prod(train.shape) > LINEAR_DIMENSIONS:
         return None
-    return statistics(np.asarray(take(train, learnt_from(train))["x"]))
+    return remembered("statistics", [train], lambda: statistics(np.asarray(take(train, learnt_from(train))["x"])))
 
 
-def _probes(run: Run, codes: np.ndarray, test: Dataset, train: Statistics | None, components: int) -> dict | None:
-    """None where the labels allow no probe: fewer than two classes, or none of five examples to hold one out of."""
+def _probes(
+    run: Run, codes: np.ndarray, test: Dataset, train: Statistics | None, components: int
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The probes, and their robustness; None where the labels allow no probe: fewer than two classes, or none of five
+    examples to hold one out of."""
     data = _chosen(run.experiment.train, _evenly_spaced(run.experiment.train.size, PROBE_EXAMPLES))
     raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
     seen, judged = (
@@ -188,14 +250,29 @@ def _probes(run: Run, codes: np.ndarray, test: Dataset, train: Statistics | None
     )
     counts = np.bincount(seen["label"])
     if np.count_nonzero(counts) < 2 or counts.max() < 5:
-        return None
-    representations = {"codes": (run.encode(data), codes)}
+        return None, None
+    corrupt, encode = _corruption(run, CORRUPTION.draw), _of_batch(run, "encode")
+
+    def under_corruption(batch):
+        x = corrupt(batch["x"], batch["index"])
+        return {"codes": encode({**batch, "x": x}), **({"x": x} if raw else {})}
+
+    moved = map_examples(under_corruption, test)
+    labels = seen["label"], judged["label"]
+    found = {"codes": (probe("codes", run.encode(data), codes, *labels), codes, moved["codes"])}
+
+    def baseline(name: str, of: Callable, *what: int):
+        clean = of(judged["x"])
+        probed = remembered((name, *what), [data, test], lambda: probe(name, of(seen["x"]), clean, *labels))
+        return probed, clean, of(moved["x"])
+
     if raw:
-        representations["raw"] = seen["x"], judged["x"]
+        found["raw"] = baseline("raw", np.asarray)
     if train is not None:
-        representations["pca"] = (pca_codes(train, components, seen["x"]), pca_codes(train, components, judged["x"]))
-    found = probe(representations, seen["label"], judged["label"])
-    return {"train_examples": data.size, "components": components, **found}
+        found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
+    robust = {name: robustness(name, *each, judged["label"]) for name, each in found.items()}
+    probes = {name: probed.accuracy for name, (probed, _, _) in found.items()}
+    return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}
 
 
 def _chosen(data: Dataset, positions: np.ndarray) -> Dataset:
@@ -230,12 +307,28 @@ def print_table(result: Mapping[str, Any]) -> None:
             table.add_row(f"{level['level']:g}", *(f"{level[name]['mse']:.5f}" for name in contenders))
         console.print(table)
     if result["probes"] is not None:
-        table = Table("accuracy", "logistic regression", "nearest neighbours")
+        under = result["robustness"]
+        noise = under["corruption"]
+        table = Table("accuracy", "logistic regression", f"under {noise}", "nearest neighbours", f"moved by {noise}")
         for name in ("codes", "raw", "pca"):
             if name in result["probes"]:
-                accuracy = result["probes"][name]
-                table.add_row(name, f"{accuracy['logistic_regression']:.3f}", f"{accuracy['nearest_neighbours']:.3f}")
+                accuracy, robust = result["probes"][name], under[name]
+                moved = "" if robust["displacement"] is None else f"{robust['displacement']:.3f}"
+                values = accuracy["logistic_regression"], robust["logistic_regression"], accuracy["nearest_neighbours"]
+                table.add_row(name, *(f"{value:.3f}" for value in values), moved)
         console.print(table)
+    if (activity := result["activity"]) is not None:
+        console.print(
+            f"units {activity['units']}, of which an example activates {activity['active_units']:.4g}; "
+            f"{activity['dead_units']:.0f} dead",
+            highlight=False,
+        )
+    if (jacobian := result["jacobian"]) is not None:
+        console.print(
+            f"Jacobian: squared norm {jacobian['squared_norm']:.4g}; {jacobian['large_values']:.3g} of "
+            f"{len(jacobian['singular_values'])} singular values above {100 * LARGE:.0f} % of the first",
+            highlight=False,
+        )
 
 
 def _add(table: Table, title: str, scores: Mapping[str, Mapping[str, float | None]]) -> None:

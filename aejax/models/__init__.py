@@ -1,3 +1,5 @@
 """The families: one file each, a constructor that returns a `Model`."""
 
 from aejax.models.autoencoder import autoencoder as autoencoder
+from aejax.models.classifier import classifier as classifier
+from aejax.models.gdae import gdae as gdae

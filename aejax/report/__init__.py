@@ -19,14 +19,14 @@ def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     Raises UsageError for no run, a run given twice, and a place for the page that holds something else.
     """
     # matplotlib takes most of a second to import, which `import aejax` and --help should not cost.
-    from aejax.report import figures
+    from aejax.report import drawing
     from aejax.report.comparison import comparison_page
     from aejax.report.records import read
     from aejax.report.single import single_page
 
     page_file, figure_folder = places(runs, out)
     records = [read(run) for run in runs]
-    with figures.style():
+    with drawing.style():
         document, pngs = single_page(records[0]) if len(records) == 1 else comparison_page(records, page_file)
     try:
         figure_folder.mkdir(exist_ok=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +11,16 @@ from urllib.parse import quote
 
 import numpy as np
 
-from aejax.report import figures, page
+from aejax.evaluate import LARGE
+from aejax.report import drawing, figures, page
+from aejax.report.encoder import ranked, spectrum_panel
+from aejax.report.grouping import by_configuration, configurations, differences, test_fingerprint
 from aejax.report.page import Column, Section
+from aejax.report.probe_table import probe_tables, section
 from aejax.report.records import (
     DECIMALS,
     METRICS,
     Record,
-    arguments,
     said,
     short,
     slug,
@@ -28,9 +30,11 @@ from aejax.report.records import (
 )
 from aejax.report.single import SETTLED, level_name, levels
 
-COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, *figures.CLASSES[2:])
+COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, *drawing.CLASSES[3:])
 MOST_LABELS = 9
 """Lines of text that fit beside a panel."""
+MANY = 8
+"""Runs beyond which a configuration is shown as one, by its mean over seeds, and the runs one by one only on demand."""
 
 
 class Look(NamedTuple):
@@ -45,12 +49,12 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     differing = differences(records)
     drawn = looks(records, differing)
     metrics = headline_metrics(records)
-    found = [
-        runs_section(records, differing, drawn, metrics, out),
-        seeds_section(records, metrics),
-        levels_section(records, drawn),
-        curves_section(records, drawn),
-    ]
+    seeds = seeds_section(records, drawn, metrics)
+    runs = runs_section(records, differing, drawn, metrics, out)
+    codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
+    found = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
+    if len(by_configuration(records)) <= len(COLOURS):
+        found += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
     sections = [s for s in found if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
     told = [f"on {', '.join(names)}", f"differing in {', '.join(map(said, differing)) or 'nothing'}"]
@@ -58,19 +62,6 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     told += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
     return page.page(f"{len(records)} runs compared", told, notices(records), sections, wide=True), pngs
-
-
-def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Arguments (and the experiment file, and the data) that are not the same in all runs, by name, one value a run."""
-    configs = [r.run.config for r in records]
-    told = [arguments(c) for c in configs]
-    for c, values in zip(configs, told):
-        source = c["source"]
-        values["file"] = None if source is None else Path(source["file"]).stem
-        values["file sha256"] = None if source is None else short(source["sha256"])
-    names = list(dict.fromkeys(n for values in told for n in values))
-    columns = {n: [values.get(n) for values in told] for n in names}
-    return {n: column for n, column in columns.items() if len({json.dumps(v) for v in column}) > 1}
 
 
 def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> list[Look]:
@@ -85,24 +76,14 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
         if len(records) > MOST_LABELS:
             told = [""] * len(records)
         return [Look(t, COLOURS[i % len(COLOURS)]) for i, t in enumerate(told)]
-    found = [Look("", "")] * len(records)
+    found, names = [Look("", "")] * len(records), [c.name for c in configurations(records)]
     for g, members in enumerate(groups.values()):
         for i in members:
             parts = [f"{said(n)} {value_text(c[i])}" for n, c in differing.items() if n not in ("seed", "file sha256")]
-            first = i == members[0] and len(groups) * len(parts) <= MOST_LABELS
-            found[i] = Look("\n".join(parts) if first else "", COLOURS[g % len(COLOURS)])
+            text = "\n".join(parts) if len(groups) * len(parts) <= MOST_LABELS else names[g]
+            first = i == members[0] and len(groups) <= MOST_LABELS
+            found[i] = Look(text if first else "", COLOURS[g % len(COLOURS)])
     return found
-
-
-def by_configuration(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Runs that differ in nothing but the seed stand together: positions by configuration."""
-    groups: dict[str, list[int]] = {}
-    for i, r in enumerate(records):
-        source = r.run.config["source"]
-        what = {n: v for n, v in arguments(r.run.config).items() if n != "seed"}
-        key = json.dumps([what, None if source is None else source["sha256"], test_fingerprint(r)], sort_keys=True)
-        groups.setdefault(key, []).append(i)
-    return groups
 
 
 def headline_metrics(records: Sequence[Record]) -> list[Column]:
@@ -123,14 +104,16 @@ def headline_metrics(records: Sequence[Record]) -> list[Column]:
     probes = [None if e is None else e["probes"] for e in evaluations]
     values = [None if p is None else p["codes"]["logistic_regression"] for p in probes]
     found.append(Column("probe accuracy", "logistic regression", values, "high" if same_data else None, 3))
+    for name, what in (("active_units", "of the code, per example"), ("dead_units", "of the code")):
+        values = [None if r.activity is None else r.activity[name] for r in records]
+        found.append(Column(said(name), what, values))
+    for name, called, what in (
+        ("squared_norm", "‖J‖²", "of the encoder"),
+        ("large_values", "large values", f"of J, above {100 * LARGE:.0f} % of the first"),
+    ):
+        values = [None if r.jacobian is None else r.jacobian[name] for r in records]
+        found.append(Column(called, what, values))
     return [m for m in found if any(map(page.is_number, m.values))]
-
-
-def test_fingerprint(record: Record) -> str:
-    """Of the test split, as the run recorded it."""
-    spec = record.run.experiment.test.name.removeprefix(record.run.config["data"]["name"] + ":")
-    splits = record.run.config["data"]["splits"]
-    return splits[spec]["fingerprint"] if spec in splits else record.run.experiment.test.fingerprint
 
 
 def notices(records: Sequence[Record]) -> str:
@@ -146,6 +129,11 @@ def notices(records: Sequence[Record]) -> str:
         told.append(
             "Restoration is that of each run's own corruption, and these differ; "
             "compare runs along the levels of corruption instead."
+        )
+    if len(by_configuration(records)) > len(COLOURS):
+        told.append(
+            f"The curves of more than {len(COLOURS)} configurations are not drawn, as they could not be told apart; "
+            "compare fewer to see them."
         )
     return "".join(page.paragraph(t, "notice") for t in told)
 
@@ -163,7 +151,7 @@ def runs_section(
     for i, r in enumerate(records):
         rows.append(
             [
-                f'<span class="swatch {figures.css_class(drawn[i].colour)}"></span>{link(r, out)}',
+                swatch(drawn[i]) + link(r, out),
                 *(escape(value_text(column[i])) for column in differing.values()),
                 str(r.run.step),
                 *(f'<span class="best">{text[i]}</span>' if text[i] in best else text[i] for text, best in numbers),
@@ -173,7 +161,12 @@ def runs_section(
     units = [page.heading(m.name, m.unit) for m in metrics]
     head = ["run", *(escape(said(n)) for n in differing), "step", *units, "digest"]
     text = [0, len(head) - 1]
-    return Section("Runs", page.table("", head, rows, "runs", [i not in text for i in range(len(head))]))
+    html = page.table("", head, rows, "runs", [i not in text for i in range(len(head))])
+    return Section("Runs", page.folded(f"Each of the {len(records)} runs", html) if len(records) > MANY else html)
+
+
+def swatch(look: Look) -> str:
+    return f'<span class="swatch {drawing.css_class(look.colour)}"></span>'
 
 
 def link(record: Record, out: Path) -> str:
@@ -185,22 +178,28 @@ def link(record: Record, out: Path) -> str:
     return f'<a href="{escape(address)}">{escape(record.name)}</a>'
 
 
-def seeds_section(records: Sequence[Record], metrics: Sequence[Column]) -> Section | None:
+def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Sequence[Column]) -> Section | None:
     """Mean ± standard deviation over the seeds of each configuration that has several."""
     groups = [members for members in by_configuration(records).values() if len(members) > 1]
     if not groups or not metrics:
         return None
-    told = differences([records[members[0]] for members in groups])
-    told = {n: column for n, column in told.items() if n != "seed"}
+    told = {n: c for n, c in differences([records[members[0]] for members in groups]).items() if n != "seed"}
+    head, shown = [escape(said(n)) for n in told], [[escape(value_text(v)) for v in c] for c in told.values()]
+    if named := len(records) > MANY:
+        names = {id(c.records[0]): c.name for c in configurations(records)}
+        firsts = [members[0] for members in groups]
+        head, shown = [""], [[swatch(drawn[i]) + escape(names[id(records[i])]) for i in firsts]]
     cells = [means_and_deviations([[m.values[i] for i in members] for members in groups]) for m in metrics]
     rows = [
-        [*(escape(value_text(column[g])) for column in told.values()), str(len(members)), *(c[g] for c in cells)]
+        [*(column[g] for column in shown), str(len(members)), *(c[g] for c in cells)]
         for g, members in enumerate(groups)
     ]
-    head = [*(escape(said(n)) for n in told), "seeds", *(page.heading(m.name, m.unit) for m in metrics)]
+    head += ["seeds", *(page.heading(m.name, m.unit) for m in metrics)]
     note = "Mean ± sample standard deviation over the runs that differ only in their seed."
     return Section(
-        "Over seeds", page.table("", head, rows, "runs", [True] * len(head)) + page.paragraph(note, "caption")
+        "Over seeds",
+        page.table("", head, rows, "runs", [i > 0 or not named for i in range(len(head))])
+        + page.paragraph(note, "caption"),
     )
 
 
@@ -213,24 +212,41 @@ def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
     return [f"{page.fixed(b[0], places)} ± {page.fixed(b[1], places)}" if b else "–" for b in both]
 
 
+def lines(
+    records: Sequence[Record], drawn: Sequence[Look], of: Callable[[Record], tuple[Any, Any] | None]
+) -> list[figures.Series]:
+    """A line (x, y) for each run that has one; of many runs one for each configuration, the mean over those of its seeds that
+    have the x of the first."""
+    groups = [[i] for i in range(len(records))] if len(records) <= MANY else by_configuration(records).values()
+    series = []
+    for members in groups:
+        found = [line for i in members if (line := of(records[i])) is not None]
+        if found:
+            x, look = found[0][0], drawn[members[0]]
+            y = np.mean([y for other, y in found if np.array_equal(other, x)], axis=0)
+            series.append(figures.Series(look.label, x, y, look.colour, width=1.4))
+    return series
+
+
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
     """The runs' restoration against the level of corruption; beside them the corrupted input, if they share it."""
-    sweeps = [(r, look, r.sweep) for r, look in zip(records, drawn) if len(r.sweep) > 1]
-    if not sweeps:
+    swept = [r for r in records if len(r.sweep) > 1]
+    if not swept:
         return None
-    shared = len({(test_fingerprint(r), level_name(r)) for r, _, _ in sweeps}) == 1
+    shared = len({(test_fingerprint(r), level_name(r)) for r in swept}) == 1
+
+    def restored(key: str) -> Callable[[Record], Any]:
+        return lambda r: levels(r.sweep, "model", key) if len(r.sweep) > 1 else None
+
     panels, pngs = [], {}
     for key, (name, what, _) in METRICS.items():
-        series = [
-            figures.Series(look.label, *levels(sweep, "model", key), look.colour, width=1.4)
-            for _, look, sweep in sweeps
-        ]
+        series = lines(records, drawn, restored(key))
         if shared:
-            series.append(figures.Series("input", *levels(sweeps[0][2], "input", key), figures.GREY, True, 1.4))
+            series.append(figures.Series("input", *levels(swept[0].sweep, "input", key), drawing.GREY, True, 1.4))
         if any(np.isfinite(s.y).any() for s in series):
-            panel = figures.panel(name, what, series, level_name(sweeps[0][0]) if shared else "level")
-            pngs[f"restoration-{key}"] = figures.png(panel)
-            panels.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{name} against the level of corruption"))
+            panel = figures.panel(name, what, series, level_name(swept[0]) if shared else "level")
+            pngs[f"restoration-{key}"] = drawing.png(panel)
+            panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     return Section("Restoration against the level of corruption", page.panels(panels), pngs)
 
 
@@ -238,16 +254,26 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     """The validation terms of all runs; the training terms where no run was validated."""
     split = "validation" if any("validation" in r.log for r in records) else "train"
     terms = dict.fromkeys(t for r in records if split in r.log for t in r.log[split])
+
+    def logged(term: str) -> Callable[[Record], Any]:
+        return lambda r: r.log.get(split, {}).get(term)
+
     panels, pngs = [], {}
     for term in terms:
-        series = [
-            figures.Series(look.label, *r.log[split][term], look.colour, width=1.4)
-            for r, look in zip(records, drawn)
-            if split in r.log and term in r.log[split]
-        ]
+        series = lines(records, drawn, logged(term))
         panel = figures.panel(said(term), unit(term), series, "step", settled=SETTLED)
-        pngs[f"curve-{slug(term)}"] = figures.png(panel)
-        panels.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{said(term)} against the step"))
+        pngs[f"curve-{slug(term)}"] = drawing.png(panel)
+        panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{said(term)} against the step"))
     if not panels:
         return None
     return Section("Validation during training" if split == "validation" else "Training", page.panels(panels), pngs)
+
+
+def jacobian_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
+    """The spectra of the encoders' Jacobians, means over test examples."""
+    series = lines(records, drawn, lambda r: None if r.jacobian is None else ranked(r.jacobian["singular_values"]))
+    if not series:
+        return None
+    panel = spectrum_panel(series)
+    image = page.figure(page.svg_uri(drawing.svg(panel)), "", "Spectra of the Jacobians")
+    return Section("Jacobian of the encoder", page.panels([image]), {"jacobian-spectrum": drawing.png(panel)})

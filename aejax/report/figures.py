@@ -1,67 +1,25 @@
-"""The report's figures, as functions of arrays: matplotlib through its object API, SVG for the page and PNG beside it.
+"""The report's figures, as functions of arrays: curves, bars and the map of codes, as matplotlib's figures.
 
-Sizes are in CSS pixels. Every colour has a partner for dark pages, which the SVG chooses by `prefers-color-scheme`.
+Sizes are in CSS pixels.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib.style
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from PIL import Image
 
-INK, MUTED, LINE, PAPER = "#1c1e21", "#6a7078", "#e3e6ea", "#ffffff"
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#00896b", "#a8558f", "#8a9099"  # after Okabe & Ito
-CLASSES = ("#332288", "#cc6677", "#117733", "#999933", "#882255", "#44aa99", "#aa4499", "#6699cc", "#c59c2e", "#777777")
-"""After Tol's muted scheme, which stays distinguishable with the common colour deficiencies."""
-
-_DARK = {
-    INK: "#e6e8ea",
-    MUTED: "#9aa1a9",
-    LINE: "#2f343a",
-    PAPER: "#15181b",
-    BLUE: "#56b4e9",
-    ORANGE: "#f0904d",
-    GREEN: "#3cc49f",
-    PURPLE: "#d795c0",
-    GREY: "#848b94",
-    **dict(
-        zip(
-            CLASSES,
-            (
-                "#8f8ae6",
-                "#e58a99",
-                "#4cae6b",
-                "#c4c45c",
-                "#cf6a96",
-                "#6fd0c0",
-                "#cf7fc6",
-                "#88bbee",
-                "#e3c067",
-                "#a5a5a5",
-            ),
-        )
-    ),
-}
+from aejax.report.drawing import BLUE, CHARACTER, CLASSES, GREY, INK, LINE, MUTED, ORANGE, PAPER, canvas, shorten
 
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
-LABEL_CHARACTERS = 22
 _LABEL_PITCH = 13.0  # pixels from line to line
-_CHARACTER = 6.2  # pixels, at the labels' size of 11
 _POINTS = 400
 
 
@@ -74,14 +32,6 @@ class Series(NamedTuple):
     colour: str = BLUE
     dashed: bool = False
     width: float = 1.6
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Within, matplotlib has its defaults whatever the user's matplotlibrc says, and takes a $ for a $."""
-    ours = {"svg.fonttype": "none", "svg.hashsalt": "aejax", "text.parse_math": False, "axes.unicode_minus": True}
-    with matplotlib.style.context(["default", ours]):
-        yield
 
 
 def panel(
@@ -100,13 +50,12 @@ def panel(
     width, height = PANEL
     labels = [shorten(s.label) for s in series]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    figure = _figure(PANEL)
+    figure = canvas(PANEL)
     # At least so wide that the panels of one section agree; a long name takes from the plot.
-    left, right, bottom, top = 46.0, max(82.0, 14 + _CHARACTER * longest), 40.0, 48.0
+    left, right, bottom, top = 46.0, max(82.0, 14 + CHARACTER * longest), 40.0, 48.0
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
     _plain_axes(axes)
-    figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=INK)
-    figure.text(0, 1 - 30 / height, unit, fontsize=11, color=MUTED)
+    _headed(figure, title, unit)
     lines = [(label, s, *_thinned(np.asarray(s.x, float), np.asarray(s.y, float))) for label, s in zip(labels, series)]
     lines = [line for line in lines if np.isfinite(line[3]).any()]
     for _, s, x, y in lines:
@@ -233,10 +182,42 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
 
 
+def histogram(
+    title: str, unit: str, apart: tuple[str, int], edges: Sequence[float], counts: Sequence[int], x_label: str
+) -> Figure:
+    """A figure of counts: a bar with a name that stands `apart`, then one between each two `edges`, all of one width."""
+    width, height = PANEL
+    figure = canvas(PANEL)
+    left, right, bottom, top = 4.0, 12.0, 40.0, 48.0
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+    _plain_axes(axes)
+    axes.grid(visible=False)
+    _headed(figure, title, unit)
+    name, number = apart
+    places = [-1.0, *(i + 0.5 for i in range(len(counts)))]
+    axes.bar(places, [number, *counts], 0.92, color=[ORANGE, *[BLUE] * len(counts)])
+    for place, count in zip(places, [number, *counts]):
+        axes.annotate(
+            grouped(count), (place, count), (0, 2), textcoords="offset points", ha="center", fontsize=10, color=MUTED
+        )
+    axes.set_xticks([-1.0, *range(len(edges))], [name, *(f"{e:g}" for e in edges)])
+    axes.set_yticks([])
+    axes.set_xlim(-1.5, len(counts) + 0.05)
+    axes.set_ylim(0, 1.12 * max(1, number, *counts))
+    axes.set_xlabel(x_label, fontsize=11, color=MUTED, labelpad=3)
+    return figure
+
+
+def _headed(figure: Figure, title: str, unit: str) -> None:
+    height = PANEL[1]
+    figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=INK)
+    figure.text(0, 1 - 30 / height, unit, fontsize=11, color=MUTED)
+
+
 def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None, axes_named: bool) -> Figure:
     """Points [n, 2] coloured by their labels [n], each class's name at its median."""
     width, height = MAP
-    figure = _figure(MAP)
+    figure = canvas(MAP)
     left, bottom, edge = (40, 36, 8) if axes_named else (6, 6, 6)
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + edge) / width, 1 - (bottom + edge) / height))
     axes.patch.set_visible(False)
@@ -278,121 +259,4 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
                     va="center",
                     path_effects=halo,
                 )
-    return figure
-
-
-def labelled_strips(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Strips of pixels as `strip` makes them, one below the other with their names at the left."""
-    names = [shorten(name) for name in rows]
-    left, gap, width = 16 + _CHARACTER * max(map(len, names)), 6, 700.0
-    height = [width * s.shape[0] / s.shape[1] for s in rows.values()]
-    size = left + width + 4, sum(height) + gap * (len(height) + 1)
-    figure = _figure(size)
-    y = size[1]
-    for name, pixels, h in zip(names, rows.values(), height):
-        y -= h + gap
-        axes = figure.add_axes((left / size[0], y / size[1], width / size[0], h / size[1]))
-        axes.imshow(pixels, interpolation="nearest", aspect="auto")
-        axes.set_axis_off()
-        figure.text(4 / size[0], (y + h / 2) / size[1], name, fontsize=10, color=INK, va="center")
-    return figure
-
-
-def strip(images: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Images [n, h, w, c] side by side as RGBA pixels; values from `low` to `high` are black to white."""
-    return tiles(images, len(images), low, high)
-
-
-def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
-    """Images [n, h, w, c], c = 1 or 3, in rows of `columns`, uint8 RGBA with transparent gaps."""
-    n, h, w, c = images.shape
-    # NaN becomes black: a diverged run still has a page.
-    scaled = np.nan_to_num((np.asarray(images, np.float64) - low) / ((high - low) or 1.0), nan=0.0)
-    pixels = np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
-    gap = max(1, round(w / 14))
-    rows = math.ceil(n / columns)
-    sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
-    for i in range(n):
-        top, left = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        sheet[top : top + h, left : left + w, :3] = pixels[i] if c == 3 else np.repeat(pixels[i], 3, axis=-1)
-        sheet[top : top + h, left : left + w, 3] = 255
-    return sheet
-
-
-def filters(kernel: np.ndarray, shape: tuple[int, int, int], columns: int = 8) -> np.ndarray:
-    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each by its own scale; 0 is grey."""
-    norms = np.linalg.norm(kernel, axis=0)
-    chosen = kernel[:, np.sort(np.argsort(-norms, kind="stable")[: 8 * columns])].T.reshape(-1, *shape)
-    largest = np.abs(chosen).max(axis=(1, 2, 3), keepdims=True)
-    return tiles(chosen / np.where(largest > 0, largest, 1.0), min(columns, len(chosen)), -1.0, 1.0)
-
-
-def pixels_png(pixels: np.ndarray, at_least: int = 0) -> bytes:
-    """Pixels as a PNG; enlarged by a whole factor until they are `at_least` wide."""
-    factor = max(1, math.ceil(at_least / pixels.shape[1]))
-    enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(enlarged).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def png(figure: Figure) -> bytes:
-    """Three device pixels for each CSS pixel, on white."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class or run may be named in a script that matplotlib's font lacks; the page shows it in the reader's fonts.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def svg(figure: Figure) -> str:
-    """With text as text in the reader's system font, no background, and colours for light and dark pages."""
-    buffer = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"font-family: [^;\"]*", "font-family: " + FONT.replace('"', "'"), text)
-    text = re.sub(r"font: ([^;\"]*px) [^;\"]*", rf"font: \1 {FONT}".replace('"', "'"), text)
-    names = {light: f"--c{i}" for i, light in enumerate(_DARK)}
-    text = re.sub(
-        r"(fill|stroke): (#[0-9a-f]{6})",
-        lambda m: f"{m[1]}: var({names[m[2]]})" if m[2] in names else m[0],
-        text,
-    )
-    light = ";".join(f"{name}:{colour}" for colour, name in names.items())
-    dark = ";".join(f"{name}:{_DARK[colour]}" for colour, name in names.items())
-    theme = f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
-    return text.replace("<defs>", theme + "<defs>", 1)
-
-
-def css_class(colour: str) -> str:
-    """The class that gives an element of the page this colour as its background."""
-    return f"c{list(_DARK).index(colour)}"
-
-
-def swatches() -> str:
-    """Rules for `css_class`."""
-    light = "".join(f".{css_class(c)}{{background:{c}}}" for c in _DARK)
-    dark = "".join(f".{css_class(c)}{{background:{d}}}" for c, d in _DARK.items())
-    return f"{light}@media(prefers-color-scheme:dark){{{dark}}}"
-
-
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", sans-serif'
-
-
-def shorten(text: str) -> str:
-    """One label: printable, and each line of at most LABEL_CHARACTERS characters."""
-    lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))
-    return "\n".join(line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…" for line in lines)
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    """At 72 dots an inch a point is a pixel; the PNG has three times as many."""
-    figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=216, facecolor=PAPER)
-    FigureCanvasSVG(figure)
     return figure

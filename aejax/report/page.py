@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from aejax.report.figures import FONT, swatches
+from aejax.report.drawing import FONT, swatches
 
 GENERATOR = '<meta name="generator" content="aejax report">'
 
@@ -74,6 +74,11 @@ def figure(image: str, caption: str, alt: str, kind: str = "") -> str:
 
 def panels(figures: Sequence[str]) -> str:
     return f'<div class="panels">{"".join(figures)}</div>'
+
+
+def folded(summary: str, html: str) -> str:
+    """Behind a line to click on."""
+    return f"<details><summary>{escape(summary)}</summary>{html}</details>"
 
 
 def columns(blocks: Sequence[str]) -> str:
@@ -177,8 +182,9 @@ def is_number(value: float | None) -> TypeGuard[float]:
 
 
 def decimals(values: Sequence[float], significant: int = 3) -> int:
-    """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns."""
-    sizes = [abs(v) for v in values if v]
+    """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns. What 7 places
+    show as zero counts as zero."""
+    sizes = [abs(v) for v in values if abs(v) > 5e-8]
     return min(7, max(0, significant - 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
 
 

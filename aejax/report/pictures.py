@@ -15,8 +15,9 @@ from aejax.data import has_data, take
 from aejax.evaluate import LINEAR_DIMENSIONS, judged_part, learnt_from
 from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
 from aejax.keys import evaluation_key
-from aejax.report import figures, page
+from aejax.report import drawing, figures, page
 from aejax.report.page import Section
+from aejax.report.pixels import coarse, filters, labelled_strips, pixels_png, strip
 from aejax.report.records import Record
 from aejax.run import Run
 from aejax.types import Dataset
@@ -44,11 +45,10 @@ def strips_section(record: Record) -> Section | None:
     chosen, how = some_of_each_class(test)
     rows, measured = restored_rows(record, chosen)
     low, high = data_range(rows["clean"])
-    stride = math.ceil(max(test.shape[:2]) / SHARPEST)
-    strips = {label: figures.strip(images[:, ::stride, ::stride], low, high) for label, images in rows.items()}
+    strips = {label: strip(coarse(images, SHARPEST), low, high) for label, images in rows.items()}
     cells = "".join(
         f"<div>{escape(label)}{aside(label, measured)}</div>"
-        f'<img src="{page.png_uri(figures.pixels_png(pixels))}" alt="{escape(label)}: {len(chosen)} examples">'
+        f'<img src="{page.png_uri(pixels_png(pixels))}" alt="{escape(label)}: {len(chosen)} examples">'
         for label, pixels in strips.items()
     )
     judged = (
@@ -60,7 +60,7 @@ def strips_section(record: Record) -> Section | None:
     return Section(
         name,
         f'<div class="strips">{cells}</div>' + page.paragraph(escape(caption), "caption"),
-        {name.lower(): figures.png(figures.labelled_strips(strips))},
+        {name.lower(): drawing.png(labelled_strips(strips))},
     )
 
 
@@ -153,18 +153,18 @@ def filters_block(record: Record) -> Block | None:
     kernel = next(kernels, None)
     if kernel is None or not np.isfinite(kernel).all():
         return None
-    pixels = figures.filters(kernel, shape)
+    pixels = filters(kernel, shape)
     shown, units = min(64, kernel.shape[1]), kernel.shape[1]
     which = f"The {shown} of {units} units with the largest weights" if shown < units else f"All {units} units"
     return (
         "<h3>First-layer filters</h3>"
         + page.figure(
-            page.png_uri(figures.pixels_png(pixels)),
+            page.png_uri(pixels_png(pixels)),
             f"{which}, each scaled by itself: grey is zero, white positive.",
             "Weights of the first layer as images",
             "pixels",
         ),
-        {"filters": figures.pixels_png(pixels, 1200)},
+        {"filters": pixels_png(pixels, 1200)},
     )
 
 
@@ -186,8 +186,8 @@ def codes_section(record: Record) -> Block:
     drawn = figures.code_map(plane, labels, test.classes, axes_named=codes.shape[1] == 2)
     how = "The two components" if codes.shape[1] == 2 else f"t-SNE of the {codes.shape[1]} components"
     caption = f"{how} of {len(chosen)} codes{', coloured by label' if labels is not None else ''}."
-    image = page.figure(page.svg_uri(figures.svg(drawn)), escape(caption), "Map of the codes")
-    return heading + image, {"codes": figures.png(drawn)}
+    image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Map of the codes")
+    return heading + image, {"codes": drawing.png(drawn)}
 
 
 def no_map(codes: np.ndarray) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.report.figures import BLUE, GREEN, GREY, ORANGE
+from aejax.report.drawing import BLUE, GREEN, GREY, ORANGE
 from aejax.run import Run, read_json
 from aejax.train import Settings
 
@@ -64,6 +64,20 @@ class Record(NamedTuple):
     def corruption(self) -> str | None:
         """What `trained` was restored from."""
         return None if self.restoration is None else self.restoration["corruption"]
+
+    @property
+    def activity(self) -> Mapping[str, Any] | None:
+        """How often the units of a sparse code are active, if that was measured."""
+        return self._part("activity")
+
+    @property
+    def jacobian(self) -> Mapping[str, Any] | None:
+        """The spectrum of the encoder's Jacobian, if that was measured."""
+        return self._part("jacobian")
+
+    def _part(self, name: str) -> Mapping[str, Any] | None:
+        """Of eval.json; one that an earlier version wrote may lack it."""
+        return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]
 
     @property
     def where(self) -> str:
@@ -162,16 +176,30 @@ def _flat(value: Any) -> Iterable[Any]:
 
 def said(name: str) -> str:
     """`denoising_nll` -> `denoising NLL`, `optimal_linear` -> `optimal linear`."""
-    capitals = {"nll", "mse", "kl", "elbo", "pca", "psnr", "ssim"}
-    return " ".join(word.upper() if word in capitals else word for word in name.split("_"))
+    capitals = {"nll", "mse", "kl", "elbo", "pca", "psnr", "ssim", "l1"}
+    return " ".join(word.upper() if word in capitals else SAID.get(word, word) for word in name.split("_"))
+
+
+SAID = {"hutchinson": "Hutchinson", "rho": "ρ"}
+"""Words of terms that are not said as they are written."""
+
+UNITS = {
+    "mse": "per dimension",
+    "bpd": "bits per dimension",
+    "perplexity": "",
+    "accuracy": "",
+    "error": "fraction of examples",
+    "active_units": "per example",
+    "dead_units": "active for no example",
+    "rho_hat": "mean activation",
+    "hutchinson_variance": "nats²",
+}
+"""Of terms, or of the last word of their names, that are not in nats per example."""
 
 
 def unit(term: str) -> str:
     """The unit of one of the model's terms: nats, unless the name says otherwise."""
-    last = term.split("_")[-1]
-    return {"mse": "per dimension", "bpd": "bits per dimension", "perplexity": "", "accuracy": ""}.get(
-        last, "nats per example"
-    )
+    return UNITS.get(term, UNITS.get(term.split("_")[-1], "nats per example"))
 
 
 def term_decimals(term: str) -> int | None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax.report import figures, page
+from aejax.report import drawing, figures, page
+from aejax.report.encoder import activity_section, jacobian_section
+from aejax.report.generated import chain_section, samples_section
 from aejax.report.page import Column, Section, Tile
 from aejax.report.pictures import codes_section, filters_block, strips_section
 from aejax.report.records import (
@@ -41,13 +43,17 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
     found = [
         numbers_section(record),
         strips_section(record),
+        samples_section(record),
+        chain_section(record),
         levels_section(record),
         curves_section(record),
+        activity_section(record),
         Section(
             "Filters and codes" if filters else "Codes",
             page.columns([block for block in (filters and filters[0], codes[0]) if block]),
             {**(filters[1] if filters else {}), **codes[1]},
         ),
+        jacobian_section(record),
         origin_section(record),
     ]
     sections = [s for s in found if s is not None]
@@ -218,8 +224,8 @@ def levels_section(record: Record) -> Section | None:
         ]
         if any(np.isfinite(s.y).any() for s in series):
             panel = figures.panel(name, what, series, level_name(record), mark)
-            pngs[f"restoration-{key}"] = figures.png(panel)
-            drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{name} against the level of corruption"))
+            pngs[f"restoration-{key}"] = drawing.png(panel)
+            drawn.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     caption = (
         "The model, trained at one level, at every level of the sweep. PCA projects the corrupted input; the optimal "
         "linear map is computed anew for each level. An untouched input has an infinite PSNR, which is not drawn."
@@ -257,11 +263,11 @@ def curves_section(record: Record) -> Section | None:
     drawn, pngs = [], {}
     for base in (t for t in terms if base_of(t, terms) == t):
         wanted = [
-            ("train", base, "train", figures.GREY),
-            ("validation", base, "validation", figures.BLUE),
-            ("validation", f"denoising_{base}", "validation,\ncorrupted", figures.ORANGE),
-            ("test", base, "test", figures.BLUE),  # judged while training only where there is no validation split
-            ("test", f"denoising_{base}", "test,\ncorrupted", figures.ORANGE),
+            ("train", base, "train", drawing.GREY),
+            ("validation", base, "validation", drawing.BLUE),
+            ("validation", f"denoising_{base}", "validation,\ncorrupted", drawing.ORANGE),
+            ("test", base, "test", drawing.BLUE),  # judged while training only where there is no validation split
+            ("test", f"denoising_{base}", "test,\ncorrupted", drawing.ORANGE),
         ]
         series = [
             figures.Series(label, *log[split][term], colour)
@@ -269,8 +275,8 @@ def curves_section(record: Record) -> Section | None:
             if split in log and term in log[split]
         ]
         panel = figures.panel(said(base), unit(base), series, "step", settled=SETTLED)
-        pngs[f"curve-{slug(base)}"] = figures.png(panel)
-        drawn.append(page.figure(page.svg_uri(figures.svg(panel)), "", f"{said(base)} against the step"))
+        pngs[f"curve-{slug(base)}"] = drawing.png(panel)
+        drawn.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{said(base)} against the step"))
     if not drawn:
         return None
     caption = (
