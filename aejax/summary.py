@@ -64,7 +64,8 @@ def _numbers(run: Path) -> dict[str, float]:
     if (run / "eval.json").exists():
         judged = read_json(run / "eval.json", f"{run} was not evaluated")
         for part in ("terms", "reconstruction", "restoration", "probes", "robustness", "activity", "jacobian"):
-            found |= _flat(judged[part], "test" if part == "terms" else part)
+            if part in judged:  # an eval.json of an older version lacks some
+                found |= _flat(judged[part], "test" if part == "terms" else part)
     return found
 
 

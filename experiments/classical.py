@@ -20,7 +20,7 @@ from aejax.nets import MLP
 from aejax.penalties import contractive, kl_sparsity, l1
 from aejax.types import Experiment
 
-LEVELS = (0.0, 0.1, 0.3, 0.5, 0.7)
+LEVELS = (0.0, 0.15, 0.3, 0.6)
 CODES = {"linear": lambda a: a, "relu": nn.relu, "sigmoid": nn.sigmoid}
 CORRUPTIONS = {
     "masking": masking,

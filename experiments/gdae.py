@@ -1,12 +1,29 @@
 """Denoising autoencoders as generative models, with walkback (Bengio, Yao, Alain & Vincent 2013).
 
-A run draws its samples from the chain; `aejax sample RUN OUT.npy --n N` gives as many as one likes:
+A run's samples come from its Markov chain; `aejax sample RUN OUT.npy --n N` gives as many as one likes:
 
-    aejax train experiments/gdae.py --walkback 5
+    aejax train experiments/gdae.py --rate 0.1 --walkback 5
 
-The table of what walkback changes, over seeds, is one command, which goes on where it was stopped:
+The table of what walkback changes is one command, which goes on where it was stopped:
 
     python experiments/gdae.py
+
+2 CPU cores (processor time), 333 s: digits, mean ± sd over 3 seeds. Nats of a test image given its corruption at this rate;
+distance of a sample to the nearest training image, of a test image to the nearest sample; total variation of the labels' law:
+
+    test images                            1.058            1.058
+    a Gaussian with their moments          1.628 ± .005     1.553 ± .005     .084 ± .003
+    rate .1, walkback 1  16.22 ± .01       1.350 ± .003     1.570 ± .015     .368 ± .008
+    rate .1, walkback 5  17.31 ± .04       1.267 ± .008     1.287 ± .005     .244 ± .016
+    rate .3, walkback 1  18.91 ± .10       1.161 ± .008     1.204 ± .003     .167 ± .003
+    rate .3, walkback 5  20.09 ± .08       1.463 ± .002     1.465 ± .014     .617 ± .006
+
+Little corruption leaves the plain chain among strokes that are no digits; walkback brings it back to digits, if blurred ones,
+at the price of the denoising it is also judged by. More corruption does so too, and better. With both, the walk forgets the
+digit it started from: most samples are the mean image, since p(x|x̃), a product over pixels, can say no more of many
+candidates than their mean. On a finite state space, where p(x|x̃) can be any law, the stationary law is within .003 of the
+data law in total variation with and without walkback (`tests/test_gdae.py`). A sample is the mean of p(x|x̃), smoother than
+an image, which flatters its distance. No log-density is estimated: Parzen's is biased.
 """
 
 from __future__ import annotations
@@ -31,7 +48,7 @@ from aejax.types import Dataset, Experiment
 
 def experiment(
     data: str = "digits",
-    rate: float = 0.1,
+    rate: float = 0.3,
     walkback: int = 1,
     hidden: tuple[int, ...] = (512,),
     latent: int = 64,
@@ -75,6 +92,10 @@ def experiment(
 # --- the study -------------------------------------------------------------------------------------------------------
 
 
+JUDGED = 5_000
+"""Images of a split that samples are compared with, at most, evenly spaced: distances are between all pairs."""
+
+
 def study(
     data: str = "digits",
     walkbacks: tuple[int, ...] = (1, 5),
@@ -86,9 +107,9 @@ def study(
 ) -> None:
     """Trains what the table needs and prints it: mean ± sd over seeds.
 
-    Distances are Euclidean, between an image and its nearest neighbour in another set; samples are as many as training
-    images, so that both columns compare with the same number of the held-out images. Means are smoother than images, which
-    flatters the first distance; a model that repeats training images would have 0 there.
+    Distances are Euclidean, between an image and its nearest neighbour in another set; there are as many samples as training
+    images. The row of test images stands for samples that were perfect; a model that repeats training images would have 0 in
+    the first column and do as well in the second.
 
     Args:
         data: The data set.
@@ -111,7 +132,7 @@ def study(
             arguments = {"data": data, "rate": rate, "walkback": walkback, "steps": steps}
             settings = Settings(save_every=max(1, steps // 5), keep=1)
             runs = finished_members(__file__, where, {"seed": seeds}, settings, **arguments)
-            rows[name] = [judged(run, judge, train.size, test) for run in runs]
+            rows[name] = [judged(run, judge, len(seen[0]), test) for run in runs]
     for name, found in rows.items():
         told = (f"{term} {np.mean(v):.3f} ± {np.std(v, ddof=1) if len(v) > 1 else 0:.3f}" for term, v in columns(found))
         print(f"{name:24}", "   ".join(told))
@@ -161,7 +182,8 @@ def judge_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.nd
 def images(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """x [n, d] and labels [n]."""
     found = map_examples(lambda batch: {name: batch[name] for name in ("x", "label")}, data)
-    return found["x"].reshape(data.size, -1), found["label"]
+    every = -(-data.size // JUDGED)
+    return found["x"].reshape(data.size, -1)[::every], found["label"][::every]
 
 
 def gaussian_fit(x: np.ndarray, seed: int) -> np.ndarray:

@@ -226,8 +226,8 @@ def errors(run: Run) -> dict[str, float]:
 
 
 def svm(name: str, refit: bool) -> dict[str, float]:
-    """A support vector machine with a radial kernel, chosen on the validation split from a grid; `refit` trains the chosen one once
-    more on both splits, as the nets are not."""
+    """A support vector machine with a radial kernel, chosen on the validation split from a grid; `refit` trains the chosen one
+    once more on both splits, as the nets are not."""
     from sklearn.svm import SVC
 
     sets = [map_examples(lambda b: {k: b[k] for k in ("x", "label")}, d) for d in load(name, usual_splits(name))]

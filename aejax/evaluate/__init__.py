@@ -14,6 +14,7 @@ example are kept: a test split may be larger than memory.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -166,18 +167,31 @@ def _restoration(
     experiment = run.experiment
     trained = experiment.model.corrupt
     low, high = _extremes(test)
-    restorers: dict[str, Callable[[Batch], Any]] = {"model": _of_batch(run, "reconstruct")}
-    if train is not None and components is not None:
-        restorers["pca"] = _clipped(pca(train, components), low, high)
+    model = {"model": _of_batch(run, "reconstruct")}
 
-    def at(corrupt: Callable) -> dict[str, Any]:
-        contenders: dict[str, Callable[[Batch], Any]] = {"input": lambda batch: batch["x"], **restorers}
+    def projection() -> dict[str, Callable[[Batch], Any]]:
+        return {} if train is None or components is None else {"pca": _clipped(pca(train, components), low, high)}
+
+    def baselines(corrupt: Callable, seen: Callable) -> dict[str, Any]:
+        contenders: dict[str, Callable[[Batch], Any]] = {"input": lambda batch: batch["x"], **projection()}
         if train is not None and isinstance(corrupt, Corruption):  # a user's own function tells no moments
             optimal = optimal_linear(train, corrupt.moments(experiment.test.shape))
             contenders["optimal_linear"] = _clipped(optimal, low, high)
-        return _scores(test, _corruption(run, corrupt), contenders, low, high)
+        return _scores(test, seen, contenders, low, high)
 
-    clean = _scores(test, lambda x, index: x, restorers, low, high)
+    def known(what: str, noise: str, make: Callable) -> dict[str, Any]:
+        return remembered((what, components, noise), [experiment.train, test], make)
+
+    def at(corrupt: Callable) -> dict[str, Any]:
+        seen = _corruption(run, corrupt)
+        kind = "restoration" if isinstance(corrupt, Corruption) else "restoration without moments"
+        found = known(kind, _noise(seen, test), lambda: baselines(corrupt, seen))
+        found = {**found, **_scores(test, seen, model, low, high)}
+        return {name: found[name] for name in NAMES if name in found}
+
+    untouched = lambda x, index: x
+    clean = _scores(test, untouched, model, low, high)
+    clean |= known("reconstruction", "", lambda: _scores(test, untouched, projection(), low, high))
     if trained is None and not experiment.sweep:
         return clean, None
     return clean, {
@@ -212,6 +226,14 @@ def _scores(
         return {name: scores(x, np.asarray(restore(seen))) for name, restore in contenders.items()}
 
     return {name: {"ssim": None, **means(found)} for name, found in map_examples(of_batch, test).items()}
+
+
+def _noise(corrupt: Callable, test: Dataset) -> str:
+    """Tells corruptions of the test examples apart: sha256 of what they make of them."""
+    told = hashlib.sha256()
+    for batch, valid in in_order(test, inference_batch(test)):
+        told.update(np.ascontiguousarray(corrupt(batch["x"], batch["index"])[:valid]).data)
+    return told.hexdigest()
 
 
 def _extremes(test: Dataset) -> tuple[float, float]:
@@ -259,19 +281,20 @@ def _probes(
 
     moved = map_examples(under_corruption, test)
     labels = seen["label"], judged["label"]
-    found = {"codes": (probe("codes", run.encode(data), codes, *labels), codes, moved["codes"])}
+    probed = probe("codes", run.encode(data), codes, *labels)
+    found = {"codes": (probed.accuracy, robustness("codes", probed, codes, moved["codes"], judged["label"]))}
 
     def baseline(name: str, of: Callable, *what: int):
-        clean = of(judged["x"])
-        probed = remembered((name, *what), [data, test], lambda: probe(name, of(seen["x"]), clean, *labels))
-        return probed, clean, of(moved["x"])
+        probed = remembered((name, *what), [data, test], lambda: probe(name, of(seen["x"]), of(judged["x"]), *labels))
+        robust = lambda: robustness(name, probed, of(judged["x"]), of(moved["x"]), judged["label"])
+        noise = hashlib.sha256(np.ascontiguousarray(moved["x"]).data).hexdigest()
+        return probed.accuracy, remembered((name, *what, noise), [data, test], robust)
 
     if raw:
         found["raw"] = baseline("raw", np.asarray)
     if train is not None:
         found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
-    robust = {name: robustness(name, *each, judged["label"]) for name, each in found.items()}
-    probes = {name: probed.accuracy for name, (probed, _, _) in found.items()}
+    probes, robust = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}
 
 

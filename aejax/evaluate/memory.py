@@ -1,7 +1,7 @@
 """What is the same for all runs on the same data, computed once in a process: a command that judges many runs fits each
 baseline once.
 
-Kept are small results only, classifiers and matrices, never examples.
+Kept are results only, numbers, classifiers and matrices, never examples.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from aejax.types import Dataset
 
 T = TypeVar("T")
 
-MOST = 8
-"""Results that are kept, the latest: a covariance takes up to 128 MB."""
+MOST = 100
+"""Results that are kept, those last asked for."""
 
 _kept: dict[Hashable, Any] = {}
 
@@ -24,8 +24,7 @@ def remembered(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -
     if not all(d.fingerprint for d in data):
         return make()
     key = (what, *((d.name, d.fingerprint, d.shape, d.size) for d in data))
-    if key not in _kept:
-        while len(_kept) >= MOST:
-            _kept.pop(next(iter(_kept)))
-        _kept[key] = make()
+    _kept[key] = _kept.pop(key) if key in _kept else make()
+    if len(_kept) > MOST:
+        _kept.pop(next(iter(_kept)))
     return _kept[key]
