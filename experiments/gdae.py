@@ -22,8 +22,9 @@ Little corruption leaves the plain chain among strokes that are no digits; walkb
 at the price of the denoising it is also judged by. More corruption does so too, and better. With both, the walk forgets the
 digit it started from: most samples are the mean image, since p(x|x̃), a product over pixels, can say no more of many
 candidates than their mean. On a finite state space, where p(x|x̃) can be any law, the stationary law is within .003 of the
-data law in total variation with and without walkback (`tests/test_gdae.py`). A sample is the mean of p(x|x̃), smoother than
-an image, which flatters its distance. No log-density is estimated: Parzen's is biased.
+data law in total variation with and without walkback (`tests/test_gdae.py`). Labels are nearer to their law
+in draws of the Gaussian, which resemble digits least. A sample is the mean of p(x|x̃), smoother than an image, which flatters
+its distance. No log-density is estimated: Parzen's is biased.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def study(
     """Trains what the table needs and prints it: mean ± sd over seeds.
 
     Distances are Euclidean, between an image and its nearest neighbour in another set; there are as many samples as training
-    images. The row of test images stands for samples that were perfect; a model that repeats training images would have 0 in
-    the first column and do as well in the second.
+    images. Test images are at the same distance from training images in both columns, and so would perfect samples be; a
+    model that repeats training images would have 0 in the first.
 
     Args:
         data: The data set.

@@ -31,7 +31,7 @@ from aejax.likelihoods import bernoulli
 from aejax.loop import keep_compiled
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import means, read_json, write_json
+from aejax.run import Run, means, read_json, write_json
 from aejax.study import finished
 from aejax.train import Settings
 from aejax.types import Dataset, Experiment
@@ -72,7 +72,7 @@ def experiment(
 # --- the study -------------------------------------------------------------------------------------------------------
 
 PAPER = {"autoencoder 6": 1.44, "logistic PCA 6": 7.64, "logistic PCA 18": 2.45, "PCA 18": 5.90}
-"""Squared error per test image of the paper's own rendering (supporting online material)."""
+"""Squared error per test image, of the paper's own rendering."""
 
 COMPONENTS = (6, 18)
 """Of the linear codes."""
@@ -89,6 +89,9 @@ def study(
 ) -> None:
     """Trains the autoencoder with each seed, fits the baselines to the same images, prints the table and writes it.
 
+    The linear encoder is the shallowest autoencoder: logistic PCA's model, with codes that are a linear function of the image
+    instead of being found for each.
+
     Args:
         seeds: Of the trainings; the images are the same, and the baselines have no seed.
         steps: Training steps.
@@ -101,11 +104,20 @@ def study(
     keep_compiled()
     train, test = load("curves")
     linear = baselines(folder / f"baselines-{iterations}.json", train, test, iterations)
-    settings = Settings(log_every=max(1, steps // 20), save_every=max(1, steps // 5), keep=1)
-    runs = [finished(__file__, folder / f"steps{steps}-seed{s}", settings, steps=steps, seed=s) for s in seeds]
+
+    def trained(name: str, **arguments) -> list[Run]:
+        settings = Settings(log_every=max(1, steps // 20), save_every=max(1, steps // 5), keep=1)
+        where = [folder / f"{name}-steps{steps}-seed{s}" for s in seeds]
+        return [finished(__file__, run, settings, steps=steps, seed=s, **arguments) for run, s in zip(where, seeds)]
+
+    def errors_of(runs: list[Run]) -> list[float]:
+        return [math.prod(test.shape) * means(run.evaluate(test))["mse"] for run in runs]
+
+    runs = trained("deep")
     results = [read_json(run.directory / "result.json", f"{run.directory} is not complete") for run in runs]
-    deep = [math.prod(test.shape) * means(run.evaluate(test))["mse"] for run in runs]
-    errors = {"autoencoder 6": deep} | {name: [found["error"]] for name, found in linear.items()}
+    errors = {"autoencoder 6": errors_of(runs)} | {name: [found["error"]] for name, found in linear.items()}
+    for k in COMPONENTS:
+        errors[f"linear encoder {k}"] = errors_of(trained(f"linear{k}", hidden=(), latent=k, lr=3e-3))
     metrics, paper = {}, {}
     for name, values in errors.items():
         metrics[f"{name}/error"] = mean_sd(values)

@@ -69,8 +69,8 @@ def term_names(penalties):
     return {"nll", "mse", *names}.union(*(LOGGED[name] for name in names & set(LOGGED)))
 
 
-# Tracing them all takes half a minute; 11 is coprime to the lengths, so that every eleventh has all kinds of all slots.
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
+# Tracing them all takes half a minute; 17 is coprime to the lengths, so that every seventeenth has all kinds of all slots.
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_combination_has_a_loss_its_terms_and_a_gradient(every):
     for choice in [*itertools.product(CORRUPTIONS, PENALTIES, BOTTLENECKS, TIED)][::every]:
         model = combination(*choice)
@@ -89,20 +89,17 @@ def test_every_combination_has_a_loss_its_terms_and_a_gradient(every):
         ), choice
 
 
-CHOSEN = [
-    ("masking", "all", "top_k", True),
-    ("chain", "kl_sparsity", "winners", False),
-]
+CONTRACTIVE_DENOISING_SPARSE = ("masking", "all", "top_k", True)
 COVERING = [*zip(itertools.cycle(CORRUPTIONS), PENALTIES, itertools.cycle(BOTTLENECKS), itertools.cycle(TIED))]
 
 
 @pytest.mark.parametrize(
     "choice",
-    [*CHOSEN, *(pytest.param(choice, marks=pytest.mark.slow) for choice in COVERING)],
+    [CONTRACTIVE_DENOISING_SPARSE, *(pytest.param(choice, marks=pytest.mark.slow) for choice in COVERING)],
     ids=lambda choice: "-".join(map(str, choice)),
 )
 def test_a_combination_trains_and_its_loss_is_the_sum_of_its_terms(choice):
-    model, optimizer = combination(*choice), optax.adam(1e-2)
+    model, optimizer = combination(*choice), optax.sgd(1e-2)
     step, examples = make_step(model, optimizer), batch()
 
     @jax.jit

@@ -148,7 +148,7 @@ def test_accumulation_saves_memory():
         deep = autoencoder(MLP((64,) * 3, 3), MLP((9,), SHAPE), bernoulli())
         step = jax.jit(make_step(deep, optax.sgd(0.1), None, Layout(parts=parts)))
         batch = {"x": jnp.zeros((4096, *SHAPE)), "index": jnp.arange(4096)}
-        state = init_state(deep, optax.sgd(0.1), keys.init, batch)
+        state = jax.eval_shape(lambda: init_state(deep, optax.sgd(0.1), keys.init, batch))
         return step.lower(state, keys.run, batch).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(16) < temporary(1) / 4
