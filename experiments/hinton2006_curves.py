@@ -1,7 +1,18 @@
 """A deep autoencoder of curves beside linear codes three times as long (Hinton & Salakhutdinov 2006).
 
 aejax train experiments/hinton2006_curves.py
-@@NOTE@@
+2 CPU cores, 175 s: a squared error of 1.23 ± .05 per test image over 3 seeds, .218 ± .009 of PCA-18's; the paper has 1.44,
+.244 of its PCA-18.
+
+                       squared error   of PCA-18's   the paper's
+    autoencoder 6      1.23 ± .05      .218 ± .009   1.44   .244
+    PCA 6              9.96            1.772
+    PCA 18             5.62            1.000         5.90  1.000
+    logistic PCA 6     4.78             .850         7.64  1.295
+    logistic PCA 18     .29             .052         2.45   .415
+
+Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimises that
+image's cross-entropy, a convex problem, by Newton's method, and so knows the image as no encoder does.
 
 The table, three trainings and the baselines, is one command, which goes on where it was stopped:
 

@@ -2,10 +2,16 @@
 units, and α·k of them once it is trained.
 
 aejax train experiments/ksparse.py
+2 loaded CPU cores, 45 s: three seeds in one program. Of 256 units on digits 10 are active and 168 ± 2 never; MSE .0086 ± .0001,
+logistic regression on the codes 98.1 ± .4 % (raw pixels 96.9), mean ± sd over 3 seeds.
 
 What k and α are worth to a classifier of the codes, α chosen on the validation split:
 
     python experiments/ksparse.py
+
+Test errors of logistic regression, % ± sd over 3 seeds, at the α of 1, 1.5, 2, 3 that the validation split prefers: k = 2 4.5 ± 1.1
+(α = 2), k = 5 1.6 ± .6 (1.5), k = 10 1.9 ± .4 (1), k = 25 3.3 ± .3 (1), k = 50 4.1 ± .4 (1.5); raw pixels 3.1. The 144
+validation digits hardly rank the α.
 """
 
 from __future__ import annotations

@@ -3,6 +3,13 @@ the mean activation of sigmoid units and a small one.
 
 aejax train experiments/sparse.py
 aejax train experiments/sparse.py --kind kl
+2 loaded CPU cores, 60 s: three seeds in one program. 256 units on digits, mean ± sd over 3 seeds:
+
+                                       L1             KL
+    reconstruction, MSE                .0060 ± .0000  .0023 ± .0000
+    units active for an example        19.2 ± .2      4.1 ± .0     (of a sigmoid unit: above a half)
+    units that no test digit activates 44 ± 5         43 ± 4
+    logistic regression on codes, %    97.9 ± .3      98.1 ± .6    (raw pixels 96.9)
 """
 
 from typing import Literal
