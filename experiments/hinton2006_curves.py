@@ -11,8 +11,8 @@ aejax train experiments/hinton2006_curves.py
     logistic PCA 6     4.78             .850         7.64  1.295
     logistic PCA 18     .29             .052         2.45   .415
 
-Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimises that
-image's cross-entropy, a convex problem, by Newton's method, and so knows the image as no encoder does.
+Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimises
+that image's cross-entropy, a convex problem, by Newton's method, and so knows the image as no encoder does.
 
 The table, three trainings and the baselines, is one command, which goes on where it was stopped:
 

@@ -9,8 +9,8 @@ What k and α are worth to a classifier of the codes, α chosen on the validatio
 
     python experiments/ksparse.py
 
-Test errors of logistic regression, % ± sd over 3 seeds, at the α of 1, 1.5, 2, 3 that the validation split prefers: k = 2 4.5 ± 1.1
-(α = 2), k = 5 1.6 ± .6 (1.5), k = 10 1.9 ± .4 (1), k = 25 3.3 ± .3 (1), k = 50 4.1 ± .4 (1.5); raw pixels 3.1. The 144
+Test errors of logistic regression, % ± sd over 3 seeds, at the α of 1, 1.5, 2, 3 that the validation split prefers: k = 2
+4.5 ± 1.1 (α = 2), k = 5 1.6 ± .6 (1.5), k = 10 1.9 ± .4 (1), k = 25 3.3 ± .3 (1), k = 50 4.1 ± .4 (1.5); raw pixels 3.1. The 144
 validation digits hardly rank the α.
 """
 

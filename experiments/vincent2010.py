@@ -12,8 +12,8 @@ A stage alone is a run as any other; `--parent` names the run of the layer below
 
 2 CPU cores, 75 s: a stack of three layers with its classifier. Over five training sets of 1000 rectangles it errs on
 1.67 ± .27 % of 50 000 test images without noise (SAE-3), 1.14 ± .14 % with 10 % masked (SDAE-3), .80 ± .14 % with 30 %; paired
-over training sets, 30 % of noise takes .87 ± .22 points off (95 %), 10 % takes .54 ± .18. A support vector machine (C = 10, γ = .05)
-on the same 1000 errs on 2.87 ± .18 %, trained on the validation images too on 2.30 ± .22 %. The paper, on its own drawing of
+over training sets, 30 % of noise takes .87 ± .22 points off (95 %), 10 % takes .54 ± .18. A support vector machine (C = 10,
+γ = .05) on the same 1000 errs on 2.87 ± .18 %, trained on the validation images too on 2.30 ± .22 %. The paper, on its own drawing of
 rectangles, has 2.41 for SAE-3, 1.99 for SDAE-3 with 10 % and 2.15 for the machine.
 """
 

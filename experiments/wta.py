@@ -4,8 +4,8 @@ and none is held back afterwards.
 aejax train experiments/wta.py
 aejax train experiments/wta.py --net conv --hidden 32 --latent 64 --steps 300
 2 loaded CPU cores, 65 s: three seeds of the MLP in one program. 256 units on digits, each kept for 5 % of the batch: an example
-activates 14.7 ± .5, no test digit 58 ± 11; MSE .0104 ± .0001, logistic regression on the codes 98.1 ± .4 % (raw pixels 96.9), mean
-± sd over 3 seeds. The convolutional code after 300 steps: 98.2 ± .2 %, but an MSE of .17 ± .09: nothing is held back outside
+activates 14.7 ± .5, no test digit 58 ± 11; MSE .0104 ± .0001, logistic regression on the codes 98.1 ± .4 % (raw pixels 96.9),
+mean ± sd over 3 seeds. The convolutional code after 300 steps: 98.2 ± .2 %, but an MSE of .17 ± .09: nothing is held back outside
 training, so the decoder gets more than it ever saw.
 """
 
