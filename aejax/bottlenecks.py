@@ -48,7 +48,7 @@ def top_k(k: Schedule, alpha: float | jax.Array = 1.0) -> Bottleneck:
 
 def winner_take_all(rate: Schedule) -> Bottleneck:
     """Lifetime sparsity: of each unit keeps the largest round(rate·B) activations, at least one, among the B examples of the
-    global batch; the identity outside training (Makhzani & Frey 2015, §2). For rectified codes.
+    global batch; the identity outside training (Makhzani & Frey 2015). For rectified codes.
 
     Couples the examples of a batch, and what the decoder gets outside training is denser than what it was trained on.
     """
@@ -62,7 +62,7 @@ def winner_take_all(rate: Schedule) -> Bottleneck:
 
 def spatial_winner_take_all(rate: Schedule | None = None) -> Bottleneck:
     """Of each example's channel keeps the largest activation over all positions; then, with a rate, the channel's largest
-    round(rate·B) of these among the B examples of the global batch (Makhzani & Frey 2015, §3).
+    round(rate·B) of these among the B examples of the global batch (Makhzani & Frey 2015).
 
     For spatial codes, `ConvEncoder(..., spatial=True)`, rectified. The identity outside training: see `winner_take_all`.
     """

@@ -2,14 +2,15 @@
 the mean activation of sigmoid units and a small one.
 
 aejax train experiments/sparse.py
-aejax train experiments/sparse.py --kind kl
-2 loaded CPU cores, 60 s: three seeds in one program. 256 units on digits, mean ± sd over 3 seeds:
+2 CPU cores, 20 s: on test digits 19.2 ± .2 of the 256 units are active (above 0), 44 ± 5 never; MSE .0060 ± .0000 over 3 seeds.
+Logistic regression on the codes 97.9 ± .3 %, on raw pixels 96.9.
 
-                                       L1             KL
-    reconstruction, MSE                .0060 ± .0000  .0023 ± .0000
-    units active for an example        19.2 ± .2      4.1 ± .0     (of a sigmoid unit: above a half)
-    units that no test digit activates 44 ± 5         43 ± 4
-    logistic regression on codes, %    97.9 ± .3      98.1 ± .6    (raw pixels 96.9)
+aejax train experiments/sparse.py --kind kl
+2 CPU cores, 27 s: 4.1 ± .0 units are more on than off, 43 ± 4 never; MSE .0023 ± .0000 over 3 seeds. Logistic regression on the
+codes 98.1 ± .6 %.
+
+Tied weights keep the code's scale: with a free decoder the L1 term ends a third lower (.86 nats for 1.33, one seed, 3000 steps)
+and the decoder's weights 1.8 times as long as the encoder's.
 """
 
 from typing import Literal
@@ -42,7 +43,7 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """One layer with tied weights: with free ones, L1 only makes the code small and the decoder's weights large.
+    """One layer with tied weights: a free decoder can undo in scale what the penalty does to the code.
 
     Args:
         data: Name of a data set (digits, fashion_mnist, any of TFDS) or path of a .npy, .npz or folder of images.
