@@ -23,7 +23,7 @@ import json
 import math
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -165,8 +165,8 @@ def study(
     tuned = tune_random(data, data_seeds[:2], folder)
     for s in data_seeds:
         name, where = f"{data}/{s}", folder / f"{data}-{s}"
-        for row, found in cached(where / "svm.json", partial(svm, name)).items():
-            rows.setdefault(row, []).append(found)
+        for row, machine in cached(where / "svm.json", partial(svm, name)).items():
+            rows.setdefault(row, []).append(machine)
         for rate in rates:
             make = partial(stacked, name, where, rate, data, s)
             rows.setdefault(f"rate {rate:g}", []).append(cached(where / f"rate{rate:g}.json", make))
@@ -262,7 +262,7 @@ def table(rows: dict[str, list[dict[str, float]]], data: str, data_seeds: tuple[
     n = load(data, ("test",))[0].size
 
     print(f"{data}: test error in %, training sets {', '.join(map(str, data_seeds))}")
-    spread = {}
+    spread: dict[str, dict[str, Any]] = {}
     for name, errors_ in test.items():
         mean, half = interval(errors_)
         spread[name] = {"test": errors_, "validation": validation[name], "mean": mean, "interval": half}
@@ -279,7 +279,7 @@ def table(rows: dict[str, list[dict[str, float]]], data: str, data_seeds: tuple[
     differences = {}
     for other in ("sae", "random", "svm", "svm refitted"):
         pairs = np.subtract(test[chosen["sdae"]], test[chosen[other]])
-        mean, half = interval(pairs)
+        mean, half = interval(pairs.tolist())
         differences[f"sdae - {other}"] = {"each": pairs.tolist(), "mean": mean, "interval": half}
         print(f"sdae - {other}: {mean:+.2f} ± {half:.2f} (95 %, paired over training sets)")
     return {
@@ -291,7 +291,7 @@ def table(rows: dict[str, list[dict[str, float]]], data: str, data_seeds: tuple[
     }
 
 
-def cached(file: Path, make) -> dict:
+def cached(file: Path, make) -> dict[str, Any]:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, make())

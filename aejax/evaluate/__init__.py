@@ -111,7 +111,7 @@ def _jacobian(run: Run, codes: np.ndarray, test: Dataset) -> dict[str, Any] | No
         return None
     x = take(test, _evenly_spaced(test.size, min(JACOBIAN_EXAMPLES, affordable)))["x"]
     try:
-        values = spectrum(encoder_of(run), x).astype(np.float64)
+        values = spectrum(encoder_of(run), x)
     except np.linalg.LinAlgError:  # of a run that has diverged
         return None
     if not np.isfinite(values).all():
