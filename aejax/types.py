@@ -37,7 +37,9 @@ class Model(NamedTuple):
     sample: Callable | None = None
     """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten."""
     log_weights: Callable | None = None
-    """(params, extras, batch, key) -> [b]: log p(x, z) - log q(z|x) for one z."""
+    """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x)."""
+    rates: Callable | None = None
+    """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
     codes: Callable | None = None
     """(params, extras, batch, key) -> int [b, ...]."""
     rollout: Callable | None = None

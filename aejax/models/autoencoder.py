@@ -141,7 +141,7 @@ def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottlene
         x = batch["x"]
         h, encoder_variables = encoder.init_with_output(k_encoder, x)
         out, decoder_variables = decoder.init_with_output(k_decoder, bottleneck(h, None, None))
-        as_theta(out, x)
+        as_theta(out, x.shape[1:], likelihood)
         params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"]}
         if tied:
             check_mirror(params["encoder"], params["decoder"])
@@ -153,20 +153,22 @@ def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottlene
 
     def theta(params, z, x):
         weights = tie(params["decoder"], params["encoder"]) if tied else params["decoder"]
-        return as_theta(decoder.apply({"params": weights}, z), x)
-
-    def as_theta(out, x):
-        needed = math.prod(x.shape[1:]) * likelihood.width
-        flat = likelihood.width == 1 and math.prod(out.shape[1:]) == needed
-        if not flat and out.shape[1:] != (*x.shape[1:], likelihood.width):
-            raise UsageError(
-                f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {x.shape[1:]} "
-                f"({likelihood.width} per element), but it gives {out.shape[1:]}; "
-                f"end the decoder in the shape {(*x.shape[1:], likelihood.width)}"
-            )
-        return out.reshape(*x.shape, likelihood.width)
+        return as_theta(decoder.apply({"params": weights}, z), x.shape[1:], likelihood)
 
     return Net(init, features, theta)
+
+
+def as_theta(out: Float[Array, "b *out"], shape: tuple[int, ...], likelihood: Likelihood) -> Float[Array, "b *theta"]:
+    """What a decoder gives for examples of this shape, as theta [b, *shape, likelihood.width]."""
+    needed = math.prod(shape) * likelihood.width
+    flat = likelihood.width == 1 and math.prod(out.shape[1:]) == needed
+    if not flat and out.shape[1:] != (*shape, likelihood.width):
+        raise UsageError(
+            f"{likelihood.name} needs {needed} numbers from the decoder for an example of shape {shape} "
+            f"({likelihood.width} per element), but it gives {out.shape[1:]}; "
+            f"end the decoder in the shape {(*shape, likelihood.width)}"
+        )
+    return out.reshape(-1, *shape, likelihood.width)
 
 
 def total(nats: Float[Array, "b *shape"]) -> Float[Array, " b"]:

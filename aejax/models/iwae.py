@@ -1,0 +1,112 @@
+"""The importance-weighted autoencoder (Burda et al. 2016): a bound of log p(x) by k draws, tighter the more.
+
+L_k = E log 1/k Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aejax.corrupt import corrupt_batch, nothing
+from aejax.errors import UsageError
+from aejax.keys import each
+from aejax.likelihoods import Likelihood
+from aejax.models.vae import latent_net, vae
+from aejax.posteriors import Posterior, diagonal
+from aejax.priors import Prior, standard_normal
+from aejax.types import Model
+
+
+def iwae(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent: int,
+    shape: tuple[int, ...],
+    samples: int,
+    doubly_reparametrised: bool = False,
+    prior: Prior = standard_normal(),
+    posterior: Posterior = diagonal(),
+    corrupt: Any = None,
+    condition: Any = None,
+) -> Model:
+    """An importance-weighted autoencoder: `vae` with the same arguments but for its loss.
+
+    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`.
+
+    Args:
+        samples: k; with 1 it is the VAE whose divergence is estimated by draws.
+        doubly_reparametrised: the encoder's gradient of Tucker et al. (2019, eq. 8): of the same expectation, and it does not
+            drown in noise as k grows. The rest are as in `vae`.
+    """
+    if samples < 1:
+        raise UsageError(f"iwae(samples={samples}): at least one draw")
+    base = vae(
+        encoder,
+        decoder,
+        likelihood,
+        latent,
+        shape,
+        prior=prior,
+        posterior=posterior,
+        corrupt=corrupt,
+        condition=condition,
+    )
+    parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
+    if doubly_reparametrised and posterior.log_prob is None:
+        raise UsageError(
+            f"doubly_reparametrised= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
+        )
+    noise = nothing() if corrupt is None else corrupt
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_draw, _, _ = jax.random.split(key, 4)  # as in `vae`: one draw has its very noise
+        x, index, c = batch["x"], batch["index"], parts.condition(batch)
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)
+        h = parts.numbers(params, x_tilde, c)
+        z, log_q = parts.draw(params, each(k_draw, index), h, samples)
+
+        def weigh(z, log_q):
+            """-log p(x|z), and log q(z|x) − log p(z): [b, k]."""
+            return parts.nats(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
+
+        distortion, kl = weigh(z, log_q)
+        if doubly_reparametrised:
+            # Another call of the same function, which XLA computes once: only what is differentiated is other. Through z alone
+            # the encoder is reached, and there each draw's weight w̃ counts twice.
+            normalised = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
+            z = _with_gradient_times(z, normalised[:, :, None])
+            density = lambda h, z: posterior.log_prob(params["posterior"], h, z)
+            log_q = jax.vmap(jax.vmap(density, (None, 0)))(jax.lax.stop_gradient(h), z)
+            distortion, kl = weigh(z, log_q)
+        log_w = -distortion - kl
+        terms = {
+            "iwae_nll": -log_mean(log_w),
+            "distortion": jnp.mean(distortion, axis=1),
+            "kl": jnp.mean(kl, axis=1),
+            "nelbo": -jnp.mean(log_w, axis=1),
+        }
+        means = {name: jnp.mean(term) for name, term in terms.items()}
+        return means["iwae_nll"], (extras, means)
+
+    return base._replace(loss=loss)
+
+
+def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:
+    """log 1/k Σ_i w_i."""
+    return jax.nn.logsumexp(log_w, axis=1) - math.log(log_w.shape[1])
+
+
+@jax.custom_vjp
+def _with_gradient_times(z: Array, factor: Array) -> Array:
+    """z, whose gradient is multiplied by the factor."""
+    return z
+
+
+_with_gradient_times.defvjp(lambda z, factor: (z, factor), lambda factor, g: (g * factor, jnp.zeros_like(factor)))
