@@ -50,6 +50,8 @@ class Model(NamedTuple):
     """(params, extras, batch, key) -> bool [b, units]: which units of a sparse code each example activates."""
     corrupt: Callable | None = None
     """The corruption that training applies to one example, `(key, x, step) -> (x_tilde, touched)`."""
+    symbols: Callable | None = None
+    """(x [n, *shape]) -> discrete variables in an example, for bits per dimension of a bound; None where x holds other values."""
     check: Callable | None = None
     """(array, where) -> None; raises UsageError where the likelihood does not admit the data. Called at the edge."""
 

@@ -166,6 +166,7 @@ def vae(
         log_weights=log_weights,
         rates=rates,
         corrupt=corrupt,
+        symbols=likelihood.symbols,
         check=likelihood.check,
     )
 
