@@ -29,8 +29,8 @@ def run_keys(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(key, 3))
 
 
-EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample")
-"""What draws random numbers outside training, each with a key of its own."""
+EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample", "chain", "importance")
+"""What draws random numbers outside training, each with a key of its own. A new name at the end leaves the others their keys."""
 
 
 def evaluation_key(seed: int, name: str) -> Key[Array, ""]:

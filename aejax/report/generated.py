@@ -48,7 +48,7 @@ def chain_section(record: Record) -> Section | None:
         return Section("Chain", page.paragraph(without_data(record)))
     chosen = some_of_each_class(test)[0][:CHAINS]
     batch = {"x": take(test, chosen)["x"], "index": chosen.astype(np.int32)}
-    key = evaluation_key(run.experiment.seed, "reconstruct")
+    key = evaluation_key(run.experiment.seed, "chain")
     states = np.asarray(jax.jit(chain, static_argnums=4)(run.state.params, run.state.extras, batch, key, STATES))
     pixels = tiles(coarse(states.reshape(-1, *test.shape), SHARPEST), STATES, *data_range(batch["x"]))
     caption = f"Each row starts at a test example, at the left, and shows the next {STATES - 1} states of the chain."

@@ -1,0 +1,96 @@
+"""How probable a latent-variable model finds data: −log p(x) by importance sampling, and what its latent holds.
+
+−log p(x) ≈ −log 1/K Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)      (Burda et al. 2016, §2)
+
+In the mean this is an upper bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.keys import evaluation_key
+from aejax.run import Run, map_examples
+from aejax.types import Dataset
+
+DRAWS = 5000
+"""K, as in the field's tables."""
+
+AT_ONCE = 50
+"""Draws of an example that are decoded together: memory does not grow with K."""
+
+ACTIVE = 0.01
+"""A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
+
+
+def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any]:
+    """−log p(x) in nats, mean over the examples, with its two errors and the number of draws that count.
+
+    `standard_error` is that of the mean over examples; `sampling_error` what K draws leave uncertain of it. `effective_draws` is
+    the median over examples of (Σw)²/Σw²: where it is a few, the estimate is too high by more than the errors tell.
+    """
+    log_weights, key = run.experiment.model.log_weights, evaluation_key(run.experiment.seed, "importance")
+    assert log_weights is not None
+    found = map_examples(partial(_streamed(log_weights, draws), run.state.params, run.state.extras, key), data)
+    nll = np.asarray(found["nll"], np.float64)
+    return {
+        "draws": draws,
+        "nll": float(nll.mean()),
+        "standard_error": float(nll.std(ddof=1) / math.sqrt(len(nll))) if len(nll) > 1 else None,
+        "sampling_error": float(np.sqrt(np.sum(found["variance"], dtype=np.float64)) / len(nll)),
+        "effective_draws": float(np.median(found["effective"])),
+    }
+
+
+def _streamed(log_weights: Callable, draws: int) -> Callable:
+    """(params, extras, key, batch) -> {name: [b]}, from sums of the weights and their squares in units of the largest so far."""
+    width = min(AT_ONCE, draws)
+
+    @jax.jit
+    def judge(params, extras, key, batch):
+        def advance(i, carry):
+            top, total, squares = carry
+            log_w = log_weights(params, extras, batch, jax.random.fold_in(key, i), width)
+            counted = i * width + jnp.arange(width) < draws
+            log_w = jnp.where(counted[None, :], log_w, -jnp.inf)
+            highest = jnp.maximum(top, jnp.max(log_w, axis=1))
+            scale, w = jnp.exp(top - highest), jnp.exp(log_w - highest[:, None])
+            return (
+                highest,
+                total * scale + jnp.sum(w, axis=1),
+                squares * jnp.square(scale) + jnp.sum(jnp.square(w), axis=1),
+            )
+
+        b = len(batch["index"])
+        start = (jnp.full(b, -jnp.inf), jnp.zeros(b), jnp.zeros(b))
+        top, total, squares = jax.lax.fori_loop(0, -(-draws // width), advance, start)
+        effective = jnp.square(total) / squares
+        # Of the logarithm of a mean, by its first-order expansion.
+        return {
+            "nll": math.log(draws) - top - jnp.log(total),
+            "variance": 1.0 / effective - 1.0 / draws,
+            "effective": effective,
+        }
+
+    return judge
+
+
+def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
+    """Of a vector code: its active units, and the divergence of each of its parts, nats, mean over examples."""
+    rates, key = run.experiment.model.rates, evaluation_key(run.experiment.seed, "terms")
+    assert rates is not None
+    judged = jax.jit(rates)
+    kl = map_examples(lambda batch: judged(run.state.params, run.state.extras, batch, key), data)
+    active = np.var(codes.reshape(len(codes), -1), axis=0, dtype=np.float64) > ACTIVE
+    return {
+        "units": active.size,
+        "active_units": int(active.sum()),
+        "rates": np.mean(kl, axis=0, dtype=np.float64).tolist(),
+    }
