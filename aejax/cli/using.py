@@ -15,19 +15,27 @@ from aejax.run import finished_in, is_group, open_run
 
 
 def evaluate(args: list[str]) -> int:
+    def flags(draws: int = 5000) -> None:
+        """
+        Args:
+            draws: Of z for each example, by which a variational model's -log p(x) is estimated; 0 leaves it out.
+        """
+
     told = "Judge a run on its test split, beside baselines; writes eval.json."
-    opened, which = parse("aejax evaluate", [existing, chosen_checkpoint], args, told)
+    opened, which, more = parse("aejax evaluate", [existing, chosen_checkpoint, flags], args, told)
     start(1)
+    if more["draws"] < 0:
+        raise UsageError(f"--draws {more['draws']}: it must be at least 0")
     from aejax.evaluate import evaluate as evaluate_run
     from aejax.evaluate import print_table
     from aejax.summary import print_summary, summarise
 
     directory = opened.pop("run")
     if not is_group(directory):
-        print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which))
+        print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which, **more))
         return 0
     for member in finished_in(directory):
-        evaluate_run(open_run(member, with_data=True, **opened, **which), **which)
+        evaluate_run(open_run(member, with_data=True, **opened, **which), **which, **more)
     print_summary(directory, summarise(directory))
     return 0
 

@@ -5,6 +5,7 @@
                      PCA, the optimal affine denoiser
     activity         of a sparse code: active and dead units, and their histogram
     jacobian         of the encoder, for codes that are vectors: the mean spectrum of its singular values
+    bound            of a variational model: −log p(x) by importance sampling, active units, the divergence's parts
     probes           accuracy of simple classifiers on codes, raw pixels, PCA
     robustness       the same at examples masked by 30 %, and how far the codes move
 
@@ -30,6 +31,7 @@ from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
 from aejax.data import in_order, take
 from aejax.evaluate import images
+from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.jacobian import spectrum
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
 from aejax.evaluate.memory import remembered
@@ -58,8 +60,10 @@ LARGE = 0.05
 """Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
 
 
-def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
+def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str, Any]:
     """Judges an opened run (with its data), writes `eval.json`, returns what it holds.
+
+    `draws` are those of z for each example by which a variational model's −log p(x) is estimated; 0 leaves it out.
 
     Restoration is None for a model without a corruption and an experiment without a sweep; probes are None without
     labels; a baseline that cannot be computed is absent.
@@ -78,12 +82,14 @@ def evaluate(run: Run, checkpoint: str = "last") -> dict[str, Any]:
         "robustness": None,
         "activity": _activity(run, test),
         "jacobian": None,
+        "bound": None,
     }
     train, components = _linear_statistics(experiment.train), None
     if experiment.model.encode is not None:
         codes = run.encode(test)
         components = int(np.prod(codes.shape[1:]))
         result["jacobian"] = _jacobian(run, codes, test)
+        result["bound"] = bound(run, test, result["terms"], codes, draws)
         if "label" in take(test, np.arange(1)):
             result["probes"], result["robustness"] = _probes(run, codes, test, train, components)
     if experiment.model.reconstruct is not None:
@@ -340,6 +346,15 @@ def print_table(result: Mapping[str, Any]) -> None:
                 values = accuracy["logistic_regression"], robust["logistic_regression"], accuracy["nearest_neighbours"]
                 table.add_row(name, *(f"{value:.3f}" for value in values), moved)
         console.print(table)
+    if (latent := result["bound"]) is not None:
+        console.print(f"latent: {latent['active_units']} of {latent['units']} units active", highlight=False)
+        if (importance := latent["importance"]) is not None:
+            bits = latent["bits_per_dimension"]
+            console.print(
+                f"-log p(x) by {importance['draws']} draws: {importance['nll']:.2f} nats, sampling error "
+                f"{importance['sampling_error']:.2g}" + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
+                highlight=False,
+            )
     if (activity := result["activity"]) is not None:
         console.print(
             f"units {activity['units']}, of which an example activates {activity['active_units']:.4g}; "

@@ -8,7 +8,7 @@ In the mean this is an upper bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.data import take
 from aejax.keys import evaluation_key
 from aejax.run import Run, map_examples
 from aejax.types import Dataset
@@ -28,6 +29,24 @@ AT_ONCE = 50
 
 ACTIVE = 0.01
 """A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
+
+
+def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray, draws: int) -> dict[str, Any] | None:
+    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them), and bits per
+    dimension of both where the data are discrete."""
+    model = run.experiment.model
+    if model.log_weights is None or model.rates is None:
+        return None
+    nll = importance_nll(run, data, draws) if draws else None
+    found = {**latent_use(run, data, codes), "importance": nll, "bits_per_dimension": None}
+    symbols = None if model.symbols is None else model.symbols(take(data, np.arange(min(data.size, 256)))["x"])
+    if symbols is not None:
+        per_bit = symbols * math.log(2)
+        found["bits_per_dimension"] = {
+            "nelbo": terms["nelbo"] / per_bit,
+            "importance": None if nll is None else nll["nll"] / per_bit,
+        }
+    return found
 
 
 def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any]:
