@@ -18,6 +18,7 @@ import numpy as np
 
 from aejax.checkpoint import open_checkpoints, restore, save
 from aejax.data import Streamed, as_recorded_source
+from aejax.directory import GROUP, make_config, read_config, read_json, write_json
 from aejax.errors import UsageError
 from aejax.experiment import Source
 from aejax.loop import (
@@ -32,19 +33,7 @@ from aejax.loop import (
 )
 from aejax.metrics_log import metrics_log, truncate_log
 from aejax.progress import show_progress
-from aejax.run import (
-    GROUP,
-    Run,
-    abstract_state,
-    judged_split,
-    make_config,
-    means,
-    open_run,
-    read_config,
-    read_json,
-    rebuild_function,
-    write_json,
-)
+from aejax.run import Run, abstract_state, judged_split, means, open_run, rebuild_function
 from aejax.signals import noted_signals
 from aejax.step import on_one_device
 from aejax.train import check, held, means_over, refuse_occupied, result_of, session

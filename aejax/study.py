@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from aejax.directory import GROUP, finished_in, is_group, read_config, read_json
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.loop import Settings
 from aejax.members import resume_members, train_members
-from aejax.run import GROUP, Run, finished_in, is_group, open_run, read_config, read_json
+from aejax.run import Run, open_run
 from aejax.train import resume, train
 
 

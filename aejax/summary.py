@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aejax.run import GROUP, finished_in, read_config, read_json, write_json
+from aejax.directory import GROUP, finished_in, read_config, read_json, write_json
 
 
 def summarise(directory: Path) -> dict[str, Any]:

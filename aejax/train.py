@@ -21,6 +21,18 @@ import numpy as np
 from aejax import processes
 from aejax.checkpoint import digest, open_checkpoints, restore, save
 from aejax.data import batch_at, in_order
+from aejax.directory import (
+    datasets,
+    environment,
+    is_group,
+    is_run,
+    locked,
+    make_config,
+    read_config,
+    read_json,
+    refuse_member,
+    write_json,
+)
 from aejax.errors import UsageError
 from aejax.experiment import Source
 from aejax.keys import evaluation_key, run_keys
@@ -41,24 +53,14 @@ from aejax.run import (
     Run,
     abstract_batch,
     abstract_state,
-    datasets,
-    environment,
     inference_batch,
-    is_group,
-    is_run,
     judged_examples,
     judged_split,
     judgement,
-    locked,
-    make_config,
     map_examples,
     means,
     open_run,
-    read_config,
-    read_json,
     rebuild,
-    refuse_member,
-    write_json,
 )
 from aejax.signals import noted_signals
 from aejax.step import init_state, make_runner, on_one_device, refuse_coupling

@@ -16,11 +16,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.data import batch_at, describe, recorded
+from aejax.directory import datasets
 from aejax.errors import UsageError
 from aejax.experiment import build
 from aejax.keys import evaluation_key, run_keys
 from aejax.loop import Settings, layout_of
-from aejax.run import datasets, judged_examples, judged_split, judgement, map_examples
+from aejax.run import judged_examples, judged_split, judgement, map_examples
 from aejax.step import init_state, make_step, on_one_device, stretch
 from aejax.types import Experiment, TrainState
 

@@ -37,11 +37,12 @@ import optax
 
 from aejax.corrupt import salt_and_pepper
 from aejax.data import load, usual_splits
+from aejax.directory import write_json
 from aejax.likelihoods import bernoulli
 from aejax.loop import keep_compiled
 from aejax.models import gdae
 from aejax.nets import MLP
-from aejax.run import Run, map_examples, means, write_json
+from aejax.run import Run, map_examples, means
 from aejax.study import finished_members
 from aejax.train import Settings
 from aejax.types import Dataset, Experiment

@@ -35,6 +35,7 @@ import numpy as np
 import optax
 
 from aejax.data import load, take
+from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
 from aejax.evaluate.linear import apply, pca, statistics
 from aejax.evaluate.logistic_pca import codes, cross_entropy, logistic_pca, mean
@@ -42,7 +43,7 @@ from aejax.likelihoods import bernoulli
 from aejax.loop import keep_compiled
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run, means, read_json, write_json
+from aejax.run import Run, means
 from aejax.study import finished
 from aejax.train import Settings
 from aejax.types import Dataset, Experiment

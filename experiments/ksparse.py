@@ -33,13 +33,14 @@ from aejax.activity import active_terms, nonzero
 from aejax.bottlenecks import top_k
 from aejax.corrupt import masking
 from aejax.data import load, take, usual_splits
+from aejax.directory import write_json
 from aejax.evaluate import PROBE_EXAMPLES
 from aejax.evaluate.probes import accuracy, fit_regression
 from aejax.likelihoods import squared_error
 from aejax.loop import keep_compiled
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run, means, write_json
+from aejax.run import Run, means
 from aejax.study import finished_members
 from aejax.train import Settings
 from aejax.types import Experiment

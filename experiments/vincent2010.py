@@ -32,13 +32,14 @@ import optax
 
 from aejax.corrupt import masking
 from aejax.data import load, usual_splits
+from aejax.directory import write_json
 from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli
 from aejax.loop import keep_compiled
 from aejax.models import autoencoder, classifier
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
-from aejax.run import Run, map_examples, means, open_parent, write_json
+from aejax.run import Run, map_examples, means, open_parent
 from aejax.study import finished, interval, proportion_interval
 from aejax.train import Settings
 from aejax.types import Experiment, Parent

@@ -11,6 +11,7 @@ FLOORS = [
     {"priors", "couplings"},
     {"models"},
     {"step", "data", "checkpoint", "experiment", "processes", "metrics_log", "progress", "signals", "flags"},
+    {"directory"},
     {"run"},
     {"loop", "cost"},
     {"train", "evaluate", "vmapped"},

@@ -12,10 +12,11 @@ import pytest
 
 from aejax.checkpoint import digest
 from aejax.data import batches_at, describe, recorded
+from aejax.directory import datasets
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.keys import run_keys
-from aejax.run import abstract_batch, abstract_state, datasets, open_run
+from aejax.run import abstract_batch, abstract_state, open_run
 from aejax.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
 from aejax.train import Settings, resume, train
 

@@ -11,13 +11,14 @@ import pytest
 
 from aejax.checkpoint import digest
 from aejax.corrupt import masking
+from aejax.directory import is_group, read_config
 from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli
 from aejax.loop import Interrupted, Settings
 from aejax.members import resume_members, train_members
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import is_group, open_run, read_config
+from aejax.run import open_run
 from aejax.summary import summarise
 from aejax.train import means_over, resume, train
 from aejax.types import Dataset, Experiment

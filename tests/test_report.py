@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from aejax.corrupt import masking
+from aejax.directory import make_config, write_json
 from aejax.errors import UsageError
 from aejax.evaluate import _jacobian, corrupted, evaluate
 from aejax.experiment import Source
@@ -25,7 +26,7 @@ from aejax.report import page, report
 from aejax.report.pictures import restored_rows, some_of_each_class
 from aejax.report.records import read
 from aejax.report.single import levels
-from aejax.run import Run, make_config, write_json
+from aejax.run import Run
 from aejax.train import Settings
 from aejax.types import Dataset, Experiment, TrainState
 

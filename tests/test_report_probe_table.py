@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from aejax.directory import write_json
 from aejax.report import drawing
 from aejax.report.comparison import comparison_page
 from aejax.report.grouping import configurations, unlike_most
 from aejax.report.probe_table import markdown, probe_tables, written
 from aejax.report.records import Record
-from aejax.run import write_json
 
 
 def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", **arguments):

@@ -17,25 +17,14 @@ from aejax.checkpoint import digest
 from aejax.cli.start import existing, joined, start
 from aejax.cost import cost_line, peak, step_cost
 from aejax.data import Streamed
+from aejax.directory import GROUP, environment, finished_in, is_group, read_config, read_json, refuse_member, write_json
 from aejax.errors import UsageError
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.flags import parse, plain
 from aejax.loop import NonFinite, Settings
 from aejax.members import open_group, resume_members, train_members
 from aejax.processes import is_first
-from aejax.run import (
-    GROUP,
-    Run,
-    environment,
-    finished_in,
-    is_group,
-    open_run,
-    read_config,
-    read_json,
-    rebuild,
-    refuse_member,
-    write_json,
-)
+from aejax.run import Run, open_run, rebuild
 from aejax.train import resume as resume_run
 from aejax.train import train as train_run
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from aejax.cli.start import chosen_checkpoint, existing, start
 from aejax.data import available, open_split, prepare
+from aejax.directory import finished_in, is_group
 from aejax.errors import UsageError
 from aejax.flags import parse
-from aejax.run import finished_in, is_group, open_run
+from aejax.run import open_run
 
 
 def evaluate(args: list[str]) -> int:

@@ -30,6 +30,7 @@ from aejax.activity import EDGES, active_terms, activity_histogram
 from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
 from aejax.data import in_order, take
+from aejax.directory import write_json
 from aejax.evaluate import images
 from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.jacobian import spectrum
@@ -38,7 +39,7 @@ from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
 from aejax.evaluate.robustness import CORRUPTION, robustness
 from aejax.keys import evaluation_key
-from aejax.run import Run, inference_batch, map_examples, means, write_json
+from aejax.run import Run, inference_batch, map_examples, means
 from aejax.types import Batch, Dataset
 
 PROBE_EXAMPLES = 10_000
@@ -352,7 +353,8 @@ def print_table(result: Mapping[str, Any]) -> None:
             bits = latent["bits_per_dimension"]
             console.print(
                 f"-log p(x) by {importance['draws']} draws: {importance['nll']:.2f} nats, sampling error "
-                f"{importance['sampling_error']:.2g}" + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
+                f"{importance['sampling_error']:.2g}"
+                + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
                 highlight=False,
             )
     if (activity := result["activity"]) is not None:

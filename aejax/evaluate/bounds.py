@@ -32,8 +32,8 @@ ACTIVE = 0.01
 
 
 def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray, draws: int) -> dict[str, Any] | None:
-    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them), and bits per
-    dimension of both where the data are discrete."""
+    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them), and
+    bits per dimension where the data are discrete. None for another model."""
     model = run.experiment.model
     if model.log_weights is None or model.rates is None:
         return None

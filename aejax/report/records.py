@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax.directory import read_json
 from aejax.report.drawing import BLUE, GREEN, GREY, ORANGE
-from aejax.run import Run, read_json
+from aejax.run import Run
 from aejax.train import Settings
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]

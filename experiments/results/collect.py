@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from aejax.directory import read_config, read_json, write_json
 from aejax.errors import UsageError
-from aejax.run import read_config, read_json, write_json
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
