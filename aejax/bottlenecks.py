@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aejax.collectives import gather
+from aejax.collectives import gather, own
 from aejax.corrupt import END
 from aejax.errors import UsageError
 
@@ -91,7 +91,7 @@ def _winners(h: Float[Array, "b *code"], axis: str | None, rate: Any) -> Bool[Ar
     everyone = gather(jax.lax.stop_gradient(h), axis)
     n = len(everyone)
     mask = largest(everyone, _whole(rate * n, n), 0)
-    return mask if axis is None else jax.lax.dynamic_slice_in_dim(mask, jax.lax.axis_index(axis) * len(h), len(h))
+    return own(mask, axis)
 
 
 def largest(h: Float[Array, "*shape"], count: Int[Array, ""], axis: int) -> Bool[Array, "*shape"]:

@@ -69,7 +69,7 @@ def experiment(
         alpha: Outside training alpha·k units are kept; training does not know it.
         rate: Fraction of the components set to zero in what the encoder sees, as in dae.py; None for clean examples.
         latent: Number of units.
-        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
         seed: Of initialisation, order of the examples and corruption.

@@ -54,7 +54,7 @@ def experiment(
         hidden: Of mlp, widths of hidden layers; of conv, channels after each convolution, at least one. The decoder mirrors
             them.
         latent: Number of units, or of channels of the code.
-        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
         batch_size: Examples in a step, over all devices. With few of them round(winners·batch) is coarse.
         steps: Training steps.
         seed: Of initialisation, order of the examples and corruption.

@@ -22,7 +22,16 @@ from aejax.train import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 HALF, EXACT = 3, Layout(shards=8)
-TINY = {"data": "digits", "batch_size": 16, "steps": 2 * HALF, "seed": 3, "hidden": (8,), "latent": 4, "blocks": 1}
+TINY = {
+    "data": "digits",
+    "batch_size": 16,
+    "steps": 2 * HALF,
+    "seed": 3,
+    "hidden": (8,),
+    "latent": 4,
+    "blocks": 1,
+    "k": 2,
+}
 
 
 def tiny(file, **changes):

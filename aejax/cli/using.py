@@ -136,7 +136,7 @@ def data(args: list[str]) -> int:
         for name, shape, sizes, prepared, note in available():
             told = "prepared" if prepared else "not prepared"
             counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
-            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<32} {told:<13} {note}")
+            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<45} {told:<13} {note}".rstrip())
         return 0
     if len(args) == 2 and args[0] == "prepare":
         for split in prepare(args[1]):

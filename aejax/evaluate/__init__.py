@@ -177,7 +177,10 @@ def _restoration(
     model = {"model": _of_batch(run, "reconstruct")}
 
     def projection() -> dict[str, Callable[[Batch], Any]]:
-        return {} if train is None or components is None else {"pca": _clipped(pca(train, components), low, high)}
+        # As wide as the data, PCA would be the data.
+        if train is None or components is None or components >= train.mean.size:
+            return {}
+        return {"pca": _clipped(pca(train, components), low, high)}
 
     def baselines(corrupt: Callable, seen: Callable) -> dict[str, Any]:
         contenders: dict[str, Callable[[Batch], Any]] = {"input": lambda batch: batch["x"], **projection()}
@@ -299,7 +302,7 @@ def _probes(
 
     if raw:
         found["raw"] = baseline("raw", np.asarray)
-    if train is not None:
+    if train is not None and components < train.mean.size:
         found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
     probes, robust = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}

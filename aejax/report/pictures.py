@@ -105,7 +105,8 @@ def linear_maps(run: Run) -> dict[str, Affine]:
         maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
     if model.encode is not None:
         size = math.prod(run.encode(take(train, np.arange(1))["x"]).shape[1:])
-        maps["pca"] = pca(moments, size)
+        if size < math.prod(train.shape):
+            maps["pca"] = pca(moments, size)
     return maps
 
 
