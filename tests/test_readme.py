@@ -9,7 +9,7 @@ from aejax.run import abstract_state
 
 
 def test_the_python_examples_run(root, tmp_path, monkeypatch):
-    block, combined = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
+    block, *combined = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     assert len(block.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
     scope = {}
@@ -19,12 +19,14 @@ def test_the_python_examples_run(root, tmp_path, monkeypatch):
     assert np.all(np.isfinite(scope["z"]))
     assert (tmp_path / "runs" / "mine" / "result.json").exists()
 
-    exec(compile(combined, "README.md", "exec"), scope)
-    state = abstract_state(scope["experiment"]._replace(model=scope["model"]))
-    assert isinstance(state.params["encoder"]["dense_1"]["kernel"], jax.ShapeDtypeStruct)
+    assert len(combined) == 2
+    for more in combined:
+        exec(compile(more, "README.md", "exec"), scope)
+        state = abstract_state(scope["experiment"]._replace(model=scope["model"]))
+        assert isinstance(state.params["encoder"]["dense_1"]["kernel"], jax.ShapeDtypeStruct)
 
 
 def test_the_two_commands_are_there(root):
     text = (root / "README.md").read_text()
     assert "pip install -e . && aejax train experiments/dae.py" in text
-    assert "pip install -e '.[test]' && pytest" in text
+    assert "pip install -e '.[test]' && pytest -n 2 --dist loadfile" in text
