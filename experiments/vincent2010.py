@@ -129,7 +129,7 @@ PAPER = {
 }
 """Vincent et al. 2010, Table 3, test error in %, each on one training set."""
 
-EPOCHS = {"rectangles": ((60, 100, 100), 60), "convex": ((15, 25, 25), 25)}
+EPOCHS = {"rectangles": ((60, 100, 100), 60), "convex": ((15, 25, 25), 75)}
 """Passes over the training images: of each layer's pretraining, and of fine-tuning. Convex has six times as many images."""
 
 LEARNING_RATES = (0.02, 0.1, 0.1)

@@ -38,7 +38,7 @@ def iwae(
 ) -> Model:
     """An importance-weighted autoencoder: `vae` with the same arguments but for its loss.
 
-    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`.
+    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`; judged are −L_k and what a VAE is.
 
     Args:
         samples: k; with 1 it is the VAE whose divergence is estimated by draws.
@@ -95,7 +95,12 @@ def iwae(
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return means["iwae_nll"], (extras, means)
 
-    return base._replace(loss=loss)
+    def evaluate(params, extras, batch, key):
+        k_base, k_draw = jax.random.split(key)
+        bound = log_mean(base.log_weights(params, extras, batch, k_draw, samples))
+        return {**base.evaluate(params, extras, batch, k_base), "iwae_nll": -bound}
+
+    return base._replace(loss=loss, evaluate=evaluate)
 
 
 def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:

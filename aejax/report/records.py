@@ -76,6 +76,11 @@ class Record(NamedTuple):
         """The spectrum of the encoder's Jacobian, if that was measured."""
         return self._part("jacobian")
 
+    @property
+    def bound(self) -> Mapping[str, Any] | None:
+        """What a variational model's latent costs and how probable it finds the data, if that was measured."""
+        return self._part("bound")
+
     def _part(self, name: str) -> Mapping[str, Any] | None:
         """Of eval.json; one that an earlier version wrote may lack it."""
         return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]
@@ -177,7 +182,7 @@ def _flat(value: Any) -> Iterable[Any]:
 
 def said(name: str) -> str:
     """`denoising_nll` -> `denoising NLL`, `optimal_linear` -> `optimal linear`."""
-    capitals = {"nll", "mse", "kl", "elbo", "pca", "psnr", "ssim", "l1"}
+    capitals = {"nll", "mse", "kl", "elbo", "nelbo", "iwae", "pca", "psnr", "ssim", "l1"}
     return " ".join(word.upper() if word in capitals else SAID.get(word, word) for word in name.split("_"))
 
 

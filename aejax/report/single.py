@@ -12,6 +12,7 @@ import numpy as np
 from aejax.report import drawing, figures, page
 from aejax.report.encoder import activity_section, jacobian_section
 from aejax.report.generated import chain_section, samples_section
+from aejax.report.latent import latent_section
 from aejax.report.page import Column, Section, Tile
 from aejax.report.pictures import codes_section, filters_block, strips_section
 from aejax.report.records import (
@@ -47,6 +48,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         chain_section(record),
         levels_section(record),
         curves_section(record),
+        latent_section(record),
         activity_section(record),
         Section(
             "Filters and codes" if filters else "Codes",
