@@ -1,0 +1,68 @@
+"""A variational run from training to its page: what is judged agrees with itself, and is what the page tells."""
+
+import math
+import re
+
+import numpy as np
+import optax
+import pytest
+
+from aejax.data import load
+from aejax.evaluate import evaluate
+from aejax.likelihoods import bernoulli
+from aejax.models import iwae
+from aejax.models.binarised import binarised
+from aejax.nets import MLP
+from aejax.report.latent import latent_section
+from aejax.report.records import read
+from aejax.train import Settings, train
+from aejax.types import Experiment
+
+LATENT = 3
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A run of a few steps with what `aejax evaluate` found of its first 64 test images."""
+    data, test = load("digits")
+    test = test._replace(size=64, arrays={name: array[:64] for name, array in test.arrays.items()})
+    model = iwae(MLP((16,), 2 * LATENT), MLP((16,), data.shape), bernoulli(), LATENT, data.shape, samples=3)
+    experiment = Experiment(binarised(model), optax.adam(3e-3), data, test, 64, 150, 0, monitor="iwae_nll")
+    run = train(experiment, tmp_path_factory.mktemp("vae") / "run", Settings(log_every=50))
+    return run, evaluate(run, draws=120)
+
+
+def test_the_bounds_are_in_order_and_the_parts_add_up(judged):
+    _run, found = judged
+    terms, bound = found["terms"], found["bound"]
+    nll = bound["importance"]
+    np.testing.assert_allclose(sum(bound["rates"]), terms["kl"], rtol=1e-5)
+    np.testing.assert_allclose(terms["nelbo"], terms["distortion"] + terms["kl"], rtol=1e-6)
+    assert nll["nll"] < terms["iwae_nll"] < terms["nelbo"]
+    assert nll["sampling_error"] < nll["standard_error"]
+    assert 1.0 <= nll["effective_draws"] <= nll["draws"] == 120
+    assert 0 < bound["active_units"] <= bound["units"] == LATENT
+    # 64 black or white pixels
+    bits = bound["bits_per_dimension"]
+    np.testing.assert_allclose(bits["importance"], nll["nll"] / (64 * math.log(2)))
+    np.testing.assert_allclose(bits["nelbo"], terms["nelbo"] / (64 * math.log(2)))
+    # A model of 64 independent fair coins needs a bit for each: what has been learnt is better.
+    assert bits["importance"] < 1.0
+
+
+def test_the_page_tells_what_was_judged(judged):
+    run, found = judged
+    record = read(run)
+    section = latent_section(record)
+    nll = found["bound"]["importance"]["nll"]
+    told = re.sub(r"<[^>]+>", "", section.html)
+    assert f"{nll:.2f} nats" in told
+    assert f"{found['bound']['bits_per_dimension']['importance']:.4f} bits per dimension" in told
+    assert {*section.pngs} == {"rates", "traversals"}
+
+
+def test_without_draws_there_is_no_estimate(judged):
+    run, _ = judged
+    found = evaluate(run, draws=0)
+    assert found["bound"]["importance"] is None
+    assert found["bound"]["bits_per_dimension"]["importance"] is None
