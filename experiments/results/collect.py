@@ -78,6 +78,8 @@ def flat(tree: dict, path: str = "") -> dict:
     """Nested dicts as path/to/number: value; the rows of the sweep are named by their level."""
     leaves = {}
     for name, value in tree.items():
+        if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
+            continue  # a spectrum, a histogram: eval.json has them
         if isinstance(value, list):
             value = {f"{row['level']:g}": {k: v for k, v in row.items() if k != "level"} for row in value}
         if isinstance(value, dict):
