@@ -152,6 +152,12 @@ def learnt_from(train: Dataset) -> np.ndarray:
     return np.arange(train.size) if train.read is None else _evenly_spaced(train.size, STREAMED_EXAMPLES)
 
 
+def compresses(components: int, train: Dataset) -> bool:
+    """Whether PCA with so many components leaves out any direction in which its training examples vary. Otherwise it is the data,
+    and no baseline."""
+    return components < min(math.prod(train.shape), len(learnt_from(train)) - 1)
+
+
 def _evenly_spaced(size: int, most: int) -> np.ndarray:
     return np.linspace(0, size - 1, min(most, size)).astype(np.int64)
 
@@ -177,8 +183,7 @@ def _restoration(
     model = {"model": _of_batch(run, "reconstruct")}
 
     def projection() -> dict[str, Callable[[Batch], Any]]:
-        # As wide as the data, PCA would be the data.
-        if train is None or components is None or components >= train.mean.size:
+        if train is None or components is None or not compresses(components, experiment.train):
             return {}
         return {"pca": _clipped(pca(train, components), low, high)}
 
@@ -302,7 +307,7 @@ def _probes(
 
     if raw:
         found["raw"] = baseline("raw", np.asarray)
-    if train is not None and components < train.mean.size:
+    if train is not None and compresses(components, run.experiment.train):
         found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
     probes, robust = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}

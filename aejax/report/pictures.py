@@ -12,7 +12,7 @@ import numpy as np
 
 from aejax.corrupt import corrupt_batch
 from aejax.data import has_data, take
-from aejax.evaluate import LINEAR_DIMENSIONS, judged_part, learnt_from
+from aejax.evaluate import LINEAR_DIMENSIONS, compresses, judged_part, learnt_from
 from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
 from aejax.keys import evaluation_key
 from aejax.report import drawing, figures, page
@@ -105,7 +105,7 @@ def linear_maps(run: Run) -> dict[str, Affine]:
         maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
     if model.encode is not None:
         size = math.prod(run.encode(take(train, np.arange(1))["x"]).shape[1:])
-        if size < math.prod(train.shape):
+        if compresses(size, train):
             maps["pca"] = pca(moments, size)
     return maps
 

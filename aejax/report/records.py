@@ -77,6 +77,11 @@ class Record(NamedTuple):
         return self._part("jacobian")
 
     @property
+    def robustness(self) -> Mapping[str, Any] | None:
+        """What masking does to the codes and to the probes of them, if that was measured."""
+        return self._part("robustness")
+
+    @property
     def bound(self) -> Mapping[str, Any] | None:
         """What a variational model's latent costs and how probable it finds the data, if that was measured."""
         return self._part("bound")

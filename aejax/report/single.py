@@ -166,10 +166,10 @@ def numbers_section(record: Record) -> Section | None:
             Column(said(p), "accuracy", [probes[name][p] for name in names], "high", 3)
             for p in ("logistic_regression", "nearest_neighbours")
         ]
-        noisy = evaluation["robustness"]
-        under = [noisy[name]["logistic_regression"] for name in names]
-        columns.insert(1, Column(f"of {noisy['corruption']}", "accuracy", under, "high", 3))
-        columns.append(Column("moved by it", "distance", [noisy[name]["displacement"] for name in names], "low", 3))
+        if (noisy := record.robustness) is not None:
+            under, moved = ([noisy[name][of] for name in names] for of in ("logistic_regression", "displacement"))
+            columns.insert(1, Column(f"under {noisy['corruption']}", "accuracy", under, "high", 3))
+            columns.append(Column("moved by it", "distance", moved, "low", 3))
         caption = f"Classified from, with {probes['train_examples']} training examples"
         tables.append(page.number_table(caption, [said(name) for name in names], columns, "codes"))
     about = (
