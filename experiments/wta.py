@@ -8,11 +8,11 @@ training .0040 ± .0003. Logistic regression on the codes 98.1 ± .4 %, on raw p
 aejax train experiments/wta.py --net conv --hidden 32 --latent 64 --lr 0.003 --steps 300
 2 CPU cores, 97 s: logistic regression on the codes 98.2 ± .2 % over 3 seeds. The MSE is .17 ± .09, .03 in training.
 
-Only the MSE in training is of winners alone. Afterwards none is held back, so the monitored nll, by which the best checkpoint is
-chosen, is that of dense codes, and the decoder sees as many units as the biases let
-through: in the MLP about as many as in training, if the learning rate is large enough for the biases to move that far (at .001,
-101 units and an MSE of .81 after 2000 steps); in the spatial code all positions instead of one. On Fashion-MNIST with 512 units
-.01 is too much: it leaves 471 dead after 500 steps, .001 leaves 118 after 1500.
+Only the MSE in training is of winners alone. Afterwards none is held back, so the monitored nll, by which the best checkpoint
+is chosen, is that of dense codes, and the decoder sees as many units as the biases let through: in the MLP about as many as in
+training, if the learning rate is large enough for the biases to move that far (at .001, 101 units and an MSE of .81 after 2000
+steps); in the spatial code all positions instead of one. On Fashion-MNIST with 512 units .01 is too much: it leaves 471 dead
+after 500 steps, .001 leaves 118 after 1500.
 """
 
 from typing import Literal

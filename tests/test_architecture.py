@@ -1,6 +1,10 @@
 """The floors of the house: a file imports only from floors below its own."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 FLOORS = [
@@ -44,6 +48,25 @@ def test_imports_go_down(root):
             parts = module.split(".")
             if parts[0] == "aejax" and len(parts) > 1 and parts[1] in FLOOR and parts[1] != room:
                 assert FLOOR[parts[1]] < FLOOR[room], f"{file.name} imports {module}, which is not below it"
+
+
+def test_every_import_is_declared(root):
+    """In dependencies, or in an extra where it is imported if it is there; the benchmarks' peers come with their own."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    everywhere, optional = project["dependencies"], project["optional-dependencies"]["tensorboard"]
+    distributions = packages_distributions()
+    for folder, requirements in (("aejax", everywhere + optional), ("experiments", everywhere)):
+        declared = {_normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+        for file in sorted((root / folder).rglob("*.py")):
+            if "benchmarks" in file.parts:
+                continue
+            for package in {module.split(".")[0] for module in imports(file)} - {"aejax", *sys.stdlib_module_names}:
+                found = {_normal(d) for d in distributions.get(package, [])}
+                assert found & declared, f"{file.name} imports {package}: declare it in pyproject.toml"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_models_know_nothing_of_training_data_or_files(root):

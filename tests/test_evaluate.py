@@ -9,7 +9,8 @@ import pytest
 
 from aejax.corrupt import masking
 from aejax.data import load, take
-from aejax.evaluate import corrupted, evaluate
+from aejax.evaluate import compresses, corrupted, evaluate
+from aejax.evaluate.linear import apply, pca, statistics
 from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
@@ -74,6 +75,15 @@ def test_judging_twice_writes_the_same_file(judged):
     json.loads(before, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@pytest.mark.parametrize("size", [60, 5])
+def test_pca_that_leaves_nothing_out_is_no_baseline(size):
+    x = np.random.default_rng(0).uniform(size=(size, 7)).astype(np.float32)
+    data = Dataset("noise:all", (7,), size, None, "", {"x": x})
+    for components in range(1, 10):
+        residual = np.abs(apply(pca(statistics(x), components), x) - x).max()
+        assert compresses(components, data) == (residual > 1e-5), components
+
+
 def test_what_does_not_apply_is_left_out(tmp_path):
     x = np.random.default_rng(0).uniform(size=(60, 7)).astype(np.float32)
     data = Dataset("noise:all", (7,), 60, None, "", {"x": x})
@@ -86,3 +96,5 @@ def test_what_does_not_apply_is_left_out(tmp_path):
     own = evaluate(Run(run.directory, run.config, run.experiment._replace(model=model), run.state))
     assert set(own["restoration"]["trained"]) == {"input", "model", "pca"}
     assert own["restoration"]["corruption"] == "halve"
+    few = run.experiment._replace(train=data._replace(size=4, arrays={"x": x[:4]}))
+    assert set(evaluate(Run(run.directory, run.config, few, run.state))["reconstruction"]) == {"model"}

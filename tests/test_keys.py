@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.keys import each, run_keys
+from aejax.keys import EVALUATION, each, evaluation_key, run_keys
 
 
 def test_an_examples_key_depends_on_its_index_alone():
@@ -18,6 +18,13 @@ def test_an_examples_key_depends_on_its_index_alone():
 def test_runs_with_other_seeds_share_no_key():
     data = [jax.random.key_data(k).tobytes() for seed in range(4) for k in run_keys(seed)]
     assert len(set(data)) == 12
+
+
+def test_a_new_purpose_leaves_the_others_their_keys(monkeypatch):
+    keys = {name: evaluation_key(3, name) for name in EVALUATION}
+    monkeypatch.setattr("aejax.keys.EVALUATION", (*EVALUATION, "new"))
+    assert all(jnp.all(evaluation_key(3, name) == key) for name, key in keys.items())
+    assert not any(jnp.all(evaluation_key(3, "new") == key) for key in keys.values())
 
 
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
