@@ -103,7 +103,7 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     Costs about as much as a backward pass of the encoder for each probe, whatever the width of the code. Logs
     `hutchinson_variance`, [], the variance of an example's term over draws of v, mean over examples, in nats², without
     bias too; the standard error of the term's mean over n examples is its root over √n. A single probe tells no
-    variance: every fourth example then gets a second one for that alone.
+    variance: every eighth example then gets a second one for that alone.
     """
     strength = _number("hutchinson", "strength", strength)
     _at_least_one("hutchinson", "probes", probes)
@@ -113,7 +113,7 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
         squares = _squared_products(f, x, signs[:, :probes])
         known = squares
         if probes == 1:
-            some = slice(None, None, 4)
+            some = slice(None, None, 8)
             known = jnp.concatenate([squares[some], _squared_products(f, x[some], signs[some, 1:])], axis=1)
         variance = jnp.mean(jnp.var(jax.lax.stop_gradient(known), axis=1, ddof=1)) / probes
         return strength * jnp.mean(squares, axis=1), {"hutchinson_variance": strength**2 * variance}

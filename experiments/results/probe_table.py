@@ -22,7 +22,7 @@ from aejax.report import report
 from aejax.report.probe_table import markdown, probe_tables
 from aejax.report.records import read, slug
 from aejax.run import Run, open_run
-from aejax.study import finished, finished_members
+from aejax.study import finished_members
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- probe table: made by results/probe_table.py -->", "<!-- end of probe table -->"
@@ -60,7 +60,7 @@ def rows(data: str) -> dict[str, dict[str, Any]]:
         "contractive": contracted,
         "contractive denoising": {**masked, **contracted},
         "sparse denoising": {**masked, **sparse},
-        # Sparse by selection: with a code that bends, the contraction of a wide encoder costs some twenty steps.
+        # Sparse by selection: with a code that bends, the exact contraction of the wide encoder costs 25 steps.
         "contractive denoising sparse": {**masked, **contracted, **selected},
     }
 
@@ -100,14 +100,10 @@ def study(
 def row_of(data: str, row: str, steps: int, seeds: int, directory: Path) -> list[Run]:
     """The finished runs of a row, one a seed."""
     folder = directory / data / row
-    folder.mkdir(parents=True, exist_ok=True)
-    file, settings = EXPERIMENTS / "classical.py", Settings(save_every=steps)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"data": data, "steps": steps, **DATA[data], **rows(data)[row]}
-    # Narrow nets train faster as one program, but not with the contraction: its many small matrices are multiplied twenty times
-    # more slowly for a batch of nets, on CPU.
-    if data == "digits" and "contraction" not in arguments:
-        return finished_members(file, folder, {"seed": range(seeds)}, settings, **arguments)
-    return [finished(file, folder / f"seed={s}", settings, seed=s, **arguments) for s in range(seeds)]
+    settings = Settings(save_every=steps)
+    return finished_members(EXPERIMENTS / "classical.py", folder, {"seed": range(seeds)}, settings, **arguments)
 
 
 def judge(run: Run) -> None:
