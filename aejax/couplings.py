@@ -55,7 +55,8 @@ def total_correlation(strength: float, examples: int, weights: Weights = minibat
     """strength·KL(q(z) ‖ Π_j q(z_j)), estimated from the batch (Chen et al. 2018, eq. 2 and 5).
 
     On top of a bound with β = 1 this is β-TCVAE with its β = 1 + strength. Logs `mutual_information` and `dimension_kl`,
-    which with the (unweighted) `total_correlation_nats` make up the divergence to N(0, I); estimates may be negative.
+    which with the (unweighted) `total_correlation_nats` make up the divergence to N(0, I), whatever the model's prior is;
+    estimates may be negative.
 
     Args:
         strength: weight, at least 0.
@@ -63,6 +64,8 @@ def total_correlation(strength: float, examples: int, weights: Weights = minibat
         weights: `minibatch_weighted` or `minibatch_stratified`.
     """
     strength = _number("total_correlation", "strength", strength)
+    if examples < 1:
+        raise UsageError(f"total_correlation(examples={examples}): the number of training examples, at least 1")
 
     def total_correlation(latents, key, step, axis):
         mutual, correlation, dimensions = decompose(latents, examples, weights, axis)
@@ -117,6 +120,8 @@ def mmd(strength: float, scale: float | None = None) -> Coupling:
     strength of α + λ − 1 InfoVAE (Zhao et al. 2019, eq. 6).
     """
     strength = _number("mmd", "strength", strength)
+    if scale is not None and not scale > 0.0:
+        raise UsageError(f"mmd(scale={scale}): the kernel's C must be above 0")
 
     def mmd(latents, key, step, axis):
         d = latents.z.shape[1]

@@ -34,7 +34,7 @@ class Posterior(NamedTuple):
     draw: Callable
     """(params, key, h) -> (z [d], log q(z|x) [])."""
     mean: Callable
-    """(params, h) -> [d]: E[z|x], the deterministic code."""
+    """(params, h) -> [d]: the deterministic code, E[z|x] of a Gaussian, the image of its Gaussian's under a flow."""
     log_prob: Callable | None = None
     """(params, h, z) -> log q(z|x) []; None where z cannot be followed back cheaply."""
     kl: Callable | None = None
@@ -48,7 +48,7 @@ def diagonal(closed_form: bool = True) -> Posterior:
     """N(μ, diag σ²) with h = (μ, raw log σ²) (Kingma & Welling 2013).
 
     KL to N(0, I): ½ Σ_j (μ_j² + σ_j² − log σ_j² − 1), their Appendix B. Without `closed_form` it is estimated by draws, as any
-    other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO to the bit.
+    other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO.
     """
 
     def moments(params, h):
@@ -84,7 +84,7 @@ def diagonal(closed_form: bool = True) -> Posterior:
 
 
 def full_rank() -> Posterior:
-    """N(μ, LLᵀ) with h = (μ, the rows of the lower triangle L), whose diagonal is given by its logarithm."""
+    """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`."""
 
     def parts(h):
         d = latent_of(len(h))
@@ -127,7 +127,7 @@ def full_rank() -> Posterior:
 
 
 class Flow(NamedTuple):
-    """An invertible map of a latent, whose parameters are trained and the same for all examples."""
+    """An invertible map of a latent. Its parameters are trained; what differs between examples comes by the context."""
 
     init: Callable
     """(key, d, width of the context) -> params."""
@@ -135,14 +135,14 @@ class Flow(NamedTuple):
     """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
 
 
-def flow(flows: Sequence[Flow], context: int = 0) -> Posterior:
+def flow(flows: Sequence[Flow], context: int) -> Posterior:
     """A diagonal Gaussian carried through `flows`, one after the other (Rezende & Mohamed 2015, eq. 13).
 
-    Its `mean`, the deterministic code, is the image of the Gaussian's mean. The encoder gives `context` numbers more, which
-    each flow is shown.
+    The encoder gives `context` numbers more, which each flow is shown: a map that is the same for all examples could as well be
+    taken for a part of prior and decoder, and would make no posterior richer.
     """
-    if not flows or context < 0:
-        raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and no negative context")
+    if not flows or context < 1:
+        raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and one number of context")
     base = diagonal()
 
     def init(key, d):
@@ -174,22 +174,25 @@ def flow(flows: Sequence[Flow], context: int = 0) -> Posterior:
 
 
 def planar() -> Flow:
-    """z' = z + û tanh(wᵀz + b), with û such that wᵀû ≥ −1, which makes it invertible (Rezende & Mohamed 2015, §4.1, A.1)."""
+    """z' = z + û tanh(wᵀz + b), with û such that wᵀû ≥ −1, which makes it invertible (Rezende & Mohamed 2015, §4.1, A.1). u, w
+    and b are linear in the context."""
 
     def init(key, d, context):
-        k_u, k_w = jax.random.split(key)
+        k_u, k_w, k_context = jax.random.split(key, 3)
         scale = 1.0 / math.sqrt(d)
         return {
             "u": scale * jax.random.normal(k_u, (d,)),
             "w": scale * jax.random.normal(k_w, (d,)),
             "b": jnp.zeros(()),
+            "context": 0.1 * jax.random.normal(k_context, (context, 2 * d + 1)) / math.sqrt(max(1, context)),
         }
 
     def forward(params, z, context):
-        u, w = params["u"], params["w"]
+        d, shift = len(z), _times(params["context"].T, context)
+        u, w, b = params["u"] + shift[:d], params["w"] + shift[d : 2 * d], params["b"] + shift[2 * d]
         along = jnp.sum(u * w)
         u = u + (jax.nn.softplus(along) - 1.0 - along) * w / (jnp.sum(jnp.square(w)) + 1e-8)
-        t = jnp.tanh(jnp.sum(w * z) + params["b"])
+        t = jnp.tanh(jnp.sum(w * z) + b)
         return z + u * t, jnp.log(jnp.abs(1.0 + (1.0 - jnp.square(t)) * jnp.sum(u * w)) + 1e-8)
 
     return Flow(init, forward)
@@ -205,7 +208,7 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
 
     def masks(d):
         order = np.arange(d)[::-1] if reverse else np.arange(d)
-        degrees = np.arange(hidden) % max(1, d - 1)
+        degrees = np.arange(hidden) * d // hidden - 1  # -1: of the context alone
         into, out_of = order[:, None] <= degrees[None, :], degrees[:, None] < order[None, :]
         return into.astype(np.float32), out_of.astype(np.float32)
 

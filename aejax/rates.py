@@ -43,7 +43,8 @@ def capacity(gamma: Strength, nats: Strength) -> Rate:
 
 def free_bits(nats: Strength, beta: Strength = 1.0) -> Rate:
     """β·Σ_j max(λ, E KL_j) with λ `nats` for each part, below which it costs nothing more (Kingma et al. 2016, eq. 15); the
-    mean is over the global batch, and the term the same for all its examples."""
+    mean is over the global batch, and the term the same for all its examples. Where the divergence has no parts (other than
+    diagonal posteriors and priors) λ is for all of it."""
     floor, weight = _schedule("free_bits", "nats", nats), _schedule("free_bits", "beta", beta)
 
     def rate(kl, step, axis):
@@ -55,7 +56,7 @@ def free_bits(nats: Strength, beta: Strength = 1.0) -> Rate:
 def cyclical(period: int, rising: float = 0.5, highest: float = 1.0) -> Callable[[Any], Any]:
     """A schedule for β: in each period of steps it rises evenly from 0 to `highest` during the fraction `rising`, and stays
     (Fu et al. 2019, eq. 6-7)."""
-    if period < 1 or not 0.0 < rising <= 1.0 or highest <= 0.0:
+    if period < 1 or not 0.0 < rising <= 1.0 or not highest > 0.0:
         raise UsageError(
             f"cyclical(period={period}, rising={rising}, highest={highest}): a period of at least one step, "
             "a fraction above 0 up to 1, and a number above 0"

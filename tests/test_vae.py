@@ -13,11 +13,13 @@ from aejax.models import iwae, vae
 from aejax.models.iwae import log_mean
 from aejax.models.vae import latent_net
 from aejax.nets import MLP
-from aejax.posteriors import diagonal, full_rank
+from aejax.penalties import contractive
+from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
 from aejax.priors import conditional, mixture, standard_normal, vamp
 from aejax.rates import capacity, cyclical, free_bits, weighted
 
 D, K = 6, 2
+FLOWS = flow([planar(), inverse_autoregressive(8)], context=2)
 
 
 def batch(n=16, d=D, seed=0):
@@ -151,6 +153,43 @@ def test_no_corruption_is_the_vae_and_beta_weighs_the_divergence():
     np.testing.assert_allclose(c, m["distortion"] + 4.0 * m["kl"], rtol=1e-6)
 
 
+def test_more_draws_of_one_loss_are_its_mean_over_them():
+    """The gradient of three draws has the expectation of one draw's, and varies less."""
+    seen, n = batch(4), 300
+    keys = jax.random.split(jax.random.key(1), n)
+    values = []
+    for samples in (1, 3):
+        model = small(samples=samples)
+        params, _ = jax.jit(model.init)(jax.random.key(0), seen)
+        loss = jax.jit(jax.vmap(lambda key, f=model.loss, p=params: f(p, {}, seen, key, 0, None)[0]))
+        values.append(np.asarray(loss(keys)))
+    error = np.sqrt((values[0].var() + values[1].var()) / n)
+    assert abs(values[0].mean() - values[1].mean()) < 4 * error
+    assert 0.2 < values[1].var() / values[0].var() < 0.5
+
+
+def test_penalties_are_of_the_posteriors_mean():
+    """Contraction of a linear encoder: the squared norm of the part of its kernel that gives the means."""
+    seen = batch()
+    model = small(hidden=(), penalties=(contractive(0.5),))
+    (value, (_, m)), _ = loss_and_gradient(model, seen)
+    params, _ = jax.jit(model.init)(jax.random.key(0), seen)
+    kernel = np.asarray(params["encoder"]["dense_0"]["kernel"])
+    np.testing.assert_allclose(m["contractive"], 0.5 * (kernel[:, :K] ** 2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(value, m["nelbo"] + m["contractive"], rtol=1e-6)
+
+
+def test_masked_input_is_restored_under_the_bound_of_the_clean():
+    seen, model = batch(), small(corrupt=masking(0.5))
+    params, _ = jax.jit(model.init)(jax.random.key(0), seen)
+    terms = jax.jit(model.evaluate)(params, {}, seen, jax.random.key(1))
+    assert {"denoising_distortion", "denoising_kl", "denoising_nelbo", "denoising_mse"} < {*terms}
+    again = jax.jit(model.reconstruct)(params, {}, seen, jax.random.key(2))
+    decoded = model.decode(params, {}, model.encode(params, {}, seen, jax.random.key(3)), seen)
+    np.testing.assert_allclose(again, decoded, rtol=1e-5)
+    np.testing.assert_allclose(terms["mse"], jnp.mean(jnp.square(again - seen["x"]), axis=1), rtol=1e-5)
+
+
 def test_more_draws_tighten_the_bound_below_quadrature():
     model, seen = small(), batch(8)
     params, _ = jax.jit(model.init)(jax.random.key(0), seen)
@@ -242,17 +281,24 @@ def test_rates_that_couple_the_batch_are_the_same_on_devices(rate):
 
 
 @pytest.mark.parametrize("prior", [standard_normal(), mixture(3), vamp(4)])
-@pytest.mark.parametrize("posterior", [diagonal(), full_rank()])
+@pytest.mark.parametrize("posterior", [diagonal(), full_rank(), FLOWS], ids=["diagonal", "full_rank", "flow"])
 def test_every_prior_goes_with_every_posterior(prior, posterior):
     seen = batch()
     model = small(width=posterior.width(K), prior=prior, posterior=posterior)
+    if prior.name == "vamp" and posterior.log_prob is None:
+        with pytest.raises(UsageError, match="needs the density"):
+            loss_and_gradient(model, seen)
+        return
     (value, _), grads = loss_and_gradient(model, seen)
     assert np.isfinite(value)
     params, _ = jax.jit(model.init)(jax.random.key(0), seen)
     sample = jax.jit(model.sample)
     drawn, fewer = (sample(params, {}, {"index": jnp.arange(n)}, jax.random.key(0)) for n in (10, 4))
     np.testing.assert_allclose(drawn[:4], fewer, rtol=1e-6)
-    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(grads["prior"]))
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves((grads["prior"], grads["posterior"])))
+    # The parts are those of the very divergence that is judged, drawn or not.
+    parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.rates, model.evaluate))
+    np.testing.assert_allclose(parts.sum(axis=1), terms["kl"], rtol=1e-5, atol=1e-5)
 
 
 def test_a_conditional_linear_gaussian_model_is_exact():
@@ -288,6 +334,8 @@ def test_a_conditional_linear_gaussian_model_is_exact():
     seen = as_batch(y) | {"condition": jnp.float32(c[:, None])}
     init, _ = jax.jit(model.init)(jax.random.key(0), seen)
     assert jax.tree.map(jnp.shape, init) == jax.tree.map(jnp.shape, params)
+    with pytest.raises(UsageError, match="needs 'condition' of a batch"):
+        model.encode(params, {}, as_batch(y), jax.random.key(0))
     log_w = jax.jit(model.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(0), 1)[:, 0]
     np.testing.assert_allclose(log_w, exact, rtol=1e-4, atol=1e-4)
     # The closed form of the divergence to the prior net is the draws' mean.

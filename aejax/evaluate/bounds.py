@@ -24,8 +24,8 @@ from aejax.types import Dataset
 DRAWS = 5000
 """K, as in the field's tables."""
 
-AT_ONCE = 50
-"""Draws of an example that are decoded together: memory does not grow with K."""
+AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
+"""Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
 ACTIVE = 0.01
 """A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
@@ -70,10 +70,11 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
 
 def _streamed(log_weights: Callable, draws: int) -> Callable:
     """(params, extras, key, batch) -> {name: [b]}, from sums of the weights and their squares in units of the largest so far."""
-    width = min(AT_ONCE, draws)
 
     @jax.jit
     def judge(params, extras, key, batch):
+        width = max(1, min(AT_ONCE, draws, AT_ONCE_BYTES // (4 * batch["x"].size)))
+
         def advance(i, carry):
             top, total, squares = carry
             log_w = log_weights(params, extras, batch, jax.random.fold_in(key, i), width)

@@ -6,7 +6,7 @@ L_k = E log 1/k Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -33,10 +33,10 @@ def iwae(
     doubly_reparametrised: bool = False,
     prior: Prior = standard_normal(),
     posterior: Posterior = diagonal(),
-    corrupt: Any = None,
-    condition: Any = None,
+    corrupt: Callable | None = None,
+    condition: Callable | None = None,
 ) -> Model:
-    """An importance-weighted autoencoder: `vae` with the same arguments but for its loss.
+    """An importance-weighted autoencoder: `vae` with another loss, to which weights and penalties of its own do not apply.
 
     Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`; judged are −L_k and what a VAE is.
 
@@ -79,10 +79,10 @@ def iwae(
         distortion, kl = weigh(z, log_q)
         if doubly_reparametrised:
             # Another call of the same function, which XLA computes once: only what is differentiated is other. Through z alone
-            # the encoder is reached, and there each draw's weight w̃ counts twice.
+            # the encoder is reached (and by a prior that is made of it), and there each draw's weight w̃ counts twice.
             normalised = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
             z = _with_gradient_times(z, normalised[:, :, None])
-            density = lambda h, z: posterior.log_prob(params["posterior"], h, z)
+            density = lambda h, z: posterior.log_prob(jax.lax.stop_gradient(params["posterior"]), h, z)
             log_q = jax.vmap(jax.vmap(density, (None, 0)))(jax.lax.stop_gradient(h), z)
             distortion, kl = weigh(z, log_q)
         log_w = -distortion - kl
@@ -100,7 +100,10 @@ def iwae(
         bound = log_mean(base.log_weights(params, extras, batch, k_draw, samples))
         return {**base.evaluate(params, extras, batch, k_base), "iwae_nll": -bound}
 
-    return base._replace(loss=loss, evaluate=evaluate)
+    def rates(params, extras, batch, key):
+        return base.rates(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
+
+    return base._replace(loss=loss, evaluate=evaluate, rates=rates)
 
 
 def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:

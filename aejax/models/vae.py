@@ -57,12 +57,14 @@ def vae(
         rate: what the divergence costs in training where it is not beta times as much, see `aejax.rates`.
         samples: draws of z for each example in training.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is of the clean x.
-        condition: batch -> c [b, ...]; encoder and decoder then see their input and c as one row [b, all], so they are MLPs.
-        penalties: as in `autoencoder`; their code is the posterior's mean.
-        couplings: what depends on the whole batch's codes, `(latents, keys, step, axis) -> (term [], {name: value})`, see
+        condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`; encoder and decoder then see their input
+            and c as one row [b, all], so they are MLPs. `aejax evaluate` and `report` show a model x alone in places, and
+            refuse one that needs more.
+        penalties: as in `autoencoder`; their code is the posterior's mean, and no closed form is known of its Jacobian.
+        couplings: what depends on the whole batch's codes, `(latents, key, step, axis) -> (term [], {name: value})`, see
             `aejax.couplings`; a term is logged under the coupling's `__name__`.
     """
-    if rate is not None and not (isinstance(beta, float) and beta == 1.0):
+    if rate is not None and not (isinstance(beta, (int, float)) and beta == 1):
         raise UsageError("beta= and rate= both say what the divergence costs; give one of them")
     if samples < 1:
         raise UsageError(f"vae(samples={samples}): at least one draw")
@@ -151,9 +153,10 @@ def vae(
         return parts.log_weights(params, parts.numbers(params, x, c), x, each(key, batch["index"]), c, k)
 
     def rates(params, extras, batch, key):
+        k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
         c = parts.condition(batch)
         h = parts.numbers(params, batch["x"], c)
-        return parts.kl(params, h, *parts.draw(params, each(key, batch["index"]), h, 1), c)
+        return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
 
     return Model(
         init=parts.init,
@@ -227,7 +230,12 @@ def latent_net(
         raise UsageError(f"latent={latent}: at least one dimension")
 
     def given(batch):
-        return None if condition is None else condition(batch)
+        if condition is None:
+            return None
+        try:
+            return condition(batch)
+        except KeyError as missing:
+            raise UsageError(f"the model's condition needs {missing} of a batch, which this one has not") from None
 
     def init(key, batch):
         k_encoder, k_decoder, k_posterior, k_prior = jax.random.split(key, 4)
@@ -304,4 +312,4 @@ def latent_net(
 
 def joined(x: Float[Array, "b *shape"], c: Array | None) -> Array:
     """x as it is, or with its condition as one row [b, all]."""
-    return x if c is None else jnp.concatenate([x.reshape(len(x), -1), c.reshape(len(c), -1)], axis=1)
+    return x if c is None else jnp.concatenate([x.reshape(len(x), -1), c.reshape(len(c), -1).astype(x.dtype)], axis=1)
