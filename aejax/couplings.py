@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from aejax.arguments import non_negative
 from aejax.collectives import gather
 from aejax.errors import UsageError
 from aejax.keys import each
@@ -63,7 +64,7 @@ def total_correlation(strength: float, examples: int, weights: Weights = minibat
         examples: N, of the training split.
         weights: `minibatch_weighted` or `minibatch_stratified`.
     """
-    strength = _number("total_correlation", "strength", strength)
+    strength = non_negative("total_correlation", "strength", strength)
     if examples < 1:
         raise UsageError(f"total_correlation(examples={examples}): the number of training examples, at least 1")
 
@@ -97,8 +98,8 @@ def dip(off_diagonal: float, diagonal: float, aggregate: bool) -> Coupling:
     C is the covariance over the batch of the posterior's means (DIP-VAE-I; the paper takes λ_d = 10 λ_od), or with
     `aggregate` that of the aggregate posterior, Cov(μ) + E[σ²] (DIP-VAE-II; λ_d = λ_od).
     """
-    off_diagonal = _number("dip", "off_diagonal", off_diagonal)
-    diagonal = _number("dip", "diagonal", diagonal)
+    off_diagonal = non_negative("dip", "off_diagonal", off_diagonal)
+    diagonal = non_negative("dip", "diagonal", diagonal)
 
     def dip(latents, key, step, axis):
         means, variances = gather(_moments("dip", latents), axis)
@@ -119,7 +120,7 @@ def mmd(strength: float, scale: float | None = None) -> Coupling:
     C is `scale`, by default 2d (theirs for a prior of variance 1). With β = 0 the whole is WAE-MMD; with β = 1 − α and a
     strength of α + λ − 1 InfoVAE (Zhao et al. 2019, eq. 6).
     """
-    strength = _number("mmd", "strength", strength)
+    strength = non_negative("mmd", "strength", strength)
     if scale is not None and not scale > 0.0:
         raise UsageError(f"mmd(scale={scale}): the kernel's C must be above 0")
 
@@ -148,10 +149,3 @@ def _moments(name: str, latents: Any) -> tuple[Array, Array]:
     if posterior.moments is None:
         raise UsageError(f"{name}() needs independent Gaussian dimensions, not {posterior.name}(); use diagonal()")
     return jax.vmap(lambda h: posterior.moments(latents.params["posterior"], h))(latents.h)
-
-
-def _number(name: str, what: str, value: float) -> Any:
-    """Refuses a number below 0 here, at the edge; a traced one is left alone."""
-    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) < math.inf:  # also refuses NaN
-        raise UsageError(f"{name}({what}={value}): {what} must be a number of at least 0")
-    return value

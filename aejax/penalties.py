@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from aejax.arguments import at_least_one, non_negative
 from aejax.collectives import mean
 from aejax.errors import UsageError
 from aejax.nets import MLP, Code
@@ -35,7 +36,7 @@ Strength = float | jax.Array
 
 def l1(strength: Strength) -> Penalty:
     """strength·Σ_j |h_j|, [b]. The code shrinks and an untied decoder grows: see this module's note on the scale."""
-    strength = _number("l1", "strength", strength)
+    strength = non_negative("l1", "strength", strength)
 
     def l1(f, x, h, keys, axis):
         return strength * jnp.sum(jnp.abs(h.reshape(len(h), -1)), axis=1)
@@ -50,7 +51,7 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     others within a compiled step: where a mean lies outside (0, 1) the term is that of the nearest number inside and its gradient
     zero, so look at `rho_hat`. A small batch makes ρ̂ noisy and the penalty too large.
     """
-    strength, rho = _number("kl_sparsity", "strength", strength), _number("kl_sparsity", "rho", rho)
+    strength, rho = non_negative("kl_sparsity", "strength", strength), non_negative("kl_sparsity", "rho", rho)
     if isinstance(rho, float) and not 0.0 < rho < 1.0:
         raise UsageError(f"kl_sparsity(rho={rho}): rho is a unit's mean activation, strictly between 0 and 1")
 
@@ -70,7 +71,7 @@ def contractive(strength: Strength) -> Penalty:
 
     See this module's note on the scale: the paper ties the weights.
     """
-    strength = _number("contractive", "strength", strength)
+    strength = non_negative("contractive", "strength", strength)
 
     def contractive(f, x, h, keys, axis):
         return strength * squared_jacobian(f, x)
@@ -85,8 +86,8 @@ def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Pena
     Where a net has one layer that bends (one layer of any kind, or a hidden one and a linear code) its cost is about
     `contractive`'s; otherwise it is that of twice as many rows or columns of the Jacobian for each sample.
     """
-    strength, sigma = _number("contractive_h", "strength", strength), _number("contractive_h", "sigma", sigma)
-    _at_least_one("contractive_h", "samples", samples)
+    strength, sigma = non_negative("contractive_h", "strength", strength), non_negative("contractive_h", "sigma", sigma)
+    at_least_one("contractive_h", "samples", samples)
 
     def contractive_h(f, x, h, keys, axis):
         epsilon = jax.vmap(lambda key: jax.random.normal(key, (samples, *x.shape[1:]), x.dtype))(keys)
@@ -105,8 +106,8 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     bias too; the standard error of the term's mean over n examples is its root over √n. A single probe tells no
     variance: every eighth example then gets a second one for that alone.
     """
-    strength = _number("hutchinson", "strength", strength)
-    _at_least_one("hutchinson", "probes", probes)
+    strength = non_negative("hutchinson", "strength", strength)
+    at_least_one("hutchinson", "probes", probes)
 
     def hutchinson(f, x, h, keys, axis):
         signs = jax.vmap(lambda key: jax.random.rademacher(key, (max(probes, 2), *h.shape[1:]), h.dtype))(keys)
@@ -196,17 +197,3 @@ def _squared_norm(h: Array, pull: Callable, x: Array) -> Float[Array, " b"]:
 
 def _squared(y: Float[Array, "b *shape"]) -> Float[Array, " b"]:
     return jnp.sum(jnp.square(y).reshape(len(y), -1), axis=1)
-
-
-def _number(name: str, what: str, value: Strength) -> Any:
-    """Refuses a number below 0 here, at the edge; a traced one is left alone."""
-    if isinstance(value, jax.core.Tracer):
-        return value
-    if not 0.0 <= float(value) < math.inf:  # also refuses NaN
-        raise UsageError(f"{name}({what}={value}): {what} must be a number of at least 0")
-    return float(value)
-
-
-def _at_least_one(name: str, what: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"{name}({what}={value}): {what} must be at least 1")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from aejax.arguments import at_least_one
 from aejax.errors import UsageError
 from aejax.posteriors import LOG_2PI, Posterior, bounded
 
@@ -62,7 +63,7 @@ def standard_normal() -> Prior:
 
 def mixture(components: int) -> Prior:
     """Σ_k π_k N(μ_k, diag σ_k²), trained with the rest."""
-    _at_least_one("mixture", components)
+    at_least_one("mixture", "components", components)
 
     def init(key, d, x, c):
         return {
@@ -94,7 +95,7 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
 
     Needs a posterior with a `log_prob`.
     """
-    _at_least_one("vamp", components)
+    at_least_one("vamp", "components", components)
     if not low < high:
         raise UsageError(f"vamp(low={low}, high={high}): the range of the data, low below high")
 
@@ -191,8 +192,3 @@ def _normal(keys: Key[Array, " n"], d: int) -> Float[Array, "n d"]:
 
 def _no_closed_form(params: Any, q: Any, h: Any, c: Any) -> None:
     return None
-
-
-def _at_least_one(name: str, components: int) -> None:
-    if components < 1:
-        raise UsageError(f"{name}(components={components}): at least one")

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from aejax.arguments import non_negative
 from aejax.collectives import mean
 from aejax.errors import UsageError
 
@@ -73,6 +73,5 @@ def _schedule(name: str, what: str, value: Strength) -> Callable[[Any], Any]:
                 return jnp.asarray(value(step), jnp.float32)
 
         return schedule
-    if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) < math.inf:  # also refuses NaN
-        raise UsageError(f"{name}({what}={value}): {what} must be a number of at least 0, or a schedule of the step")
-    return lambda step: value
+    number = non_negative(name, what, value)
+    return lambda step: number

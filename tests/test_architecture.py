@@ -9,7 +9,7 @@ from pathlib import Path
 
 FLOORS = [
     {"errors"},
-    {"types", "keys", "collectives", "activity"},
+    {"types", "keys", "collectives", "activity", "arguments"},
     {"corrupt", "likelihoods", "nets"},
     {"penalties", "bottlenecks", "posteriors", "rates"},
     {"priors", "couplings"},
