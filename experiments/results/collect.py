@@ -121,6 +121,11 @@ def tables(results: dict[str, dict]) -> str:
     ]
     probes = ("logistic_regression", "nearest_neighbours")
     lines += rows([f"probes/{which}/{probe}" for probe in probes for which in ("codes", "pca", "raw")], 2, 100)
+    found = {name: r for name, r in results.items() if "bound/importance/nll" in r["metrics"]}
+    lines += ["", "**Variational models**, test split, nats per example, mean ± sd over seeds.", ""]
+    lines += ["| | -log p(x), 5000 draws | bound | divergence | active units |", "|---|---|---|---|---|"]
+    bounds = ["bound/importance/nll", "terms/nelbo", "terms/kl", "bound/active_units"]
+    lines += [f"| {n} | " + " | ".join(cell(r, key, 2, 1) for key in bounds) + " |" for n, r in found.items()]
     lines += [
         "",
         "**How each row was made.**",

@@ -1,0 +1,99 @@
+"""Variational autoencoder (Kingma & Welling 2013) on images whose pixels are drawn black or white at every presentation.
+
+aejax train experiments/vae.py
+1 CPU core, 9 s: -log p(x) of test digits is 22.25 ± .02 nats over 3 seeds by 5000 draws (.502 bits a pixel), the bound
+22.52 ± .15; the divergence 6.07 ± .01 over 16 dimensions, all active. Logistic regression on the codes 85.3 ± .8 %, on grey
+pixels 96.9.
+
+aejax train experiments/vae.py --prior vamp
+1 CPU core, 25 s: 21.63 ± .03 nats over 3 seeds.
+
+aejax train experiments/vae.py --posterior flow
+1 CPU core, 25 s: 22.19 ± .00 nats over 3 seeds.
+
+aejax train experiments/vae.py --rate 0.3
+1 CPU core, 13 s: 22.95 ± .02 nats over 3 seeds, with 8 to 11 dimensions active.
+
+The images are small and their bits drawn with the grey values as probabilities, the same for all of these; no number of a paper
+compares.
+"""
+
+from typing import Literal
+
+import jax
+import optax
+
+from aejax.corrupt import masking
+from aejax.data import load
+from aejax.likelihoods import bernoulli
+from aejax.models import vae
+from aejax.models.binarised import binarised
+from aejax.nets import MLP
+from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive
+from aejax.priors import mixture, standard_normal, vamp
+from aejax.types import Experiment
+
+POSTERIORS = {
+    "diagonal": diagonal(),
+    "full_rank": full_rank(),
+    "flow": flow([inverse_autoregressive(64, reverse=bool(i % 2)) for i in range(4)], context=16),
+}
+
+
+def experiment(
+    data: str = "digits",
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 16,
+    beta: float = 1.0,
+    warm_up: int = 0,
+    prior: Literal["standard_normal", "mixture", "vamp"] = "standard_normal",
+    components: int = 100,
+    posterior: Literal["diagonal", "full_rank", "flow"] = "diagonal",
+    rate: float = 0.0,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A variational autoencoder of binarised images.
+
+    Args:
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
+        latent: Dimensions of z.
+        beta: Weight of the divergence in training (Higgins et al. 2017); what is judged is always the bound.
+        warm_up: Steps over which this weight rises from 0.
+        prior: p(z).
+        components: Of a mixture or of a VampPrior.
+        posterior: q(z|x); flow: four inverse autoregressive ones.
+        rate: Fraction of the pixels that the encoder sees masked (a denoising variational autoencoder); 0 for none.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the examples, binarisation and draws of z.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    q = POSTERIORS[posterior]
+    p = {"standard_normal": standard_normal, "mixture": lambda: mixture(components), "vamp": lambda: vamp(components)}
+    model = vae(
+        MLP(hidden, q.width(latent), jax.nn.relu),
+        MLP(hidden[::-1], train.shape),
+        bernoulli(),
+        latent,
+        train.shape,
+        beta=optax.linear_schedule(0.0, beta, warm_up) if warm_up else beta,
+        prior=p[prior](),
+        posterior=q,
+        corrupt=None if isinstance(rate, float) and rate == 0.0 else masking(rate),
+    )
+    return Experiment(
+        model=binarised(model),
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
