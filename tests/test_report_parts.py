@@ -1,19 +1,27 @@
 """The report's parts as functions of plain values: drawings, maps, tables, the log, the command that makes a run again."""
 
+import base64
+import io
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from PIL import Image
 
 from aejax.flags import parse
-from aejax.report import drawing, figures, page, pixels
-from aejax.report.comparison import means_and_deviations
+from aejax.report import drawing, figures, page, paths, pixels
+from aejax.report.comparison import looks, means_and_deviations, rate_distortion_section
+from aejax.report.grouping import differences
 from aejax.report.pictures import some_of_each_class, tsne
-from aejax.report.records import again, read_log, said, unit
+from aejax.report.records import Record, again, read_log, said, unit
+from aejax.run import Run
 from aejax.train import Settings
-from aejax.types import Dataset
+from aejax.types import Dataset, Experiment, Model, TrainState
 
 
 @pytest.mark.parametrize("limit", [40.0, 100.0])
@@ -179,3 +187,140 @@ def test_the_command_that_makes_the_run_again_parses_to_its_arguments():
     assert words[:3] == ["aejax", "train", "my experiments/x.py"]
     (parsed,) = parse("aejax train", [experiment], words[3:])
     assert parsed == {**arguments, "hidden": (512, 64), "devices": 2}
+
+
+def readable(seed=0, batch_size=10, terms=None):
+    """A run whose codes can be read off its images, 2×2 pixels of which two are the code's and one the label, and its terms."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.2, 0.8, (12, 2, 2, 1)).astype(np.float32)
+    label = (np.arange(12) % 3).astype(np.int32)
+    test = Dataset("d:test", (2, 2, 1), 12, ("a", "b", "c"), "", {"x": x, "label": label})
+
+    def encode(params, extras, batch, key):
+        return batch["x"][:, 0, :, 0] + 0.0 * batch["label"].astype(np.float32)[:, None]  # so that it needs a label
+
+    def decode(params, extras, z, batch):
+        label = batch["label"].astype(z.dtype) / 4
+        return jnp.stack([z, jnp.stack([label, 0 * label], axis=1)], axis=1)[..., None]
+
+    model = Model(lambda key, batch: ({}, {}), lambda *given: None, lambda *given: {}, encode, decode)
+    config = {"source": None, "data": {"name": "d", "splits": {}}, "batch_size": batch_size, "steps": 1, "seed": seed}
+    experiment = Experiment(model, optax.sgd(0.1), test, test, batch_size, 1, seed)
+    run = Run(Path("runs") / f"{batch_size}-{seed}", config, experiment, TrainState(np.int32(0), {}, {}, ()))
+    return Record(run, {}, None, None if terms is None else {"terms": terms})
+
+
+def sheet_of(png, columns):
+    """Grey values of a sheet of 2×2 tiles, [rows, columns, 2, 2] in [0, 1]."""
+    grey = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[..., 0]
+    factor = grey.shape[1] // (3 * columns - 1)
+    grey = np.pad(grey[::factor, ::factor], ((0, 1), (0, 1)))
+    return grey.reshape(-1, 3, columns, 3).transpose(0, 2, 1, 3)[:, :, :2, :2] / 255
+
+
+def test_a_traversal_moves_one_dimension_of_an_image_that_keeps_its_label():
+    record = readable()
+    x, states = record.run.experiment.test.arrays["x"], np.linspace(-3, 3, 5)
+    assert paths.has_paths(record)
+    found = paths.moved(record, np.array([1, 0]), 4, states)
+    for row, dimension in enumerate((1, 0)):
+        for i in range(4):
+            np.testing.assert_allclose(found[row, i, :, 0, dimension, 0], states, rtol=1e-6)
+            np.testing.assert_allclose(found[row, i, :, 0, 1 - dimension, 0], x[i, 0, 1 - dimension, 0], rtol=1e-6)
+            np.testing.assert_allclose(found[row, i, :, 1, 0, 0], (i % 3) / 4)
+
+
+def test_traversals_move_there_and_back_for_ever():
+    html, pngs = paths.traversals_block(readable(), np.array([0, 1]))
+    assert list(pngs) == ["traversals"]
+    (gif,) = re.findall('data:image/gif;base64,([^"]*)', html)
+    moving = Image.open(io.BytesIO(base64.b64decode(gif)))
+    assert moving.info["loop"] == 0
+    shown = []
+    for i in range(moving.n_frames):  # equal ones that follow each other are one, shown for longer
+        moving.seek(i)
+        shown += [np.asarray(moving.convert("RGBA"))] * (moving.info["duration"] // paths.PAUSE)
+    assert len(shown) == paths.FRAMES
+    # The first tile's first pixel is the dimension that moves: black at -3, white at 3, and grey when it is between 0 and 1.
+    states = -3 * np.cos(2 * np.pi * np.arange(paths.FRAMES) / paths.FRAMES)
+    np.testing.assert_allclose([f[0, 0, 0] / 255 for f in shown], np.clip(states, 0, 1), atol=0.5 / 31 + 0.005)
+    assert all(np.array_equal(shown[i], shown[-i]) for i in range(1, paths.FRAMES))
+    assert all(f[2, 0, 3] == 0 and f[0, 0, 3] == 255 for f in shown)
+
+
+def test_an_animation_keeps_colours():
+    frames = np.zeros((2, 4, 4, 4), np.uint8)
+    frames[..., 3] = 255
+    frames[0, :2, :, 0] = frames[1, 2:, :, 2] = 200
+    moving = Image.open(io.BytesIO(paths.animation(list(frames))))
+    assert moving.n_frames == len(frames)
+    for i, frame in enumerate(frames):
+        moving.seek(i)
+        assert np.abs(np.asarray(moving.convert("RGBA")).astype(int) - frame).max() <= 8
+
+
+def test_an_interpolation_goes_straight_from_one_image_to_the_other():
+    record = readable()
+    data = record.run.experiment.test
+    _, pngs = paths.interpolations_block(record)
+    sheet = sheet_of(pngs["interpolations"], paths.STATES + 2)
+    pairs = some_of_each_class(data)[0].reshape(-1, 2)
+    assert len(sheet) == len(pairs) == paths.PAIRS
+    x, label = data.arrays["x"][..., 0], data.arrays["label"]
+    for row, (a, b) in zip(sheet, pairs):
+        np.testing.assert_allclose(row[[0, -1]], x[[a, b]], atol=0.003)
+        np.testing.assert_allclose(row[1:-1, 0], np.linspace(x[a, 0], x[b, 0], paths.STATES), atol=0.003)
+        # What else the decoder is told is the nearer image's.
+        assert np.array_equal(np.round(4 * row[[1, -2], 1, 0]), label[[a, b]])
+
+
+def test_the_plane_is_decoded_as_it_is_mapped():
+    record = readable()
+    _, pngs = paths.plane_block(record)
+    sheet = sheet_of(pngs["plane"], paths.GRID)
+    low, high = np.quantile(record.run.experiment.test.arrays["x"][:, 0, :, 0], [0.01, 0.99], axis=0)
+    np.testing.assert_allclose(sheet[0, 0, 0], [low[0], high[1]], atol=0.003)  # the top left
+    np.testing.assert_allclose(sheet[-1, -1, 0], [high[0], low[1]], atol=0.003)
+
+
+def test_lines_of_equal_bound_enter_where_the_axes_end():
+    x, y = (0.0, 20.0), (10.0, 30.0)
+    found = figures.isolines(x, y, np.array([22.0, 25.0, 31.0]))
+    assert {20.0, 25.0, 30.0} <= {c for c, _ in found}
+    for c, end in found:
+        assert sum(end) == pytest.approx(c)
+        assert end[1] == y[1] or end[0] == x[0]
+        assert x[0] <= end[0] < x[1]
+        assert y[0] < end[1] <= y[1]
+    # Runs whose bounds agree are not hatched over.
+    assert len(figures.isolines(x, y, np.array([25.0, 25.0 + 1e-9]))) <= 6
+
+
+def test_runs_are_points_at_their_rate_and_distortion():
+    groups = [
+        figures.Traded("beta 1", [5.0, 5.5], [17.0, 16.5], drawing.BLUE),
+        figures.Traded("beta 4", [1.0], [26.0], drawing.ORANGE),
+    ]
+    axes = figures.rate_distortion(groups, joined=True).axes[0]
+    first, second, path, *lines = (line.get_xydata() for line in axes.lines)
+    assert first.tolist() == [[5.0, 17.0], [5.5, 16.5]]
+    assert second.tolist() == [[1.0, 26.0]]
+    assert path.tolist() == [[5.25, 16.75], [1.0, 26.0]]
+    sums = [c for c, _ in figures.isolines(axes.get_xlim(), axes.get_ylim(), np.array([22.0, 22.0, 27.0]))]
+    assert len(lines) == len(sums) > 2
+    assert {text.get_text() for text in axes.texts} == {"beta 1", "beta 4", *map(figures.grouped, sums)}
+
+
+def test_rate_and_distortion_are_of_two_runs_that_have_them():
+    one, other = {"kl": 5.0, "distortion": 17.0}, {"kl": 6.0, "distortion": 15.0, "more": 1.0}
+
+    def section(*records):
+        differing = differences(records)
+        return rate_distortion_section(records, differing, looks(records, differing))
+
+    found = section(
+        readable(terms=one), readable(batch_size=20, terms=other), readable(seed=1), readable(seed=2, terms={})
+    )
+    assert list(found.pngs) == ["rate-distortion"]
+    assert section(readable(terms=one), readable(batch_size=20, terms={"nll": 3.0})) is None
+    assert section(readable(terms=one), readable(batch_size=20, terms={**other, "kl": None})) is None

@@ -53,6 +53,7 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     runs = runs_section(records, differing, drawn, metrics, out)
     codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
     found = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
+    found += [rate_distortion_section(records, differing, drawn)]
     if len(by_configuration(records)) <= len(COLOURS):
         found += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
     sections = [s for s in found if s is not None]
@@ -226,6 +227,40 @@ def lines(
             y = np.mean([y for other, y in found if np.array_equal(other, x)], axis=0)
             series.append(figures.Series(look.label, x, y, look.colour, width=1.4))
     return series
+
+
+def rate_distortion_section(
+    records: Sequence[Record], differing: Mapping[str, Sequence[Any]], drawn: Sequence[Look]
+) -> Section | None:
+    """What the code costs and what is lost, a point for each run (Alemi et al. 2018), of two at least, judged on the same
+    examples."""
+    terms = [{} if r.evaluation is None else r.evaluation["terms"] for r in records]
+    shown = {i for i, t in enumerate(terms) if page.is_number(t.get("kl")) and page.is_number(t.get("distortion"))}
+    if len(shown) < 2 or len({test_fingerprint(records[i]) for i in shown}) > 1:
+        return None
+    groups = [
+        chosen for members in by_configuration(records).values() if (chosen := [i for i in members if i in shown])
+    ]
+    varied = [column for name, column in differing.items() if name != "seed"]
+    # One number alone was varied: along it there is a curve.
+    if joined := len(varied) == 1 and len(groups) > 2 and all(isinstance(v, (int, float)) for v in varied[0]):
+        groups.sort(key=lambda members: varied[0][members[0]])
+    traded = [
+        figures.Traded(
+            drawn[members[0]].label,
+            [terms[i]["kl"] for i in members],
+            [terms[i]["distortion"] for i in members],
+            drawn[members[0]].colour,
+        )
+        for members in groups
+    ]
+    picture = figures.rate_distortion(traded, joined)
+    caption = (
+        "A point for each run: what the code costs (rate, the divergence) and what it leaves unsaid (distortion). Their sum "
+        "bounds -log p(x) from above: along a grey line the bound is the same, and the better the nearer to the lower left."
+    ).replace("-", "−")
+    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against rate")
+    return Section("Rate and distortion", page.columns([image]), {"rate-distortion": drawing.png(picture)})
 
 
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:

@@ -19,6 +19,7 @@ from aejax.report.drawing import BLUE, CHARACTER, CLASSES, GREY, INK, LINE, MUTE
 
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
+TRADE = 520.0, 380.0
 _LABEL_PITCH = 13.0  # pixels from line to line
 _POINTS = 400
 
@@ -208,8 +209,7 @@ def histogram(
     return figure
 
 
-def _headed(figure: Figure, title: str, unit: str) -> None:
-    height = PANEL[1]
+def _headed(figure: Figure, title: str, unit: str, height: float = PANEL[1]) -> None:
     figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=INK)
     figure.text(0, 1 - 30 / height, unit, fontsize=11, color=MUTED)
 
@@ -260,3 +260,83 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
                     path_effects=halo,
                 )
     return figure
+
+
+class Traded(NamedTuple):
+    """Points of one colour in a `rate_distortion` figure, with a name at their mean."""
+
+    label: str
+    rates: Sequence[float] | np.ndarray
+    distortions: Sequence[float] | np.ndarray
+    colour: str = BLUE
+
+
+def rate_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
+    """Points (rate, distortion) over lines of equal rate + distortion, each with its value at its upper end.
+
+    `joined`: a line goes through the groups' means in their order.
+    """
+    width, height = TRADE
+    figure = canvas(TRADE)
+    left, right, bottom, top = 46.0, 12.0, 40.0, 62.0
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+    _plain_axes(axes)
+    axes.grid(visible=False)
+    _headed(
+        figure,
+        "distortion against rate",
+        "nats per example; on a grey line their sum, −ELBO, is the number at its end",
+        height,
+    )
+    for g in groups:
+        axes.plot(
+            g.rates, g.distortions, linestyle="none", marker="o", markersize=6, color=g.colour, alpha=0.85,
+            markeredgewidth=0, zorder=4,
+        )  # fmt: skip
+    means = np.array([[np.mean(g.rates), np.mean(g.distortions)] for g in groups])
+    if joined:
+        axes.plot(*means.T, color=GREY, linewidth=1.1, zorder=2)
+    points = np.concatenate([np.stack([g.rates, g.distortions], axis=1) for g in groups])
+    low, high = points.min(axis=0), points.max(axis=0)
+    # Room for the names, which stand to the right of their points.
+    margin = np.where(high > low, high - low, np.maximum(1.0, np.abs(high))) * 0.1
+    axes.set_xlim(low[0] - margin[0], high[0] + 2.2 * margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    nats_across, nats_up = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
+    fall = math.atan2((height - bottom - top) / nats_up, (width - left - right) / nats_across)
+    for c, end in isolines(axes.get_xlim(), axes.get_ylim(), points.sum(axis=1)):
+        axes.axline(end, slope=-1, color=LINE, linewidth=1.1, zorder=1)
+        # Above the axes; or within, along the line, lest it be taken for a tick of the scale at the left.
+        outside = end[1] == axes.get_ylim()[1]
+        axes.annotate(
+            grouped(c), end, (0, 3) if outside else (5, 0), textcoords="offset points", fontsize=10, color=MUTED,
+            ha="center" if outside else "left", va="bottom", annotation_clip=False,
+            rotation=0.0 if outside else -math.degrees(fall), rotation_mode="anchor",
+        )  # fmt: skip
+    halo = [patheffects.withStroke(linewidth=3, foreground=PAPER)]
+    for g, mean in zip(groups, means):
+        name = shorten(g.label)
+        long = CHARACTER * max(map(len, name.split("\n")))
+        fits = float(axes.transData.transform(mean)[0]) * 72 / figure.dpi + 7 + long <= width
+        axes.annotate(
+            name, mean, (7 if fits else -7, 6), textcoords="offset points", fontsize=11, color=g.colour, va="bottom",
+            ha="left" if fits else "right", linespacing=1.1, path_effects=halo, zorder=5,
+        )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: grouped(v)))
+    axes.set_xlabel("rate", fontsize=11, color=MUTED, labelpad=3)
+    return figure
+
+
+def isolines(
+    x: tuple[float, float], y: tuple[float, float], sums: np.ndarray
+) -> list[tuple[float, tuple[float, float]]]:
+    """Round numbers c about the points' `sums`, and where the line x + y = c enters these limits: at the top, or at the
+    left."""
+    span = float(np.ptp(sums))
+    # Where all sums are nearly equal, lines as near to each other as these would be hatching.
+    margin = max(span / 4, (x[1] - x[0] + y[1] - y[0]) / 12)
+    levels = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(sums.min() - margin, sums.max() + margin)
+    ends = [(float(c), (max(x[0], c - y[1]), min(y[1], c - x[0]))) for c in levels]
+    return [(c, end) for c, end in ends if end[0] < x[1] and end[1] > y[0]]

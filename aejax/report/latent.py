@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 
-import jax
 import numpy as np
 
-from aejax.data import has_data, take
 from aejax.report import drawing, figures, page
 from aejax.report.page import Section
-from aejax.report.pictures import Block, data_range, is_image
-from aejax.report.pixels import coarse, pixels_png, tiles
+from aejax.report.paths import has_paths, interpolations_block, plane_block, traversals_block
+from aejax.report.pictures import Block
 from aejax.report.records import Record
 
-TRAVERSED, SPAN, STATES = 8, 3.0, 9
-"""Dimensions that are traversed, the dearest, from −SPAN to SPAN in so many states: of a standard normal prior all but .3 %."""
-
-SHARPEST = 64
-"""Pixels: larger images are shown at every so many pixels."""
+TRAVERSED = 8
+"""Dimensions that are traversed, the dearest."""
 
 
 def latent_section(record: Record) -> Section | None:
-    """The divergence dimension by dimension, −log p(x), and traversals."""
+    """The divergence dimension by dimension, −log p(x), and pictures of decoded codes."""
     found = record.bound
     if found is None or record.evaluation is None:
         return None
@@ -41,28 +37,19 @@ def latent_section(record: Record) -> Section | None:
         drawn = figures.panel("divergence of each dimension", "nats, mean over examples", [line], "rank")
         images.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", "Divergence by dimension"))
         pngs["rates"] = drawing.png(drawn)
-        if block := traversals_block(record, np.argsort(found["rates"])[::-1][:TRAVERSED]):
-            images.append(block[0])
-            pngs |= block[1]
+    for html, more in paths(record, np.asarray(found["rates"], float), found["units"]):
+        images.append(html)
+        pngs |= more
     return Section("Latent", page.paragraph(escape(told)) + page.panels(images), pngs)
 
 
-def traversals_block(record: Record, dimensions: np.ndarray) -> Block | None:
-    """A row for each of these dimensions: the first test image's code, decoded with that dimension moved."""
-    run, test = record.run, record.run.experiment.test
-    decode = run.experiment.model.decode
-    if decode is None or not is_image(test.shape) or not has_data(test):
-        return None
-    x = take(test, np.arange(1))["x"]
-    code, states = run.encode(x)[0], np.linspace(-SPAN, SPAN, STATES)
-    z = np.tile(code, (len(dimensions) * STATES, 1))
-    z[np.arange(len(z)), np.repeat(dimensions, STATES)] = np.tile(states, len(dimensions))
-    batch = {"x": np.repeat(x, len(z), axis=0), "index": np.arange(len(z), dtype=np.int32)}
-    images = np.asarray(jax.jit(decode)(run.state.params, run.state.extras, z.astype(code.dtype), batch))
-    pixels = tiles(coarse(images, SHARPEST), STATES, *data_range(x))
-    caption = (
-        f"Traversals: the code of the first test image, one dimension of which is set to {-SPAN:g} at the left up to {SPAN:g} at "
-        "the right. Dimensions from the dearest down."
-    )
-    image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Traversals of the latent", "pixels wide")
-    return image, {"traversals": pixels_png(pixels, 1000)}
+def paths(record: Record, rates: np.ndarray, units: int) -> Iterator[Block]:
+    """Pictures of decoded codes, those that a latent of so many units has."""
+    if not has_paths(record):
+        return
+    if len(rates) == units > 1:
+        yield traversals_block(record, np.argsort(rates)[::-1][:TRAVERSED])
+    if record.run.experiment.test.size > 1:
+        yield interpolations_block(record)
+    if units == 2:
+        yield plane_block(record)
