@@ -95,21 +95,32 @@ def _apply(name: str, told: str, args: list[str]) -> int:
 
 
 def sample(args: list[str]) -> int:
-    def flags(n: int = 64, seed: int = 0) -> None:
+    def flags(n: int = 64, seed: int = 0, fit_mixture: int = 0) -> None:
         """
         Args:
             n: How many; the first ten of a hundred are the ten.
             seed: Of the samples.
+            fit_mixture: Sample codes not from the model's prior but from a mixture of so many Gaussians, fitted to the codes of
+                the training split; for any model with vector codes and a decoder.
         """
 
-    told = "Samples of a generative model, as a .npy file."
+    told = "Samples of a generative model, or of any one by a density fitted to its codes, as a .npy file."
     opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, told)
     start(1)
 
     if wanted["n"] < 1:
         raise UsageError(f"--n {wanted['n']}: it must be at least 1")
     _check_out(**out)
-    _write_array(out["out"], open_run(opened.pop("run"), **opened, **which).sample(**wanted))
+    components = wanted.pop("fit_mixture")
+    if components < 0:
+        raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
+    run = open_run(opened.pop("run"), with_data=components > 0, **opened, **which)
+    if components:
+        from aejax.samplers import sample_fitted
+
+        _write_array(out["out"], sample_fitted(run, components, **wanted))
+    else:
+        _write_array(out["out"], run.sample(**wanted))
     return 0
 
 

@@ -1,0 +1,115 @@
+"""Samplers fitted after training: a density of the training split's codes, whose draws are decoded (Ghosh et al. 2020, §5).
+
+So a plain autoencoder generates too, and a variational one without the gap between its prior and where its codes lie.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from aejax.arguments import at_least_one
+from aejax.data import has_data, take
+from aejax.errors import UsageError
+from aejax.evaluate import learnt_from
+from aejax.keys import each, evaluation_key
+from aejax.run import Run, inference_batch
+from aejax.types import Dataset
+
+ITERATIONS = 500
+"""Of expectation maximisation, at most."""
+
+
+class Mixture(NamedTuple):
+    """Σ_k π_k N(μ_k, L_k L_kᵀ) of codes."""
+
+    weights: Float[np.ndarray, " k"]
+    means: Float[np.ndarray, "k d"]
+    factors: Float[np.ndarray, "k d d"]
+    """Lower triangular."""
+
+
+def gaussian_mixture(codes: np.ndarray, components: int, seed: int = 0) -> Mixture:
+    """The mixture of so many full-covariance Gaussians most likely to give codes [n, d], as far as expectation maximisation from
+    k-means (seeded) finds it; one component is the codes' mean and covariance.
+
+    Variances are a millionth of the codes' mean variance larger, so that a unit which never varies does no harm.
+
+    Raises UsageError for codes that are no vectors or not finite, and for fewer codes than components.
+    """
+    from sklearn.mixture import GaussianMixture  # takes a second to import
+    from threadpoolctl import threadpool_limits
+
+    at_least_one("gaussian_mixture", "components", components)
+    if codes.ndim != 2 or codes.dtype.kind != "f":
+        raise UsageError(
+            f"a mixture of Gaussians is fitted to vector codes [n, d] of floats; these are {codes.dtype} {list(codes.shape)}"
+        )
+    if not np.isfinite(codes).all():
+        raise UsageError("some codes are not finite, so no mixture can be fitted to them")
+    if len(codes) < max(2, components):
+        raise UsageError(f"{len(codes)} codes are too few for a mixture of {components}; ask for fewer components")
+    # In the codes' own unit: scikit-learn's floor of the variances is absolute.
+    unit = float(np.sqrt(np.mean(np.var(codes, axis=0, dtype=np.float64)))) or 1.0
+    # One thread, since their number would change the sums' order and with it the samples.
+    with threadpool_limits(1):
+        fitted = GaussianMixture(components, max_iter=ITERATIONS, random_state=seed).fit(
+            codes.astype(np.float64) / unit
+        )
+    return Mixture(fitted.weights_, fitted.means_ * unit, np.linalg.cholesky(fitted.covariances_) * unit)
+
+
+def draw(mixture: Mixture, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
+    """One draw for each key."""
+    weights, means, factors = (jnp.asarray(part, jnp.float32) for part in mixture)
+
+    def one(key):
+        k_which, k_noise = jax.random.split(key)
+        i = jax.random.categorical(k_which, jnp.log(weights))
+        noise = jax.random.normal(k_noise, means.shape[1:])
+        return means[i] + jnp.matmul(factors[i], noise, precision=jax.lax.Precision.HIGHEST)
+
+    return jax.vmap(one)(keys)
+
+
+def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarray:
+    """n samples [n, *shape] in data range: draws of a mixture fitted to the training split's codes, decoded. The first ten of a
+    hundred are the ten.
+
+    The fit knows the run's seed alone: another `seed` gives other draws of the same mixture. Of a streamed training split the
+    codes are those of the examples that `aejax evaluate` takes. What a decoder is given besides a code (a label) is that of the
+    training examples in turn.
+
+    Raises UsageError for a run without data, for a model that does not decode, and as `gaussian_mixture` does.
+    """
+    train, decode = run.experiment.train, run.experiment.model.decode
+    if decode is None:
+        raise UsageError(f"the model of {run.directory} has no `decode`; nothing can be sampled by way of its codes")
+    if not has_data(train):
+        raise UsageError(
+            f"{run.directory} was opened without its data, to whose codes the mixture is fitted; open it with_data=True"
+        )
+    mixture = gaussian_mixture(run.encode(some(train, learnt_from(train))), components, run.experiment.seed)
+
+    @jax.jit
+    def f(params, extras, batch, key):
+        return decode(params, extras, draw(mixture, each(key, batch["index"])), batch)
+
+    # Batches of one size, so that it compiles once; what the last has too many is cut.
+    parts, size, key = [], inference_batch(train), evaluation_key(seed, "sample")
+    for start in range(0, n, size):
+        index = np.arange(start, start + size, dtype=np.int32)
+        batch = {**take(train, index % train.size), "index": index}
+        parts.append(np.asarray(f(run.state.params, run.state.extras, batch, key)))
+    return np.concatenate(parts)[:n]
+
+
+def some(data: Dataset, positions: np.ndarray) -> Dataset:
+    """These of its examples, in memory unless they are all."""
+    if len(positions) == data.size:
+        return data
+    return data._replace(size=len(positions), fingerprint="", arrays=take(data, positions), read=None)
