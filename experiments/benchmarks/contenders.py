@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job import Job, Trainer
-from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, matmul
-from theirs import disent_ae, pythae_ae, torch_ae, torch_dae, vector_quantize_vqvae
+from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, aejax_vae, matmul
+from theirs import disent_ae, pythae_ae, pythae_vae, torch_ae, torch_dae, vector_quantize_vqvae
 
 
 class Contender(NamedTuple):
@@ -43,7 +43,12 @@ ENVIRONMENTS = {
 }
 """What pip installs into each environment; the first is the one that runs this benchmark."""
 
-TASKS = {"AE": Task("test", 0.008), "DAE": Task("masked", 0.0115), "VQ-VAE": Task("test", 0.012)}
+TASKS = {
+    "AE": Task("test", 0.008),
+    "DAE": Task("masked", 0.0115),
+    "VAE": Task("test", 0.016),
+    "VQ-VAE": Task("test", 0.012),
+}
 
 CONTENDERS = {
     "aejax AE": Contender("aejax", aejax_ae, "AE", beside=("PyTorch AE", "pythae AE", "disent AE")),
@@ -51,9 +56,11 @@ CONTENDERS = {
         "aejax", aejax_dae_exact, "DAE", beside=("PyTorch DAE, Bernoulli", "pythae AE", "disent AE")
     ),
     "aejax DAE, Bernoulli": Contender("aejax", aejax_dae_bernoulli, "DAE", beside=("PyTorch DAE, Bernoulli",)),
+    "aejax VAE": Contender("aejax", aejax_vae, "VAE", beside=("pythae VAE",)),
     "PyTorch AE": Contender("torch", torch_ae, "AE"),
     "PyTorch DAE, Bernoulli": Contender("torch", torch_dae, "DAE"),
     "pythae AE": Contender("pythae", pythae_ae, "AE"),
+    "pythae VAE": Contender("pythae", pythae_vae, "VAE"),
     "disent AE": Contender("disent", disent_ae, "AE"),
     "PyTorch VQ-VAE": Contender("vector-quantize-pytorch", vector_quantize_vqvae, "VQ-VAE"),
 }

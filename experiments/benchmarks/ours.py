@@ -93,6 +93,16 @@ def aejax_dae_bernoulli(job: Job) -> Trainer:
     return _aejax_mlp(job, bernoulli_masking(MASKED))
 
 
+def aejax_vae(job: Job) -> Trainer:
+    from aejax.likelihoods import bernoulli
+    from aejax.models import vae
+    from aejax.nets import MLP
+
+    shape = images(job).shape[1:]
+    encoder, decoder = MLP((job.hidden,), 2 * LATENT), MLP((job.hidden,), shape)
+    return aejax_trainer(job, vae(encoder, decoder, bernoulli(), LATENT, shape))
+
+
 def matmul(job: Job) -> Trainer:
     """What utilisation is measured against; a step is a product of two float32 matrices."""
     import jax

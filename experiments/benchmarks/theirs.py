@@ -84,20 +84,34 @@ def _torch_halves(job: Job, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def pythae_ae(job: Job) -> Trainer:
+    """Its AE without further arguments has the widths of ours, where the hidden layers have 512."""
+    from pythae.models import AE, AEConfig
+
+    return _pythae_trainer(job, lambda shape: AE(AEConfig(input_dim=shape, latent_dim=LATENT)))
+
+
+def pythae_vae(job: Job) -> Trainer:
+    """As `pythae_ae`, with the cross-entropy that is aejax's likelihood."""
+    from pythae.models import VAE, VAEConfig
+
+    config = {"latent_dim": LATENT, "reconstruction_loss": "bce"}
+    return _pythae_trainer(job, lambda shape: VAE(VAEConfig(input_dim=shape, **config)))
+
+
+def _pythae_trainer(job: Job, make: Callable[[tuple[int, ...]], Any]) -> Trainer:
     """An epoch of pythae's trainer over as many examples as are asked for, without evaluation or checkpoints.
 
-    Its AE without further arguments has the widths of ours, where the hidden layers have 512.
+    `make` gives the model for images of a shape.
     """
     import torch
     from pythae.data.datasets import BaseDataset
-    from pythae.models import AE, AEConfig
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from torch.utils.data import DataLoader
 
     _start_torch(job)
     x = _float_tensor(job)
     data, done = BaseDataset(x, torch.zeros(len(x))), 0
-    model = AE(AEConfig(input_dim=tuple(x.shape[1:]), latent_dim=LATENT))
+    model = make(tuple(x.shape[1:]))
     config = BaseTrainerConfig(
         output_dir="pythae",
         per_device_train_batch_size=job.batch_size,
@@ -116,7 +130,7 @@ def pythae_ae(job: Job) -> Trainer:
         done += n
         return n
 
-    return Trainer(train, _reconstruct_by_torch(lambda x: model({"data": x}).recon_x))
+    return Trainer(train, _reconstruct_by_torch(lambda x: model.decoder(model.encoder(x).embedding).reconstruction))
 
 
 def disent_ae(job: Job) -> Trainer:
