@@ -41,7 +41,9 @@ class Model(NamedTuple):
     rates: Callable | None = None
     """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
     codes: Callable | None = None
-    """(params, extras, batch, key) -> int [b, ...]."""
+    """(params, extras, batch, key) -> int [b, *positions, books]."""
+    books: tuple[int, ...] | None = None
+    """How many codes each of these books has."""
     rollout: Callable | None = None
     """(params, extras, batch, key, gaps [g]) -> [b, g, ...]."""
     chain: Callable | None = None

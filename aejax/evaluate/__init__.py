@@ -33,6 +33,7 @@ from aejax.data import in_order, take
 from aejax.directory import write_json
 from aejax.evaluate import images
 from aejax.evaluate.bounds import DRAWS, bound
+from aejax.evaluate.codebook import codebook
 from aejax.evaluate.jacobian import spectrum
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
 from aejax.evaluate.memory import remembered
@@ -84,7 +85,9 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         "activity": _activity(run, test),
         "jacobian": None,
         "bound": None,
+        "codebook": None,
     }
+    result["codebook"] = codebook(run, test, result["terms"])
     train, components = _linear_statistics(experiment.train), None
     if experiment.model.encode is not None:
         codes = run.encode(test)
@@ -365,6 +368,14 @@ def print_table(result: Mapping[str, Any]) -> None:
                 + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
                 highlight=False,
             )
+    if (discrete := result["codebook"]) is not None:
+        bits = discrete["bits_per_dimension"]
+        console.print(
+            f"codes at {discrete['positions']} positions: "
+            + ", ".join(f"{b['used']} of {b['size']} used, perplexity {b['perplexity']:.1f}" for b in discrete["books"])
+            + ("" if bits is None else f"; bound {bits:.4f} bits/dim"),
+            highlight=False,
+        )
     if (activity := result["activity"]) is not None:
         console.print(
             f"units {activity['units']}, of which an example activates {activity['active_units']:.4g}; "

@@ -5,3 +5,4 @@ from aejax.models.classifier import classifier as classifier
 from aejax.models.gdae import gdae as gdae
 from aejax.models.iwae import iwae as iwae
 from aejax.models.vae import vae as vae
+from aejax.models.vqvae import vqvae as vqvae

@@ -8,6 +8,7 @@ Under bits a Bernoulli likelihood is one; under grey values it is a cross-entrop
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def binarised(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     def on_bits(f: Callable) -> Callable:
         return lambda params, extras, batch, *rest: f(params, extras, once(batch), *rest)
 
-    wrapped = {name: on_bits(f) for name in OF_A_BATCH if (f := getattr(model, name)) is not None}
+    wrapped: dict[str, Any] = {name: on_bits(f) for name in OF_A_BATCH if (f := getattr(model, name)) is not None}
     if (decode := model.decode) is not None:
         wrapped["decode"] = lambda params, extras, z, batch: decode(params, extras, z, once(batch))
     if (symbols := model.symbols) is not None:

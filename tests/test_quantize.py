@@ -1,0 +1,216 @@
+"""Quantisers: gradients by their equations, moving averages against k-means, and what each promises of its codes."""
+
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax.errors import UsageError
+from aejax.quantize import finite_scalar, grouped, lookup_free, nearest, residual
+
+ALL = {
+    "ema": nearest(8, 6),
+    "gradient": nearest(8, 6, decay=None),
+    "cosine": nearest(8, 6, cosine=True),
+    "rotation": nearest(8, 6, rotation=True),
+    "expiring": nearest(8, 6, expire=0.5),
+    "finite_scalar": finite_scalar((2, 3, 4, 5, 2, 8)),
+    "lookup_free": lookup_free(6),
+    "residual": residual([nearest(4, 6), nearest(5, 6)]),
+    "grouped": grouped([nearest(4, 4), nearest(5, 2)]),
+}
+
+
+def vectors(*shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@functools.cache
+def initial(quantiser):
+    return jax.jit(quantiser.init)
+
+
+@functools.cache
+def applied(quantiser):
+    """Outside training."""
+    return jax.jit(lambda params, extras, z: quantiser.apply(params, extras, z, None, None, None))
+
+
+def started(quantiser, z, seed=1):
+    return initial(quantiser)(jax.random.key(seed), z.reshape(-1, quantiser.width))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_codes_say_all_of_the_vectors(name):
+    quantiser, z = ALL[name], vectors(4, 2, 5, 6)
+    params, extras = started(quantiser, z)
+    q = applied(quantiser)(params, extras, z)
+    assert q.codes.shape == (4, 2, 5, len(quantiser.sizes))
+    assert q.codes.dtype == jnp.int32
+    assert q.codes.min() >= 0
+    assert all(q.codes[..., i].max() < n for i, n in enumerate(quantiser.sizes))
+    np.testing.assert_allclose(quantiser.lookup(params, extras, q.codes), q.vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_outside_training_statistics_stay_and_an_example_knows_nothing_of_the_others(name):
+    quantiser, z = ALL[name], vectors(4, 2, 5, 6)
+    params, extras = started(quantiser, z)
+    whole = applied(quantiser)(params, extras, z)
+    jax.tree.map(np.testing.assert_array_equal, whole.extras, extras)
+    alone = applied(quantiser)(params, extras, z[2:3])
+    np.testing.assert_array_equal(alone.codes[0], whole.codes[2])
+    if name != "lookup_free":  # whose second entropy is of the batch
+        np.testing.assert_allclose(alone.loss[0], whole.loss[2], rtol=1e-5)
+
+
+def test_gradient_of_the_encoder_is_the_vectors_and_twice_beta_of_the_difference():
+    beta, quantiser, z = 0.7, nearest(8, 6, commitment=0.7, decay=None), vectors(3, 5, 6)
+    params, extras = started(quantiser, z)
+    params = {"codebook": params["codebook"] + 0.1}  # away from where k-means left no difference
+    g = vectors(3, 5, 6, seed=3)
+
+    def objective(params, z):
+        q = quantiser.apply(params, extras, z, None, 0, None)
+        return jnp.sum(g * q.vectors) + jnp.sum(q.loss)
+
+    of_book, of_z = jax.grad(objective, (0, 1))(params, z)
+    e = quantiser.apply(params, extras, z, None, 0, None)
+    np.testing.assert_allclose(of_z, g + 2.0 * beta * (z - e.vectors), rtol=1e-5, atol=1e-5)
+    # The codebook's has no part of the reconstruction: each code is drawn to the mean of its vectors.
+    member = jax.nn.one_hot(e.codes[..., 0].reshape(-1), 8)
+    expected = 2.0 * jnp.einsum("nk,nd->kd", member, (e.vectors - z).reshape(-1, 6))
+    np.testing.assert_allclose(of_book["codebook"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_moving_averages_on_the_same_vectors_come_to_the_centres_of_k_means():
+    """Lloyd's fixed point: each code the mean of the vectors that are nearest to it."""
+    rng = np.random.default_rng(0)
+    centres = 5.0 * rng.normal(size=(4, 2))
+    z = jnp.asarray((centres[:, None] + 0.1 * rng.normal(size=(4, 25, 2))).reshape(20, 5, 2), jnp.float32)
+    quantiser = nearest(4, 2, decay=0.9, k_means=False)
+    extras = {**started(quantiser, z)[1], "codebook": jnp.asarray(centres + 0.5, jnp.float32)}
+    for _ in range(50):
+        extras = quantiser.apply({}, extras, z, None, 0, None).extras
+    means = np.asarray(z).reshape(4, 25, 2).mean(axis=1)
+    np.testing.assert_allclose(extras["codebook"], means, atol=1e-3)
+    np.testing.assert_allclose(extras["share"] / extras["weight"], 0.25, rtol=1e-5)
+
+
+def test_the_first_moving_average_has_no_bias_towards_its_start():
+    quantiser, z = nearest(1, 3, decay=0.99, k_means=False), vectors(7, 3) + 4.0
+    extras = quantiser.apply({}, started(quantiser, z)[1], z, None, 0, None).extras
+    np.testing.assert_allclose(extras["codebook"][0], z.mean(axis=0), rtol=1e-4)
+
+
+def test_k_means_starts_in_every_cluster_it_is_given():
+    z = jnp.repeat(jnp.eye(5), 3, axis=0)
+    _, extras = nearest(15, 5).init(jax.random.key(0), z)
+    assert {tuple(row) for row in np.asarray(extras["codebook"]).tolist()} == {tuple(row) for row in np.eye(5).tolist()}
+
+
+def test_dead_codes_are_put_among_the_vectors_and_only_they():
+    z = vectors(32, 2)
+    book = jnp.concatenate([z[:3], jnp.full((5, 2), 100.0)])
+    extras = {"codebook": book, "share": jnp.zeros(8), "sums": jnp.zeros((8, 2)), "weight": jnp.zeros(())}
+    after = {}
+    for expire in (0.0, 0.2):
+        quantiser = nearest(8, 2, expire=expire)
+        after[expire] = quantiser.apply({}, extras, z, jax.random.key(0), 0, None).extras["codebook"]
+    np.testing.assert_array_equal(after[0.0][3:], book[3:])
+    np.testing.assert_array_equal(after[0.0][:3], after[0.2][:3])
+    rows = {tuple(row) for row in np.asarray(z).tolist()}
+    assert all(tuple(row) in rows for row in np.asarray(after[0.2][3:]).tolist())
+
+
+def test_rotation_turns_gradients_as_it_turns_vectors():
+    """z_q is a rotation and scaling R of z: its gradient is Rᵀg, of the angle to z that g has to z_q."""
+    quantiser, z = nearest(8, 6, commitment=0.0, rotation=True), vectors(10, 6)
+    params, extras = started(quantiser, z)
+    f = lambda z: quantiser.apply(params, extras, z, None, None, None).vectors
+    q, back = jax.vjp(f, z)
+    g = vectors(10, 6, seed=5)
+    (turned,) = back(g)
+    norm = lambda v: np.linalg.norm(np.asarray(v), axis=1)
+    cosine = lambda a, b: np.sum(np.asarray(a) * np.asarray(b), axis=1) / norm(a) / norm(b)
+    codes = applied(quantiser)(params, extras, z).codes[:, 0]
+    np.testing.assert_allclose(q, extras["codebook"][codes], atol=1e-5)
+    np.testing.assert_allclose(cosine(turned, z), cosine(g, q), atol=1e-5)
+    np.testing.assert_allclose(norm(turned), norm(g) * norm(q) / norm(z), rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [(2,), (3,), (2, 2, 2), (8, 5, 5, 5)])
+def test_finite_scalar_reaches_every_code_from_vectors_that_training_can_move(levels):
+    quantiser = finite_scalar(levels)
+    every = jnp.arange(math.prod(levels), dtype=jnp.int32)[:, None]
+    z_q = quantiser.lookup({}, {}, every)
+    grid = itertools.product(*[np.linspace(-1.0, 1.0, n) for n in reversed(levels)])
+    np.testing.assert_allclose(z_q, [row[::-1] for row in grid], atol=1e-6)
+    z = jnp.arctanh(0.99 * z_q)
+    q = quantiser.apply({}, {}, z, None, None, None)
+    np.testing.assert_array_equal(q.codes, every)
+    assert q.loss.shape == (len(every),)
+    assert not q.loss.any()
+    slope = jax.grad(lambda z: jnp.sum(quantiser.apply({}, {}, z, None, None, None).vectors))(z)
+    np.testing.assert_allclose(slope, 1.0 - jnp.square(jnp.tanh(z)), rtol=1e-3, atol=1e-6)
+
+
+def test_lookup_free_entropies_are_those_of_the_codes():
+    """Against the softmax over all 2³ codes; with one vector alone both entropies are one."""
+    quantiser, z = lookup_free(3, entropy=1.0, commitment=0.0, temperature=2.0), vectors(1, 1, 3)
+    np.testing.assert_allclose(quantiser.apply({}, {}, z, None, 0, None).loss, 0.0, atol=1e-5)
+    z = jnp.stack([z[0], -z[0]])
+    p = jax.nn.softmax(2.0 * z[0, 0] @ quantiser.lookup({}, {}, jnp.arange(8, dtype=jnp.int32)[:, None]).T / 2.0)
+    sure = -float(jnp.sum(p * jnp.log(p)))
+    np.testing.assert_allclose(quantiser.apply({}, {}, z, None, 0, None).loss, sure - 3 * math.log(2), rtol=1e-4)
+
+
+def test_residual_books_leave_less_and_less():
+    z = vectors(64, 6)
+    left = []
+    for n in (1, 2, 4):
+        quantiser = residual([nearest(8, 6)] * n)
+        params, extras = started(quantiser, z)
+        left.append(float(jnp.mean(jnp.square(quantiser.apply(params, extras, z, None, None, None).vectors - z))))
+    assert left[0] > 1.2 * left[1] > 1.2**2 * left[2]
+
+
+@pytest.mark.parametrize("name", ["ema", "expiring", "lookup_free", "residual"])
+def test_one_device_is_as_many(name):
+    quantiser, z = ALL[name], vectors(4, 2, 5, 6)
+    params, extras = started(quantiser, z)
+    key = jax.random.key(7)
+    one = jax.jit(lambda z: quantiser.apply(params, extras, z, key, 0, None))(z)
+    several = jax.pmap(
+        lambda z: quantiser.apply(params, extras, z, key, 0, "batch"), axis_name="batch", devices=jax.devices()[:2]
+    )(z.reshape(2, 2, 2, 5, 6))
+    np.testing.assert_array_equal(one.codes, several.codes.reshape(one.codes.shape))
+    np.testing.assert_allclose(one.loss, several.loss.reshape(-1), rtol=1e-4, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(one.extras), jax.tree.leaves(several.extras)):
+        np.testing.assert_allclose(np.broadcast_to(a, b.shape), b, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nearest(0, 4),
+        lambda: nearest(4, 4, decay=1.0),
+        lambda: nearest(4, 4, decay=None, expire=0.1),
+        lambda: nearest(4, 4, commitment=-1.0),
+        lambda: finite_scalar((1, 4)),
+        lambda: finite_scalar(()),
+        lambda: lookup_free(0),
+        lambda: lookup_free(2, temperature=0.0),
+        lambda: residual([nearest(4, 4), nearest(4, 5)]),
+        lambda: residual([]),
+        lambda: grouped([]),
+        lambda: grouped([grouped([nearest(4, 4)] * 2)]),
+    ],
+)
+def test_wrong_numbers_are_refused_at_once(make):
+    with pytest.raises(UsageError):
+        make()

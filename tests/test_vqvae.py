@@ -1,0 +1,108 @@
+"""The vector-quantised autoencoder: its divergence by counting, its loss by its parts, and the same on any batch."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import aejax
+from aejax.corrupt import masking
+from aejax.errors import UsageError
+from aejax.evaluate.codebook import codebook, use
+from aejax.likelihoods import bernoulli
+from aejax.models import vqvae
+from aejax.models.vqvae import perplexity
+from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.quantize import finite_scalar, nearest, residual
+from aejax.types import Dataset, Experiment
+
+SHAPE = (6, 5, 1)
+
+
+def batch(n=8):
+    x = (jax.random.uniform(jax.random.key(0), (n, *SHAPE)) < 0.3).astype(jnp.float32)
+    return {"x": x, "index": jnp.arange(n, dtype=jnp.int32)}
+
+
+def made(quantiser, **more):
+    encoder, decoder = ConvEncoder((4,), quantiser.width, spatial=True, blocks=0), ConvDecoder((4,), SHAPE, blocks=0)
+    model = vqvae(encoder, decoder, bernoulli(), quantiser, SHAPE, **more)
+    return model, *jax.jit(model.init)(jax.random.key(1), batch())
+
+
+def test_the_code_costs_log_k_at_every_position_and_book():
+    for quantiser, nats in ((nearest(8, 4), math.log(8)), (residual([nearest(8, 4), nearest(5, 4)]), math.log(40))):
+        model, params, extras = made(quantiser)
+        terms = model.evaluate(params, extras, batch(), jax.random.key(2))
+        np.testing.assert_allclose(terms["kl"], 3 * 3 * nats, rtol=1e-6)
+        np.testing.assert_allclose(terms["nelbo"], terms["distortion"] + terms["kl"], rtol=1e-6)
+
+
+def test_loss_is_its_parts_whatever_the_batch():
+    model, params, extras = made(nearest(8, 4))
+    f = jax.jit(lambda batch: model.loss(params, extras, batch, jax.random.key(3), jnp.int32(0), None))
+    loss, (_, logged) = f(batch())
+    np.testing.assert_allclose(loss, logged["distortion"] + logged["commitment"], rtol=1e-6)
+    twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), batch())
+    np.testing.assert_allclose(f(twice)[0], loss, rtol=1e-5)
+
+
+def test_codes_are_decoded_to_what_is_reconstructed():
+    model, params, extras = made(finite_scalar((4, 4)))
+    codes = model.codes(params, extras, batch(), jax.random.key(0))
+    assert codes.shape == (8, 3, 3, 1)
+    decoded = model.decode(params, extras, codes, {})
+    np.testing.assert_allclose(decoded, model.reconstruct(params, extras, batch(), jax.random.key(0)), atol=1e-6)
+
+
+def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not():
+    quantiser = nearest(8, 4)
+    plain, params, extras = made(quantiser)
+    for rate, same in ((0.0, True), (0.9, False)):
+        model, _, _ = made(quantiser, corrupt=masking(rate))
+        terms = model.evaluate(params, extras, batch(), jax.random.key(2))
+        expected = plain.evaluate(params, extras, batch(), jax.random.key(2))["distortion"]
+        np.testing.assert_allclose(terms["distortion"], expected, rtol=1e-6)
+        assert np.allclose(terms["denoising_distortion"], expected, rtol=1e-6) == same
+
+
+def test_a_flat_code_is_one_position():
+    model = vqvae(MLP((8,), 4), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
+    params, extras = jax.jit(model.init)(jax.random.key(1), batch())
+    assert model.codes(params, extras, batch(), None).shape == (8, 1)
+    np.testing.assert_allclose(model.evaluate(params, extras, batch(), None)["kl"], math.log(6), rtol=1e-6)
+
+
+def test_perplexity_is_the_number_of_codes_in_even_use():
+    codes = jnp.stack([jnp.arange(12, dtype=jnp.int32) % 4, jnp.zeros(12, jnp.int32)], axis=1)
+    np.testing.assert_allclose(perplexity(codes[:, :1], (9,), None), 4.0, rtol=1e-5)
+    np.testing.assert_allclose(perplexity(codes, (9, 3), None), (4.0 + 1.0) / 2.0, rtol=1e-5)
+
+
+def test_an_encoder_of_another_width_is_refused():
+    model = vqvae(MLP((8,), 5), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
+    with pytest.raises(UsageError, match="vectors of 4 numbers"):
+        model.init(jax.random.key(1), batch())
+
+
+def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whole_bound(tmp_path):
+    x = np.asarray(batch(40)["x"])
+    data = Dataset("bits", SHAPE, 40, None, "", {"x": x})
+    quantiser = nearest(16, 4, expire=0.1)
+    model, _, _ = made(quantiser)
+    run = aejax.train(Experiment(model, optax.adam(1e-3), data, data, 8, 3, 0, monitor="nelbo"), tmp_path / "run")
+    terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}
+    found = codebook(run, data, terms)
+    codes = np.asarray(model.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)).reshape(-1)
+    share = np.bincount(codes, minlength=16) / len(codes)
+    (book,) = found["books"]
+    assert (found["positions"], book["size"], book["used"]) == (9, 16, np.count_nonzero(share))
+    np.testing.assert_allclose(book["perplexity"], np.prod(share[share > 0] ** -share[share > 0]), rtol=1e-5)
+    np.testing.assert_allclose(found["bits_per_dimension"], terms["nelbo"] / math.log(2) / 30, rtol=1e-6)
+
+
+def test_one_code_alone_has_a_perplexity_of_one():
+    assert use(np.zeros(5, int)) == {"used": 1, "perplexity": 1.0}
