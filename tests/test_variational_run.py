@@ -58,7 +58,7 @@ def test_the_page_tells_what_was_judged(judged):
     told = re.sub(r"<[^>]+>", "", section.html)
     assert f"{nll:.2f} nats" in told
     assert f"{found['bound']['bits_per_dimension']['importance']:.4f} bits per dimension" in told
-    assert {*section.pngs} == {"rates", "traversals"}
+    assert {*section.pngs} == {"rates", "traversals", "interpolations"}
 
 
 def test_without_draws_there_is_no_estimate(judged):

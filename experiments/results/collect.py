@@ -75,13 +75,14 @@ def command(file: str, arguments: dict) -> str:
 
 
 def flat(tree: dict, path: str = "") -> dict:
-    """Nested dicts as path/to/number: value; the rows of the sweep are named by their level."""
+    """Nested dicts as path/to/number: value; the rows of a list are named by their level, or numbered."""
     leaves = {}
     for name, value in tree.items():
         if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
             continue  # a spectrum, a histogram: eval.json has them
         if isinstance(value, list):
-            value = {f"{row['level']:g}": {k: v for k, v in row.items() if k != "level"} for row in value}
+            names = [f"{row['level']:g}" if "level" in row else str(i) for i, row in enumerate(value)]
+            value = {n: {k: v for k, v in row.items() if k != "level"} for n, row in zip(names, value)}
         if isinstance(value, dict):
             leaves |= flat(value, f"{path}{name}/")
         else:
@@ -126,6 +127,20 @@ def tables(results: dict[str, dict]) -> str:
     lines += ["| | -log p(x), 5000 draws | bound | divergence | active units |", "|---|---|---|---|---|"]
     bounds = ["bound/importance/nll", "terms/nelbo", "terms/kl", "bound/active_units"]
     lines += [f"| {n} | " + " | ".join(cell(r, key, 2, 1) for key in bounds) + " |" for n, r in found.items()]
+    found = {name: r for name, r in results.items() if "codebook/books/0/used" in r["metrics"]}
+    lines += [
+        "",
+        "**Discrete codes**, test split, mean ± sd over seeds; the bound is of a uniform prior of the codes.",
+        "",
+    ]
+    lines += ["| | of codes | used | perplexity | bound, bits/dim |", "|---|---|---|---|---|"]
+    of_codes = ["codebook/books/0/size", "codebook/books/0/used", "codebook/books/0/perplexity"]
+    lines += [
+        f"| {n} | "
+        + " | ".join(cell(r, k, d, 1) for k, d in zip([*of_codes, "codebook/bits_per_dimension"], (0, 0, 1, 3)))
+        + " |"
+        for n, r in found.items()
+    ]
     lines += [
         "",
         "**How each row was made.**",

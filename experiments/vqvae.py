@@ -1,0 +1,90 @@
+"""Vector-quantised autoencoder (van den Oord et al. 2017), and other quantisers in its place, on grey images.
+
+aejax train experiments/vqvae.py
+1 CPU core, busy otherwise too, 47 to 84 s: mean squared error of test digits .0050 ± .0004 over 3 seeds from 16 codes of 64,
+all of which are used, with a perplexity of 55.1 ± 1.3; the whole bound, with a uniform prior of the codes, is 2.83 ± .03 bits a
+pixel. Logistic regression on the codes' vectors 96.0 ± .5 %, on pixels 96.9.
+
+aejax train experiments/vqvae.py --expire 0
+Started by k-means, so few codes use all of them without help: 64 of 64 in every one of 3 seeds, 2.84 ± .01 bits a pixel.
+
+aejax train experiments/vqvae.py --quantiser finite_scalar
+3 seeds: mean squared error .0028 ± .0006, 411 ± 28 of 512 codes used in the test split, perplexity 259 ± 6, 3.35 ± .05 bits a
+pixel: what the larger code costs is more than what it saves.
+"""
+
+from typing import Literal
+
+import optax
+
+from aejax.corrupt import masking
+from aejax.data import load
+from aejax.likelihoods import discretised_logistic
+from aejax.models import vqvae
+from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.quantize import finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.types import Experiment
+
+QUANTISERS = {
+    "ema": lambda codes, width, expire: nearest(codes, width, expire=expire),
+    "gradient": lambda codes, width, expire: nearest(codes, width, decay=None),
+    "rotation": lambda codes, width, expire: nearest(codes, width, expire=expire, rotation=True),
+    "cosine": lambda codes, width, expire: nearest(codes, width, expire=expire, cosine=True),
+    "residual": lambda codes, width, expire: residual([nearest(codes, width, expire=expire)] * 2),
+    "grouped": lambda codes, width, expire: grouped([nearest(codes, width // 2, expire=expire)] * 2),
+    "finite_scalar": lambda codes, width, expire: finite_scalar((8, 8, 8)),
+    "lookup_free": lambda codes, width, expire: lookup_free(9),
+}
+
+
+def experiment(
+    data: str = "digits",
+    levels: int = 17,
+    quantiser: Literal[
+        "ema", "gradient", "rotation", "cosine", "residual", "grouped", "finite_scalar", "lookup_free"
+    ] = "ema",
+    codes: int = 64,
+    width: int = 32,
+    expire: float = 0.1,
+    rate: float = 0.0,
+    hidden: tuple[int, ...] = (32,),
+    blocks: int = 1,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 2_000,
+    seed: int = 0,
+) -> Experiment:
+    """A convolutional autoencoder whose code is integers, one vector's for each position.
+
+    Args:
+        data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or path of a folder of images, .npy or .npz.
+        levels: Grey values in the data: 17 of digits, 256 of most.
+        quantiser: How vectors become integers; finite_scalar and lookup_free have 512 codes of 3 and 9 numbers.
+        codes: K, of each book.
+        width: Numbers in a vector.
+        expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.
+        rate: Fraction of the pixels that the encoder sees masked (a denoising VQ-VAE); 0 for none.
+        hidden: Channels after each of the encoder's convolutions, which halve the image; the decoder mirrors them.
+        blocks: Residual blocks at the smallest size, in encoder and decoder each.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the examples and replaced codes.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    q = QUANTISERS[quantiser](codes, width, expire)
+    likelihood = discretised_logistic(levels)
+    encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks)
+    decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks)
+    noise = None if isinstance(rate, float) and rate == 0.0 else masking(rate)
+    return Experiment(
+        model=vqvae(encoder, decoder, likelihood, q, train.shape, corrupt=noise),
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
