@@ -38,7 +38,7 @@ class Model(NamedTuple):
     """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten."""
     log_weights: Callable | None = None
     """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x)."""
-    rates: Callable | None = None
+    divergences: Callable | None = None
     """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
     codes: Callable | None = None
     """(params, extras, batch, key) -> int [b, *positions, books]."""

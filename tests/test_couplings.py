@@ -20,7 +20,7 @@ from aejax.couplings import (
 from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.vae import Latents, latent_net
+from aejax.models.latent import Latents, latent_net
 from aejax.nets import MLP
 from aejax.posteriors import diagonal, full_rank
 from aejax.priors import standard_normal

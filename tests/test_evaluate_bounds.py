@@ -15,9 +15,9 @@ from aejax.types import Experiment, Model, TrainState
 X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
 
 
-def run_of(log_weights, rates=None, seed=0):
+def run_of(log_weights, divergences=None, seed=0):
     """A run whose model has these functions alone."""
-    model = Model(None, None, None, log_weights=log_weights, rates=rates)
+    model = Model(None, None, None, log_weights=log_weights, divergences=divergences)
     data = as_dataset(X)
     return Run(Path(), {}, Experiment(model, None, data, data, 1, 1, seed), TrainState(0, {}, {}, None))
 
@@ -69,4 +69,4 @@ def test_dimensions_that_ignore_x_are_not_active():
     rates = lambda params, extras, batch, key: jnp.stack([batch["x"][:, 0] ** 2, jnp.zeros(len(batch["x"]))], axis=1)
     found = latent_use(run_of(None, rates), as_dataset(X), np.stack([X[:, 0], 0.01 * X[:, 1]], axis=1))
     assert (found["units"], found["active_units"]) == (2, 1)
-    np.testing.assert_allclose(found["rates"], [np.mean(X[:, 0] ** 2), 0.0], rtol=1e-5)
+    np.testing.assert_allclose(found["divergences"], [np.mean(X[:, 0] ** 2), 0.0], rtol=1e-5)

@@ -11,7 +11,7 @@ from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli, gaussian
 from aejax.models import iwae, vae
 from aejax.models.iwae import log_mean
-from aejax.models.vae import latent_net
+from aejax.models.latent import latent_net
 from aejax.nets import MLP
 from aejax.penalties import contractive
 from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
@@ -297,7 +297,7 @@ def test_every_prior_goes_with_every_posterior(prior, posterior):
     np.testing.assert_allclose(drawn[:4], fewer, rtol=1e-6)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves((grads["prior"], grads["posterior"])))
     # The parts are those of the very divergence that is judged, drawn or not.
-    parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.rates, model.evaluate))
+    parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.divergences, model.evaluate))
     np.testing.assert_allclose(parts.sum(axis=1), terms["kl"], rtol=1e-5, atol=1e-5)
 
 
@@ -340,7 +340,7 @@ def test_a_conditional_linear_gaussian_model_is_exact():
     np.testing.assert_allclose(log_w, exact, rtol=1e-4, atol=1e-4)
     # The closed form of the divergence to the prior net is the draws' mean.
     shifted = {**params, "prior": net([[0.3, 0.1]], [0.2, -0.4])}
-    kl = model.rates(shifted, {}, seen, jax.random.key(0))[:, 0]
+    kl = model.divergences(shifted, {}, seen, jax.random.key(0))[:, 0]
     keys = jax.random.split(jax.random.key(1), 4_000)
     distortion = jax.jit(jax.vmap(lambda key: model.evaluate(shifted, {}, seen, key)["distortion"]))(keys)
     log_w = jax.jit(model.log_weights, static_argnums=4)(shifted, {}, seen, jax.random.key(2), 4_000)

@@ -36,7 +36,7 @@ def test_the_bounds_are_in_order_and_the_parts_add_up(judged):
     _run, found = judged
     terms, bound = found["terms"], found["bound"]
     nll = bound["importance"]
-    np.testing.assert_allclose(sum(bound["rates"]), terms["kl"], rtol=1e-5)
+    np.testing.assert_allclose(sum(bound["divergences"]), terms["kl"], rtol=1e-5)
     np.testing.assert_allclose(terms["nelbo"], terms["distortion"] + terms["kl"], rtol=1e-6)
     assert nll["nll"] < terms["iwae_nll"] < terms["nelbo"]
     assert nll["sampling_error"] < nll["standard_error"]
@@ -58,7 +58,7 @@ def test_the_page_tells_what_was_judged(judged):
     told = re.sub(r"<[^>]+>", "", section.html)
     assert f"{nll:.2f} nats" in told
     assert f"{found['bound']['bits_per_dimension']['importance']:.4f} bits per dimension" in told
-    assert {*section.pngs} == {"rates", "traversals", "interpolations"}
+    assert {*section.pngs} == {"divergences", "traversals", "interpolations"}
 
 
 def test_without_draws_there_is_no_estimate(judged):

@@ -35,7 +35,7 @@ def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray
     """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them), and
     bits per dimension where the data are discrete. None for another model."""
     model = run.experiment.model
-    if model.log_weights is None or model.rates is None:
+    if model.log_weights is None or model.divergences is None:
         return None
     nll = importance_nll(run, data, draws) if draws else None
     found = {**latent_use(run, data, codes), "importance": nll, "bits_per_dimension": None}
@@ -104,13 +104,13 @@ def _streamed(log_weights: Callable, draws: int) -> Callable:
 
 def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
     """Of a vector code: its active units, and the divergence of each of its parts, nats, mean over examples."""
-    rates, key = run.experiment.model.rates, evaluation_key(run.experiment.seed, "terms")
-    assert rates is not None
-    judged = jax.jit(rates)
+    divergences, key = run.experiment.model.divergences, evaluation_key(run.experiment.seed, "terms")
+    assert divergences is not None
+    judged = jax.jit(divergences)
     kl = map_examples(lambda batch: judged(run.state.params, run.state.extras, batch, key), data)
     active = np.var(codes.reshape(len(codes), -1), axis=0, dtype=np.float64) > ACTIVE
     return {
         "units": active.size,
         "active_units": int(active.sum()),
-        "rates": np.mean(kl, axis=0, dtype=np.float64).tolist(),
+        "divergences": np.mean(kl, axis=0, dtype=np.float64).tolist(),
     }

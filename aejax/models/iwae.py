@@ -17,7 +17,7 @@ from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.likelihoods import Likelihood
-from aejax.models.vae import latent_net, vae
+from aejax.models.latent import latent_net, variational
 from aejax.posteriors import Posterior, diagonal
 from aejax.priors import Prior, standard_normal
 from aejax.types import Model
@@ -47,17 +47,6 @@ def iwae(
     """
     if samples < 1:
         raise UsageError(f"iwae(samples={samples}): at least one draw")
-    base = vae(
-        encoder,
-        decoder,
-        likelihood,
-        latent,
-        shape,
-        prior=prior,
-        posterior=posterior,
-        corrupt=corrupt,
-        condition=condition,
-    )
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
     if doubly_reparametrised and posterior.log_prob is None:
         raise UsageError(
@@ -95,15 +84,17 @@ def iwae(
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return means["iwae_nll"], (extras, means)
 
+    base = variational(parts, likelihood, loss, corrupt)
+
     def evaluate(params, extras, batch, key):
         k_base, k_draw = jax.random.split(key)
         bound = log_mean(base.log_weights(params, extras, batch, k_draw, samples))
         return {**base.evaluate(params, extras, batch, k_base), "iwae_nll": -bound}
 
-    def rates(params, extras, batch, key):
-        return base.rates(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
+    def divergences(params, extras, batch, key):
+        return base.divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
-    return base._replace(loss=loss, evaluate=evaluate, rates=rates)
+    return base._replace(evaluate=evaluate, divergences=divergences)
 
 
 def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:

@@ -31,13 +31,13 @@ def latent_section(record: Record) -> Section | None:
         if (bits := found["bits_per_dimension"]) is not None:
             told += f" That is {bits['importance']:.4f} bits per dimension."
     images, pngs = [], {}
-    if len(found["rates"]) > 1:
-        rates = np.sort(np.asarray(found["rates"], float))[::-1]
+    if len(found["divergences"]) > 1:
+        rates = np.sort(np.asarray(found["divergences"], float))[::-1]
         line = figures.Series("", np.arange(1.0, len(rates) + 1), rates, drawing.BLUE)
         drawn = figures.panel("divergence of each dimension", "nats, mean over examples", [line], "rank")
         images.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", "Divergence by dimension"))
-        pngs["rates"] = drawing.png(drawn)
-    for html, more in paths(record, np.asarray(found["rates"], float), found["units"]):
+        pngs["divergences"] = drawing.png(drawn)
+    for html, more in paths(record, np.asarray(found["divergences"], float), found["units"]):
         images.append(html)
         pngs |= more
     return Section("Latent", page.paragraph(escape(told)) + page.panels(images), pngs)
