@@ -9,11 +9,17 @@ from scipy.stats import multivariate_normal
 
 from aejax.errors import UsageError
 from aejax.nets import MLP
-from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
+from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
 from aejax.priors import Encoding, conditional, gaussian_nats, mixture, standard_normal, vamp
 
 D, MANY, KEY = 3, 20_000, jax.random.key(7)
-FLOWS = {"planar": planar(), "forth": inverse_autoregressive(16), "back": inverse_autoregressive(16, reverse=True)}
+FLOWS = {
+    "planar": planar(),
+    "forth": inverse_autoregressive(16),
+    "back": inverse_autoregressive(16, reverse=True),
+    "second_half": real_nvp(16),
+    "first_half": real_nvp(16, reverse=True),
+}
 
 
 def normal(*shape, scale=1.0, seed=0):
@@ -82,9 +88,15 @@ def test_a_flows_log_determinant_is_autodiffs(name):
     sign, expected = np.linalg.slogdet(slopes)
     assert np.all(sign > 0)
     np.testing.assert_allclose(log_det, expected, atol=1e-3)
-    # Every dimension is shown the context.
-    assert np.all(forward(z[0], seen)[0] != forward(z[0], seen + 1.0)[0])
-    if name != "planar":  # it looks back only, and at all that is behind
+    # Every dimension is shown the context, but for the half that a coupling layer keeps.
+    kept = {"second_half": [0], "first_half": [D - 1]}.get(name, [])
+    shown = np.delete(np.arange(D), kept)
+    assert np.all((forward(z[0], seen)[0] != forward(z[0], seen + 1.0)[0])[shown])
+    if kept:
+        np.testing.assert_array_equal(jax.vmap(lambda z: forward(z, seen)[0])(z)[:, kept], z[:, kept])
+        assert np.all(slopes[:, shown, kept] != 0.0)
+        assert np.all(slopes[:, shown, shown[::-1]] == 0.0)  # of two dimensions that move neither sees the other
+    elif name != "planar":  # it looks back only, and at all that is behind
         slopes = slopes if name == "forth" else slopes[:, ::-1, ::-1]
         assert np.all(np.triu(slopes, 1) == 0.0)
         assert np.all(slopes[:, *np.tril_indices(D)] != 0.0)
@@ -95,6 +107,27 @@ def test_a_planar_flow_never_folds():
     f, params = planar(), planar().init(KEY, D, 0) | {"w": jnp.ones(D), "u": jnp.full(D, -3.0)}
     line = jnp.broadcast_to(jnp.linspace(-2.0, 2.0, 81)[:, None], (81, D))
     assert np.all(np.diff(jax.vmap(lambda z: f.forward(params, z, jnp.zeros(0))[0].sum())(line)) > 0)
+
+
+@pytest.mark.parametrize("name", ["second_half", "first_half"])
+def test_a_coupling_layer_is_undone_by_what_it_keeps(name):
+    """With the scale and shift that the kept half gives, read off two points."""
+    f, seen, z = FLOWS[name], normal(2, seed=1), normal(D, scale=2.0, seed=2)
+    params = anywhere(f.init(KEY, D, 2))
+    moved = slice(1, None) if name == "second_half" else slice(None, -1)
+    at = lambda values: f.forward(params, z.at[moved].set(values), seen)[0][moved]
+    shift = at(0.0)
+    np.testing.assert_allclose((at(z[moved]) - shift) / (at(1.0) - shift), z[moved], rtol=1e-4)
+
+
+def test_a_coupling_layers_volume_is_bounded():
+    f = real_nvp(4)
+    far = jax.tree.map(lambda p: 100.0 * p, anywhere(f.init(KEY, D, 1)))
+    assert np.abs(f.forward(far, normal(D), jnp.ones(1))[1]) <= 2.0 * 2
+    for d in (1, 2):
+        out, log_det = f.forward(f.init(KEY, d, 1), normal(d), jnp.ones(1))
+        assert out.shape == (d,)
+        assert np.isfinite(log_det)
 
 
 def test_flows_follow_one_another():
@@ -163,6 +196,8 @@ def test_pseudo_inputs_of_black_and_white_images_can_all_move():
 def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match="one number of context"):
         flow([planar()], context=0)
+    with pytest.raises(UsageError, match="at least one unit"):
+        real_nvp(0)
     with pytest.raises(UsageError, match="low below high"):
         vamp(3, low=1.0, high=0.0)
     q = Encoding(None, flow([planar()], context=1), {})
