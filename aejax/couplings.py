@@ -52,7 +52,7 @@ def minibatch_stratified(n: int, b: int) -> np.ndarray:
     return weights
 
 
-def total_correlation(strength: float, examples: int, weights: Weights = minibatch_weighted) -> Coupling:
+def total_correlation(strength: float | jax.Array, examples: int, weights: Weights = minibatch_weighted) -> Coupling:
     """strength·KL(q(z) ‖ Π_j q(z_j)), estimated from the batch (Chen et al. 2018, eq. 2 and 5).
 
     On top of a bound with β = 1 this is β-TCVAE with its β = 1 + strength. Logs `mutual_information` and `dimension_kl`,
@@ -92,7 +92,7 @@ def decompose(latents: Any, examples: int, weights: Weights, axis: str | None) -
     return log_q_given_x - log_q, log_q - log_marginals, log_marginals - log_prior
 
 
-def dip(off_diagonal: float, diagonal: float, aggregate: bool) -> Coupling:
+def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate: bool) -> Coupling:
     """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)² (Kumar et al. 2018, eq. 6-7).
 
     C is the covariance over the batch of the posterior's means (DIP-VAE-I; the paper takes λ_d = 10 λ_od), or with
@@ -113,7 +113,7 @@ def dip(off_diagonal: float, diagonal: float, aggregate: bool) -> Coupling:
     return dip
 
 
-def mmd(strength: float, scale: float | None = None) -> Coupling:
+def mmd(strength: float | jax.Array, scale: float | None = None) -> Coupling:
     """strength·MMD²(q(z), p(z)) with the kernel C/(C + ‖z − z'‖²), by a U-statistic of the batch's codes and as many draws
     of the prior (Tolstikhin et al. 2018, Algorithm 2): on the prior itself 0 in expectation, so at times negative.
 
