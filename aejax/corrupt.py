@@ -107,6 +107,21 @@ def bernoulli_masking(rate: Strength) -> Corruption:
     return Corruption(_label("bernoulli_masking", rate), draw, moments)
 
 
+def hiding(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
+    """Sets these components to zero, the same of every example: what is left is a part of it to be completed."""
+
+    def draw(key, x, step):
+        if x.shape != hidden.shape:
+            raise UsageError(f"hiding() components of examples of shape {hidden.shape}, but x is {x.shape}")
+        return jnp.where(hidden, 0.0, x), jnp.asarray(hidden)
+
+    def moments(shape):
+        keep = 1.0 - hidden.reshape(-1).astype(np.float64)
+        return _moments_of_survival(keep, np.outer(keep, keep))
+
+    return Corruption(f"hiding({hidden.sum()} of {hidden.size})", draw, moments)
+
+
 def salt_and_pepper(rate: Strength) -> Corruption:
     """Sets exactly round(rate·d) components to 0 or 1 by a fair coin each (Vincent et al. 2010, §3.4); for data in [0, 1]."""
     strength = _strength("salt_and_pepper", "rate", rate, 0.0, 1.0)

@@ -93,6 +93,24 @@ def continuous_bernoulli() -> Likelihood:
     return Likelihood("continuous_bernoulli", nats, mean, draw, 1, _check_unit("continuous_bernoulli"))
 
 
+def among(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
+    """The likelihood of these elements of an example alone: the others cost nothing."""
+    symbols = likelihood.symbols
+
+    def nats(theta, x):
+        return jnp.where(np.broadcast_to(scored, x.shape), likelihood.nats(theta, x), 0.0)
+
+    found = likelihood._replace(nats=nats)
+    if symbols is None:
+        return found
+
+    def counted(x: np.ndarray) -> int | None:
+        every = symbols(x)
+        return None if every is None else every * int(scored.sum()) // scored.size
+
+    return found._replace(symbols=counted)
+
+
 def _near_and_far(eta):
     """η up to |η| = 1, where the series about 0 serves, and |η| beyond, where the closed forms do; harmless numbers elsewhere.
 

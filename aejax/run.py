@@ -16,7 +16,7 @@ import numpy as np
 
 from aejax.activity import active_terms, activity_histogram
 from aejax.checkpoint import digest, open_checkpoints, restore
-from aejax.data import as_recorded_source, describe, in_order, recorded
+from aejax.data import as_recorded_source, describe, in_order, recorded, take
 from aejax.directory import datasets, read_config
 from aejax.errors import UsageError
 from aejax.experiment import build, load_file, sha256
@@ -64,22 +64,55 @@ class Run:
         """The model's unweighted terms, {name: [n]}, nats per example unless the name says otherwise."""
         return map_examples(self._function("evaluate", "terms"), data)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """n samples [n, *shape] of the model; the first ten of a hundred are the ten."""
+    def sample(
+        self, n: int, seed: int = 0, given: np.ndarray | Dataset | None = None, label: int | None = None
+    ) -> np.ndarray:
+        """n samples [n, *shape] of the model; the first ten of a hundred are the ten.
+
+        A conditional model's are given the examples `given` in turn (their labels, or a part of each), or `label` all of them.
+        """
         f, key = self._require("sample"), evaluation_key(seed, "sample")
+        conditions = self._conditions(given, label)
         batches = []
         for start in range(0, n, INFERENCE_BATCH):
             index = np.arange(start, start + INFERENCE_BATCH, dtype=np.int32)
-            batches.append(np.asarray(f(self.state.params, self.state.extras, {"index": index}, key)))
+            batch = {**conditions(index), "index": index}
+            batches.append(np.asarray(f(self.state.params, self.state.extras, batch, key)))
         return np.concatenate(batches)[:n]
 
+    def _conditions(self, given: np.ndarray | Dataset | None, label: int | None) -> Callable:
+        """index [b] -> what else a batch to sample from holds; UsageError where the model has no use for it, or lacks it."""
+        condition, train = self.experiment.model.condition, self.experiment.train
+        if condition is None:
+            if given is not None or label is not None:
+                raise UsageError(
+                    f"the model of {self.directory} samples without a condition; leave out given and label"
+                )
+            return lambda index: {}
+        if given is not None and label is None:
+            data = self._fitting(given)
+            return lambda index: take(data, index % data.size)
+        if label is not None and given is None:
+            if train.classes is None or not 0 <= label < len(train.classes):
+                raise UsageError(
+                    f"label {label} is none of the data's; they have "
+                    + ("no labels" if train.classes is None else f"labels from 0 to {len(train.classes) - 1}")
+                )
+            return lambda index: {"label": np.full(len(index), label, np.int32)}
+        raise UsageError(
+            f"the model of {self.directory} samples given a condition; give it one of --given (examples) and --label"
+        )
+
     def _over(self, x: np.ndarray | Dataset, name: str) -> Any:
+        return map_examples(self._function(name, name), self._fitting(x))
+
+    def _fitting(self, x: np.ndarray | Dataset) -> Dataset:
         data = x if isinstance(x, Dataset) else as_dataset(x)
         if data.shape != self.experiment.train.shape:
             raise UsageError(
                 f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
             )
-        return map_examples(self._function(name, name), data)
+        return data
 
     def _function(self, name: str, key_name: str) -> Callable:
         """The named function of the model as batch -> tree, with the key for its purpose."""

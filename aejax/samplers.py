@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from aejax.arguments import at_least_one
-from aejax.data import has_data, take
+from aejax.data import chosen, has_data, take
 from aejax.errors import UsageError
 from aejax.evaluate import learnt_from
 from aejax.keys import each, evaluation_key
 from aejax.run import Run, inference_batch
-from aejax.types import Dataset
 
 ITERATIONS = 500
 """Of expectation maximisation, at most."""
@@ -93,7 +92,7 @@ def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarra
         raise UsageError(
             f"{run.directory} was opened without its data, to whose codes the mixture is fitted; open it with_data=True"
         )
-    mixture = gaussian_mixture(run.encode(some(train, learnt_from(train))), components, run.experiment.seed)
+    mixture = gaussian_mixture(run.encode(chosen(train, learnt_from(train))), components, run.experiment.seed)
 
     @jax.jit
     def f(params, extras, batch, key):
@@ -106,10 +105,3 @@ def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarra
         batch = {**take(train, index % train.size), "index": index}
         parts.append(np.asarray(f(run.state.params, run.state.extras, batch, key)))
     return np.concatenate(parts)[:n]
-
-
-def some(data: Dataset, positions: np.ndarray) -> Dataset:
-    """These of its examples, in memory unless they are all."""
-    if len(positions) == data.size:
-        return data
-    return data._replace(size=len(positions), fingerprint="", arrays=take(data, positions), read=None)

@@ -35,7 +35,10 @@ class Model(NamedTuple):
     reconstruct: Callable | None = None
     """(params, extras, batch, key) -> data range [b, ...]; of `x` as it is given: a corrupted `x` is thereby restored."""
     sample: Callable | None = None
-    """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten."""
+    """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten. With a condition the
+    batch also holds what it is made of."""
+    condition: Callable | None = None
+    """batch -> c [b, ...], what samples are given: labels, or a part of x; None where they are given nothing."""
     log_weights: Callable | None = None
     """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x)."""
     divergences: Callable | None = None

@@ -51,9 +51,9 @@ static = jax.jit(partial(seen_in_training, binarised(looker(), seed=1)))
 
 
 def test_every_function_that_looks_at_x_sees_bits():
-    assert {*OF_A_BATCH, "init", "loss", "decode", "corrupt", "symbols", "books", "check"} == {*Model._fields}, (
-        "what is the new one given?"
-    )
+    assert {*OF_A_BATCH, "init", "loss", "decode", "condition", "corrupt", "symbols", "books", "check"} == {
+        *Model._fields
+    }, "what is the new one given?"
     batch = batch_of()
     model = binarised(looker(), seed=1)
     bits = static(batch, KEY, 0)

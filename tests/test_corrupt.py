@@ -9,6 +9,7 @@ from aejax.corrupt import (
     chain,
     corrupt_batch,
     gaussian,
+    hiding,
     masking,
     nothing,
     patches,
@@ -130,6 +131,19 @@ def test_moments_are_those_of_the_noise(corrupt):
     found = (a.mean(axis=0), b.mean(axis=0), a.T @ a / n, a.T @ b / n, b.T @ b / n)
     for name, expected, sampled in zip(moments._fields, moments, found):
         assert np.max(np.abs(sampled - expected)) < 5 * 0.5 / np.sqrt(n), name
+
+
+def test_hiding_hides_the_same_of_every_example():
+    hidden = np.arange(40).reshape(SMALL) % 3 == 0
+    x, index = batch_of(3, SMALL)
+    x_tilde, touched = corrupt_batch(hiding(hidden), jax.random.key(0), x, index)
+    np.testing.assert_array_equal(touched, np.broadcast_to(hidden, x.shape))
+    np.testing.assert_array_equal(x_tilde, np.where(hidden, 0.0, x))
+    a = 1.0 - hidden.reshape(-1)  # x_tilde = a ⊙ x, for sure
+    for found, expected in zip(
+        hiding(hidden).moments(SMALL), (a, 0 * a, np.outer(a, a), np.zeros((40, 40)), np.zeros((40, 40)))
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 # All that draws: the primitives once each, in a chain or alone.

@@ -95,11 +95,16 @@ def _apply(name: str, told: str, args: list[str]) -> int:
 
 
 def sample(args: list[str]) -> int:
-    def flags(n: int = 64, seed: int = 0, fit_mixture: int = 0) -> None:
+    def flags(
+        n: int = 64, seed: int = 0, given: str | None = None, label: int | None = None, fit_mixture: int = 0
+    ) -> None:
         """
         Args:
             n: How many; the first ten of a hundred are the ten.
             seed: Of the samples.
+            given: Of a conditional model: the examples whose labels or parts the samples are given, in turn; a .npy or .npz file,
+                a folder of images, or NAME:SPLIT (digits:test).
+            label: Of a class-conditional model: the number of the class of all samples.
             fit_mixture: Sample codes not from the model's prior but from a mixture of so many Gaussians, fitted to the codes of
                 the training split; for any model with vector codes and a decoder.
         """
@@ -114,13 +119,17 @@ def sample(args: list[str]) -> int:
     components = wanted.pop("fit_mixture")
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
+    given, label = wanted.pop("given"), wanted.pop("label")
+    if components and (given is not None or label is not None):
+        raise UsageError("--fit-mixture samples codes without a condition; leave out --given and --label")
     run = open_run(opened.pop("run"), with_data=components > 0, **opened, **which)
     if components:
         from aejax.samplers import sample_fitted
 
         _write_array(out["out"], sample_fitted(run, components, **wanted))
     else:
-        _write_array(out["out"], run.sample(**wanted))
+        source = None if given is None else open_split(given)
+        _write_array(out["out"], run.sample(**wanted, given=source, label=label))
     return 0
 
 

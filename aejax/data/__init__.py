@@ -1,6 +1,6 @@
 """Data sets by name or path, held once as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
-from aejax.data.batches import batch_at, batches_at, has_data, in_order, take
+from aejax.data.batches import batch_at, batches_at, chosen, has_data, in_order, take
 from aejax.data.cache import cache_folder
 from aejax.data.feeds import feed
 from aejax.data.load import (
@@ -25,6 +25,7 @@ __all__ = [
     "batch_at",
     "batches_at",
     "cache_folder",
+    "chosen",
     "describe",
     "feed",
     "has_data",

@@ -29,6 +29,15 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
     return batch
 
 
+def chosen(dataset: Dataset, positions: np.ndarray) -> Dataset:
+    """The examples at these positions [n] as a data set; in memory where the data set is, else still streamed."""
+    if dataset.read is not None:
+        read = dataset.read
+        return dataset._replace(size=len(positions), fingerprint="", read=lambda some: read(positions[some]))
+    arrays = {name: array[positions] for name, array in (dataset.arrays or {}).items()}
+    return dataset._replace(size=len(positions), fingerprint="", arrays=arrays)
+
+
 def has_data(dataset: Dataset) -> bool:
     """Whether its examples can be taken: it was not rebuilt from what a run recorded."""
     return dataset.arrays is not None or dataset.read is not None

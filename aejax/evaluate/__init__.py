@@ -29,7 +29,7 @@ from rich.table import Table
 from aejax.activity import EDGES, active_terms, activity_histogram
 from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
-from aejax.data import in_order, take
+from aejax.data import chosen, in_order, take
 from aejax.directory import write_json
 from aejax.evaluate import images
 from aejax.evaluate.bounds import DRAWS, bound
@@ -112,9 +112,10 @@ def _activity(run: Run, test: Dataset) -> dict[str, Any] | None:
 
 
 def _jacobian(run: Run, codes: np.ndarray, test: Dataset) -> dict[str, Any] | None:
-    """The spectrum of the encoder's Jacobian, mean over some examples; None where it is too wide or not finite."""
+    """The spectrum of the encoder's Jacobian, mean over some examples; None where it is too wide or not finite, or the encoder
+    no function of x alone."""
     d, (_, *code) = math.prod(test.shape), codes.shape
-    if len(code) != 1 or d > LINEAR_DIMENSIONS:
+    if len(code) != 1 or d > LINEAR_DIMENSIONS or run.experiment.model.condition is not None:
         return None
     affordable = JACOBIAN_WORK // (d * code[0] * min(d, code[0]))
     if affordable < 8:
@@ -283,7 +284,9 @@ def _probes(
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The probes, and their robustness; None where the labels allow no probe: fewer than two classes, or none of five
     examples to hold one out of."""
-    data = _chosen(run.experiment.train, _evenly_spaced(run.experiment.train.size, PROBE_EXAMPLES))
+    train_split = run.experiment.train
+    data = chosen(train_split, _evenly_spaced(train_split.size, PROBE_EXAMPLES))
+    data = data._replace(fingerprint=train_split.fingerprint)  # of which, with the size, the chosen ones are a function
     raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
     seen, judged = (
         map_examples(lambda b: {name: b[name] for name in b if raw or name == "label"}, d) for d in (data, test)
@@ -314,15 +317,6 @@ def _probes(
         found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
     probes, robust = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}
-
-
-def _chosen(data: Dataset, positions: np.ndarray) -> Dataset:
-    """Some examples of a data set as one."""
-    if data.read is not None:
-        read = data.read
-        return data._replace(size=len(positions), read=lambda some: read(positions[some]))
-    arrays = {name: array[positions] for name, array in (data.arrays or {}).items()}
-    return data._replace(size=len(positions), arrays=arrays)
 
 
 NAMES = {"input": "corrupted input", "model": "model", "pca": "PCA", "optimal_linear": "optimal linear"}

@@ -72,6 +72,8 @@ def binarised(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     wrapped: dict[str, Any] = {name: on_bits(f) for name in OF_A_BATCH if (f := getattr(model, name)) is not None}
     if (decode := model.decode) is not None:
         wrapped["decode"] = lambda params, extras, z, batch: decode(params, extras, z, once(batch))
+    if (condition := model.condition) is not None:
+        wrapped["condition"] = lambda batch: condition(once(batch))
     if (symbols := model.symbols) is not None:
         wrapped["symbols"] = lambda x: symbols((x > 0.5).astype(x.dtype))
     return model._replace(init=init, loss=loss, check=check, **wrapped)

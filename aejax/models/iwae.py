@@ -84,7 +84,7 @@ def iwae(
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return means["iwae_nll"], (extras, means)
 
-    base = variational(parts, likelihood, loss, corrupt)
+    base = variational(parts, likelihood, loss, corrupt, condition is not None)
 
     def evaluate(params, extras, batch, key):
         k_base, k_draw = jax.random.split(key)

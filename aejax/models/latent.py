@@ -85,7 +85,10 @@ def latent_net(
         try:
             return condition(batch)
         except KeyError as missing:
-            raise UsageError(f"the model's condition needs {missing} of a batch, which this one has not") from None
+            raise UsageError(
+                f"the model's condition needs {missing} of an example, which is not there; use data that have it, and to sample "
+                "--given or --label"
+            ) from None
 
     def init(key, batch):
         k_encoder, k_decoder, k_posterior, k_prior = jax.random.split(key, 4)
@@ -165,7 +168,13 @@ def latent_net(
     )
 
 
-def variational(parts: LatentNet, likelihood: Likelihood, loss: Callable, corrupt: Callable | None = None) -> Model:
+def variational(
+    parts: LatentNet,
+    likelihood: Likelihood,
+    loss: Callable,
+    corrupt: Callable | None = None,
+    conditional: bool = False,
+) -> Model:
     """The model of these parts that is trained by `loss`, as in `Model`, and judged by its bound."""
 
     def image(params, z, c, batch):
@@ -231,6 +240,7 @@ def variational(parts: LatentNet, likelihood: Likelihood, loss: Callable, corrup
         decode=decode,
         reconstruct=reconstruct,
         sample=sample,
+        condition=parts.condition if conditional else None,
         log_weights=log_weights,
         divergences=divergences,
         corrupt=corrupt,

@@ -58,8 +58,7 @@ def vae(
         samples: draws of z for each example in training.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is of the clean x.
         condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`; encoder and decoder then see their input
-            and c as one row [b, all], so they are MLPs. `aejax evaluate` and `report` show a model x alone in places, and
-            refuse one that needs more.
+            and c as one row [b, all], so they are MLPs. With a prior that is told c too it is `cvae`.
         penalties: as in `autoencoder`; their code is the posterior's mean, and no closed form is known of its Jacobian.
         couplings: what depends on the whole batch's codes, `(latents, key, step, axis) -> (term [], {name: value})`, see
             `aejax.couplings`; a term is logged under the coupling's `__name__`.
@@ -108,4 +107,4 @@ def vae(
         objective = jnp.mean(distortion + cost(kl, step, axis))
         return objective + sum(means[name] for name in names), (extras, means)
 
-    return variational(parts, likelihood, loss, corrupt)
+    return variational(parts, likelihood, loss, corrupt, condition is not None)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from aejax.data import has_data, take
+from aejax.data import chosen, has_data, take
 from aejax.report import page
 from aejax.report.pictures import CODES, Block, data_range, is_image, some_of_each_class
 from aejax.report.pixels import coarse, pixels_png, tiles
@@ -49,8 +49,7 @@ def has_paths(record: Record) -> bool:
 def coded(record: Record, positions: np.ndarray) -> tuple[np.ndarray, Batch]:
     """Codes [n, ...] of these test examples, and the examples: a decoder may be told their labels too."""
     test = record.run.experiment.test
-    batch = take(test, positions)
-    return record.run.encode(test._replace(size=len(positions), arrays=batch, read=None)), batch
+    return record.run.encode(chosen(test, positions)), take(test, positions)
 
 
 def decoded(record: Record, z: np.ndarray, batch: Batch) -> np.ndarray:

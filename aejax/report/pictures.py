@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from aejax.corrupt import corrupt_batch
-from aejax.data import has_data, take
+from aejax.data import chosen, has_data, take
 from aejax.evaluate import LINEAR_DIMENSIONS, compresses, judged_part, learnt_from
 from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
 from aejax.keys import evaluation_key
@@ -42,13 +42,13 @@ def strips_section(record: Record) -> Section | None:
     name = "Reconstruction" if model.corrupt is None else "Restoration"
     if not has_data(test):
         return Section(name, page.paragraph(without_data(record)))
-    chosen, how = some_of_each_class(test)
-    rows, measured = restored_rows(record, chosen)
+    positions, how = some_of_each_class(test)
+    rows, measured = restored_rows(record, positions)
     low, high = data_range(rows["clean"])
     strips = {label: strip(coarse(images, SHARPEST), low, high) for label, images in rows.items()}
     cells = "".join(
         f"<div>{escape(label)}{aside(label, measured)}</div>"
-        f'<img src="{page.png_uri(pixels_png(pixels))}" alt="{escape(label)}: {len(chosen)} examples">'
+        f'<img src="{page.png_uri(pixels_png(pixels))}" alt="{escape(label)}: {len(positions)} examples">'
         for label, pixels in strips.items()
     )
     judged = (
@@ -71,14 +71,15 @@ def aside(label: str, measured: Mapping[str, float | None]) -> str:
     return f"<small>MSE {page.fixed(measured[label], page.decimals(numbers))}</small>"
 
 
-def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
+def restored_rows(record: Record, positions: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
     """Label -> images [n, h, w, c], and label -> mean MSE where the run was judged."""
     run = record.run
     corrupt = run.experiment.model.corrupt
-    x = take(run.experiment.test, chosen)["x"]
+    examples = chosen(run.experiment.test, positions)
+    x = take(examples, np.arange(examples.size))["x"]
     affine = linear_maps(run)
     if corrupt is None:
-        rows = {"clean": x, "reconstructed": run.reconstruct(x)}
+        rows = {"clean": x, "reconstructed": run.reconstruct(examples)}
         methods = record.reconstruction
         labels = {"model": "reconstructed", "pca": "PCA"}
         seen = x
@@ -86,12 +87,18 @@ def restored_rows(record: Record, chosen: np.ndarray) -> tuple[dict[str, np.ndar
         # The key and the positions of `aejax.evaluate`: the very noise whose restoration was measured.
         key = evaluation_key(run.experiment.seed, "corrupt")
         disturb = jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
-        seen = np.asarray(disturb(x, chosen.astype(np.int32)))
-        rows = {"clean": x, "corrupted": seen, "restored": run.reconstruct(seen)}
+        seen = np.asarray(disturb(x, positions.astype(np.int32)))
+        restored = run.reconstruct(replaced(examples, seen))
+        rows = {"clean": x, "corrupted": seen, "restored": restored}
         methods = record.trained
         labels = {"input": "corrupted", "model": "restored", "optimal_linear": "optimal linear", "pca": "PCA"}
     rows |= {labels[method]: apply(f, seen) for method, f in affine.items()}
     return rows, {labels[m]: values["mse"] for m, values in (methods or {}).items() if m in labels}
+
+
+def replaced(examples: Dataset, x: np.ndarray) -> Dataset:
+    """Examples with another x, and the labels they have."""
+    return examples._replace(arrays={**take(examples, np.arange(examples.size)), "x": x}, read=None)
 
 
 def linear_maps(run: Run) -> dict[str, Affine]:
@@ -104,7 +111,7 @@ def linear_maps(run: Run) -> dict[str, Affine]:
     if model.corrupt is not None and hasattr(model.corrupt, "moments"):
         maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
     if model.encode is not None:
-        size = math.prod(run.encode(take(train, np.arange(1))["x"]).shape[1:])
+        size = math.prod(run.encode(chosen(train, np.arange(1))).shape[1:])
         if compresses(size, train):
             maps["pca"] = pca(moments, size)
     return maps
@@ -177,16 +184,15 @@ def codes_section(record: Record) -> Block:
     heading = "<h3>Codes of the test split</h3>"
     if not has_data(test):
         return heading + page.paragraph(without_data(record)), {}
-    chosen = np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int))
-    batch = take(test, chosen)
-    codes = run.encode(batch["x"]).reshape(len(chosen), -1).astype(np.float64)
-    labels = np.asarray(batch["label"]) if test.classes is not None else None
+    some = chosen(test, np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int)))
+    codes = run.encode(some).reshape(some.size, -1).astype(np.float64)
+    labels = np.asarray(take(some, np.arange(some.size))["label"]) if test.classes is not None else None
     if why_not := no_map(codes):
         return heading + page.paragraph(why_not), {}
     plane = codes if codes.shape[1] == 2 else tsne(codes)
     drawn = figures.code_map(plane, labels, test.classes, axes_named=codes.shape[1] == 2)
     how = "The two components" if codes.shape[1] == 2 else f"t-SNE of the {codes.shape[1]} components"
-    caption = f"{how} of {len(chosen)} codes{', coloured by label' if labels is not None else ''}."
+    caption = f"{how} of {some.size} codes{', coloured by label' if labels is not None else ''}."
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Map of the codes")
     return heading + image, {"codes": drawing.png(drawn)}
 

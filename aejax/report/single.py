@@ -11,7 +11,7 @@ import numpy as np
 
 from aejax.report import drawing, figures, page
 from aejax.report.encoder import activity_section, jacobian_section
-from aejax.report.generated import chain_section, samples_section
+from aejax.report.generated import chain_section, conditions_section, samples_section
 from aejax.report.latent import latent_section
 from aejax.report.page import Column, Section, Tile
 from aejax.report.pictures import codes_section, filters_block, strips_section
@@ -45,6 +45,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         numbers_section(record),
         strips_section(record),
         samples_section(record),
+        conditions_section(record),
         chain_section(record),
         levels_section(record),
         curves_section(record),
