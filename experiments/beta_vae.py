@@ -1,0 +1,79 @@
+"""β-VAE (Higgins et al. 2017), and its variant with a capacity (Burgess et al. 2018), on binarised images.
+
+aejax train experiments/beta_vae.py
+1 busy CPU core, 7 s: at β = 2 -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds by 5000 draws, the bound 24.10 ± .25, the
+divergence 1.68 ± .01 with 4 of 16 dimensions active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07 ± .01 and 16.
+
+aejax train experiments/beta_vae.py --objective capacity
+1 busy CPU core, 8 s: held at 5 nats the divergence is 5.03 ± .01, and -log p(x) 23.01 ± .08, the bound 24.04 ± .06; all dimensions
+active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat beyond the
+capacity.
+
+At β = 4 the code of so small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number of a
+paper compares.
+"""
+
+from typing import Literal
+
+import jax
+import optax
+
+from aejax.data import load
+from aejax.likelihoods import bernoulli
+from aejax.models import vae
+from aejax.models.binarised import binarised
+from aejax.nets import MLP
+from aejax.rates import capacity, weighted
+from aejax.types import Experiment
+
+
+def experiment(
+    data: str = "digits",
+    objective: Literal["beta", "capacity"] = "beta",
+    beta: float = 2.0,
+    gamma: float = 30.0,
+    nats: float = 5.0,
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 16,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A β-VAE of binarised images.
+
+    Args:
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        objective: beta: β times the divergence; capacity: γ times its distance from a capacity that grows evenly from 0 to
+            its last value over the first half of the steps.
+        beta: Weight of the divergence.
+        gamma: Weight of the distance; the paper has 1000.
+        nats: Last value of the capacity.
+        hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
+        latent: Dimensions of z.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the examples, binarisation and draws of z.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    growing = lambda step: nats * optax.linear_schedule(0.0, 1.0, max(1, steps // 2))(step)
+    model = vae(
+        MLP(hidden, 2 * latent, jax.nn.relu),
+        MLP(hidden[::-1], train.shape),
+        bernoulli(),
+        latent,
+        train.shape,
+        rate=weighted(beta) if objective == "beta" else capacity(gamma, growing),
+    )
+    return Experiment(
+        model=binarised(model),
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
