@@ -5,8 +5,8 @@ aejax train experiments/beta_vae.py
 divergence 1.68 ± .01 with 4 of 16 dimensions active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07 ± .01 and 16.
 
 aejax train experiments/beta_vae.py --objective capacity
-1 busy CPU core, 8 s: held at 5 nats the divergence is 5.03 ± .01, and -log p(x) 23.01 ± .08, the bound 24.04 ± .06; all dimensions
-active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat beyond the
+1 busy CPU core, 8 s: held at 5 nats the divergence is 5.03 ± .01, and -log p(x) 23.01 ± .08, the bound 24.04 ± .06; all
+dimensions active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat beyond the
 capacity.
 
 At β = 4 the code of so small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number of a

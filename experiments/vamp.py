@@ -2,7 +2,8 @@
 
 aejax train experiments/vamp.py
 1 busy CPU core, 15 s: -log p(x) of test digits is 21.63 ± .03 nats over 3 seeds by 5000 draws, the bound 21.99 ± .07, the
-divergence 5.79 ± .02; all 16 dimensions active. With one standard normal (vae.py) they are 22.25 ± .02, 22.52 ± .15 and 6.07 ± .01.
+divergence 5.79 ± .02; all 16 dimensions active. With one standard normal (vae.py) they are 22.25 ± .02, 22.52 ± .15 and
+6.07 ± .01.
 
 aejax train experiments/vamp.py --prior mixture
 1 busy CPU core, 15 s: 21.84 ± .04, 22.23 ± .09 and 6.07 ± .08.
