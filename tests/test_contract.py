@@ -21,6 +21,8 @@ from aejax.step import Layout, init_state, make_runner, on_one_device, refuse_co
 from aejax.train import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
+ALIKE = {"beta_vae", "cvae", "dip_vae", "fsq", "ksparse", "sparse", "tcvae", "vamp", "wae"}
+"""Experiments whose models are those of another with other arguments: trained here only with the slow tests."""
 HALF, EXACT = 3, Layout(shards=8)
 TINY = {
     "data": "digits",
@@ -57,15 +59,24 @@ def couples(experiment):
     return False
 
 
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(f, marks=pytest.mark.slow if f.stem in ALIKE else ()) for f in FILES],
+    ids=[f.stem for f in FILES],
+)
+def trained(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def resumed(file, tmp_path_factory):
+def resumed(trained, tmp_path_factory):
     """A run of its first half on four devices, resumed to its end, on one device where its reduction is exact."""
-    experiment, source = tiny(file)
+    experiment, source = tiny(trained)
     coupled = couples(experiment)
     settings = Settings(
         log_every=HALF, save_every=HALF, devices=4, exact_reduce=not coupled, virtual_shards=EXACT.shards
     )
-    directory = tmp_path_factory.mktemp(file.stem) / "run"
+    directory = tmp_path_factory.mktemp(trained.stem) / "run"
     train(experiment._replace(steps=HALF), directory, settings, source)
     return resume(directory, devices=4 if coupled else 1)
 
@@ -133,7 +144,8 @@ def test_a_run_is_evaluated_and_reopened(resumed):
     if experiment.model.reconstruct is not None:
         np.testing.assert_array_equal(opened.reconstruct(experiment.test), run.reconstruct(experiment.test))
     if experiment.model.sample is not None:
-        np.testing.assert_array_equal(opened.sample(100)[:10], opened.sample(10))
+        given = None if experiment.model.condition is None else experiment.test
+        np.testing.assert_array_equal(opened.sample(100, given=given)[:10], opened.sample(10, given=given))
 
 
 def test_init_needs_no_data(file):
