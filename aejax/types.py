@@ -44,9 +44,10 @@ class Model(NamedTuple):
     divergences: Callable | None = None
     """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
     codes: Callable | None = None
-    """(params, extras, batch, key) -> int [b, *positions, books]."""
-    books: tuple[int, ...] | None = None
-    """How many codes each of these books has."""
+    """(params, extras, batch, key) -> int [b, *positions, books]; of a hierarchy a tuple of these, from the level next to x up.
+    `decode` takes them too."""
+    books: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
+    """How many codes each of these books has; of a hierarchy a tuple of them for each level."""
     rollout: Callable | None = None
     """(params, extras, batch, key, gaps [g]) -> [b, g, ...]."""
     chain: Callable | None = None

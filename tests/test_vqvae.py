@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-import aejax
 from aejax.corrupt import masking
 from aejax.errors import UsageError
 from aejax.evaluate.codebook import codebook, use
@@ -17,6 +16,8 @@ from aejax.models import vqvae
 from aejax.models.vqvae import perplexity
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.quantize import finite_scalar, nearest, residual
+from aejax.run import Run
+from aejax.step import init_state
 from aejax.types import Dataset, Experiment
 
 SHAPE = (6, 5, 1)
@@ -93,7 +94,8 @@ def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whol
     data = Dataset("bits", SHAPE, 40, None, "", {"x": x})
     quantiser = nearest(16, 4, expire=0.1)
     model, _, _ = made(quantiser)
-    run = aejax.train(Experiment(model, optax.adam(1e-3), data, data, 8, 3, 0, monitor="nelbo"), tmp_path / "run")
+    experiment = Experiment(model, optax.sgd(1.0), data, data, 8, 1, 0)
+    run = Run(tmp_path, {}, experiment, init_state(model, optax.sgd(1.0), jax.random.key(1), batch(40)))
     terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}
     found = codebook(run, data, terms)
     codes = np.asarray(model.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)).reshape(-1)

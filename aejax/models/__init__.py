@@ -8,3 +8,4 @@ from aejax.models.gdae import gdae as gdae
 from aejax.models.iwae import iwae as iwae
 from aejax.models.vae import vae as vae
 from aejax.models.vqvae import vqvae as vqvae
+from aejax.models.vqvae2 import vqvae2 as vqvae2

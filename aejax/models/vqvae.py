@@ -69,21 +69,8 @@ def vqvae(
     def theta_of(params, vectors):
         return as_theta(decoder.apply({"params": params["decoder"]}, vectors), shape, likelihood)
 
-    def nats_of_codes(codes):
-        """log of how many there are, of one example."""
-        return math.prod(codes.shape[1:-1]) * sum(math.log(size) for size in quantiser.sizes)
-
     def judged(params, q, x):
-        theta = theta_of(params, q.vectors)
-        distortion = total(likelihood.nats(theta, x))
-        kl = jnp.full(len(x), nats_of_codes(q.codes))
-        return {
-            "distortion": distortion,
-            "kl": kl,
-            "nelbo": distortion + kl,
-            "mse": per_dimension(likelihood.mean(theta), x),
-            "commitment": q.loss,
-        }
+        return terms_of(likelihood, theta_of(params, q.vectors), x, nats_of_codes(q.codes, quantiser.sizes), q.loss)
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_codes = jax.random.split(key)
@@ -129,6 +116,30 @@ def vqvae(
         symbols=likelihood.symbols,
         check=likelihood.check,
     )
+
+
+def nats_of_codes(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...]) -> float:
+    """log of how many there are, of one example."""
+    return math.prod(codes.shape[1:-1]) * sum(math.log(size) for size in sizes)
+
+
+def terms_of(
+    likelihood: Likelihood,
+    theta: Float[Array, "b *theta"],
+    x: Float[Array, "b *shape"],
+    nats: float,
+    commitment: Float[Array, " b"],
+) -> dict[str, Float[Array, " b"]]:
+    """The bound of x and its parts, where the codes cost so many nats."""
+    distortion = total(likelihood.nats(theta, x))
+    kl = jnp.full(len(x), nats)
+    return {
+        "distortion": distortion,
+        "kl": kl,
+        "nelbo": distortion + kl,
+        "mse": per_dimension(likelihood.mean(theta), x),
+        "commitment": commitment,
+    }
 
 
 def perplexity(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...], axis: str | None) -> Float[Array, ""]:
