@@ -83,6 +83,38 @@ def test_an_image_of_any_size_comes_back_in_its_shape(shape, spatial, likelihood
     assert jax.eval_shape(model.reconstruct, params, extras, batch, jax.random.key(0)).shape == (2, *shape)
 
 
+@pytest.mark.parametrize("shape", [(16, 1), (13, 3)])
+@pytest.mark.parametrize("spatial", [False, True])
+def test_a_signal_of_any_length_comes_back_in_its_shape(shape, spatial):
+    encoder = ConvEncoder((4, 6), 3, spatial=spatial, blocks=1, signal=True)
+    decoder = ConvDecoder((6, 4), (*shape, 2), blocks=1, signal=True)
+    batch = {"x": jax.ShapeDtypeStruct((2, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((2,), jnp.int32)}
+    model = autoencoder(encoder, decoder, gaussian_learned())
+    params, extras = jax.eval_shape(model.init, jax.random.key(0), batch)
+    code = jax.eval_shape(model.encode, params, extras, batch, jax.random.key(0))
+    assert code.shape == ((2, 4, 3) if spatial else (2, 3))
+    assert jax.eval_shape(model.reconstruct, params, extras, batch, jax.random.key(0)).shape == (2, *shape)
+
+
+def test_a_signal_is_an_image_of_width_one():
+    """The image's kernels, of which only the column that meets the image counts, are the signal's there."""
+    widths, x, z = (4, 5), normal(2, 13, 3), normal(2, 4, 6, seed=1)
+
+    def as_image(kernel):
+        wide = kernel.shape[0]
+        return jnp.zeros((wide, wide, *kernel.shape[2:])).at[:, 1:2].set(kernel) if kernel.ndim == 4 else kernel
+
+    encoder = lambda **more: ConvEncoder(widths, 6, spatial=True, blocks=1, **more)
+    params = jax.jit(encoder(signal=True).init)(jax.random.key(0), x)
+    found = jax.jit(encoder().apply)(jax.tree.map(as_image, params), x[:, :, None])
+    np.testing.assert_allclose(jax.jit(encoder(signal=True).apply)(params, x), found[:, :, 0], rtol=1e-4, atol=1e-5)
+
+    params = jax.jit(ConvDecoder(widths, (13, 3), blocks=1, signal=True).init)(jax.random.key(0), z)
+    found = jax.jit(ConvDecoder(widths, (13, 1, 3), blocks=1).apply)(jax.tree.map(as_image, params), z[:, :, None])
+    ours = jax.jit(ConvDecoder(widths, (13, 3), blocks=1, signal=True).apply)(params, z)
+    np.testing.assert_allclose(ours, found[:, :, 0], rtol=1e-4, atol=1e-5)
+
+
 def test_a_code_of_positions_is_local():
     """A pixel reaches the codes around its own position only, in an encoder without residual blocks."""
     encoder = ConvEncoder((4, 4), 3, spatial=True, blocks=0)
@@ -114,6 +146,9 @@ def test_a_transposed_convolution_keeps_the_variance():
     theta, _ = jax.jit(decoder.init_with_output)(jax.random.key(0), z)
     # Dense layer 1, then a ReLU, which halves the second moment, before each of two convolutions.
     assert float(jnp.var(theta[:, 8:-8, 8:-8])) == pytest.approx(0.25, rel=0.25)
+    decoder = ConvDecoder((32, 24), (256, 8), blocks=0, signal=True)
+    theta, _ = jax.jit(decoder.init_with_output)(jax.random.key(0), z.reshape(64, 64, 32))
+    assert float(jnp.var(theta[:, 8:-8])) == pytest.approx(0.25, rel=0.25)
 
 
 def test_dtype_and_remat_change_neither_the_parameters_nor_what_is_computed():
@@ -170,6 +205,10 @@ def test_what_cannot_be_an_image_is_refused():
     x, key = jnp.ones((2, 8, 8, 1)), jax.random.key(0)
     with pytest.raises(UsageError, match="images"):
         ConvEncoder((4,), 3).init(key, jnp.ones((2, 64)))
+    with pytest.raises(UsageError, match="signals"):
+        ConvEncoder((4,), 3, signal=True).init(key, x)
+    with pytest.raises(UsageError, match="as many widths"):
+        ConvDecoder((4,), (9, 1), signal=True).init(key, jnp.ones((2, 4, 3)))
     with pytest.raises(UsageError, match="width"):
         ConvEncoder((), 3).init(key, x)
     with pytest.raises(UsageError, match="images"):

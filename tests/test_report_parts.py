@@ -80,13 +80,17 @@ def test_a_histogram_tells_its_counts_and_edges():
 
 
 def test_terms_are_told_in_their_units():
-    told = {term: unit(term) for term in ("nll", "walkback_nll", "denoising_mse", "dead_units", "hutchinson_variance")}
+    told = {
+        term: unit(term)
+        for term in ("nll", "walkback_nll", "denoising_mse", "dead_units", "hutchinson_variance", "perplexity_1")
+    }
     assert told == {
         "nll": "nats per example",
         "walkback_nll": "nats per example",
         "denoising_mse": "per dimension",
         "dead_units": "active for no example",
         "hutchinson_variance": "nats²",
+        "perplexity_1": "",
     }
     assert said("kl_sparsity") == "KL sparsity"
     assert said("rho_hat") == "ρ hat"

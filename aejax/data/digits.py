@@ -42,17 +42,21 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        from sklearn.datasets import load_digits
+        train, test = divided()
+        return {"train": self._generate_examples(*train), "test": self._generate_examples(*test)}
 
-        pixels, label = load_digits(return_X_y=True)
-        image = (pixels.reshape(-1, 8, 8, 1) / 16).astype(np.float32)
-        order = np.random.default_rng(0).permutation(len(image))
-        test = round(len(image) / 5)  # about one in five
-        return {
-            "train": self._generate_examples(image, label, np.sort(order[test:])),
-            "test": self._generate_examples(image, label, np.sort(order[:test])),
-        }
-
-    def _generate_examples(self, image, label, positions):
-        for position in positions.tolist():
+    def _generate_examples(self, image, label):
+        for position in range(len(image)):
             yield position, {"image": image[position], "label": int(label[position])}
+
+
+def divided() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """(images [n, 8, 8, 1], labels [n]) to train, and to test."""
+    from sklearn.datasets import load_digits
+
+    pixels, label = load_digits(return_X_y=True)
+    image = (pixels.reshape(-1, 8, 8, 1) / 16).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(image))
+    test = round(len(image) / 5)  # about one in five
+    train, held_out = np.sort(order[test:]), np.sort(order[:test])
+    return (image[train], label[train]), (image[held_out], label[held_out])

@@ -1,6 +1,7 @@
-"""TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex` and `curves`.
+"""TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex`, `curves`, `mosaics` and
+`waveforms`.
 
-Importing this module registers them with TFDS. What an image is stands in a file for each, without TFDS; here is how
+Importing this module registers them with TFDS. What an example is stands in a file for each, without TFDS; here is how
 seeds, splits and threads share the work. Preparing `convex` takes 26 s of CPU time, the others less.
 """
 
@@ -10,13 +11,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from aejax.data import convex, curves, rectangles
+from aejax.data import convex, curves, mosaics, rectangles, waveforms
 
 SEEDS = 10
 """Configs `0` to `9`; a bare name is the first."""
@@ -28,25 +30,28 @@ class Recipe(NamedTuple):
     """What tells one of these data sets from another."""
 
     draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray | None]]
-    """A generator and n -> images [n, 28, 28] uint8, and labels [n] or None."""
+    """A generator and n -> images [n, h, w] or signals [n, t, c], uint8, and labels [n] or None."""
     sizes: Mapping[str, int]
     """Examples by split."""
     classes: tuple[str, ...] | None
     citation: str
+    divided: bool = False
+    """Whether `draw` also takes `test=`, because what the images are made of is divided into splits too."""
 
 
 def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> Iterator[tuple[np.ndarray, int | None]]:
-    """Every image [28, 28] of a split with its label, in an order and in bits that do not depend on `threads`.
+    """Every image [h, w] or signal [t, c] of a split with its label, in an order and in bits that do not depend on `threads`.
 
     Each stretch of 500 images has a random stream of its own, by seed, split and its place. The streams of `test` do not
     depend on the seed: what is trained on several seeds is compared on the same images.
     """
     size, part = recipe.sizes[split], list(recipe.sizes).index(split)
+    draw = partial(recipe.draw, test=split == "test") if recipe.divided else recipe.draw
 
     def stretch(start: int) -> list[tuple[np.ndarray, int | None]]:
         entropy = (0 if split == "test" else seed, part, start // _CHUNK)
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
-        images, labels = recipe.draw(rng, min(_CHUNK, size - start))
+        images, labels = draw(rng, min(_CHUNK, size - start))
         return list(zip(images, itertools.repeat(None) if labels is None else labels.tolist()))
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
@@ -57,7 +62,7 @@ def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> 
 with tfds.core.registered.skip_registration():
 
     class _Generated(tfds.core.GeneratorBasedBuilder):
-        """What the three have in common; each adds its recipe."""
+        """What they have in common; each adds its recipe, and its feature where an example is no image of 28×28."""
 
         VERSION = tfds.core.Version("1.0.0")
         RELEASE_NOTES = {"1.0.0": "First version."}
@@ -66,19 +71,28 @@ with tfds.core.registered.skip_registration():
         ]
 
         recipe: ClassVar[Recipe]
+        named: ClassVar[str] = "image"
+        side: ClassVar[int] = 28
 
         def _info(self):
-            features = {"image": tfds.features.Image(shape=(28, 28, 1), dtype=np.uint8, encoding_format="png")}
+            features = {self.named: self._feature()}
             if self.recipe.classes:
                 features["label"] = tfds.features.ClassLabel(names=list(self.recipe.classes))
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"{type(self).__doc__} Seed {self.builder_config.name}.",
                 features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label") if self.recipe.classes else None,
+                supervised_keys=(self.named, "label") if self.recipe.classes else None,
                 citation=self.recipe.citation,
                 disable_shuffling=True,
             )
+
+        def _feature(self):
+            return tfds.features.Image(shape=(self.side, self.side, 1), dtype=np.uint8, encoding_format="png")
+
+        def _stored(self, image):
+            # TFDS encodes arrays with TensorFlow, Pillow's images without it.
+            return Image.fromarray(image)
 
         def _split_generators(self, dl_manager):
             return {split: self._generate_examples(split) for split in self.recipe.sizes}
@@ -86,8 +100,7 @@ with tfds.core.registered.skip_registration():
         def _generate_examples(self, split):
             examples = drawn(self.recipe, int(self.builder_config.name), split)
             for position, (image, label) in enumerate(examples):
-                # TFDS encodes arrays with TensorFlow, Pillow's images without it.
-                example = {"image": Image.fromarray(image)}
+                example = {self.named: self._stored(image)}
                 yield position, example if label is None else {**example, "label": label}
 
 
@@ -107,6 +120,15 @@ _HINTON = """@article{hinton2006reducing,
   number = {5786},
   pages = {504--507},
   year = {2006},
+}"""
+
+
+_ALPAYDIN = """@misc{alpaydin1998optical,
+  author = {Alpaydin, Ethem and Kaynak, Cenk},
+  title = {Optical Recognition of Handwritten Digits},
+  howpublished = {UCI Machine Learning Repository},
+  year = {1998},
+  doi = {10.24432/C50P49},
 }"""
 
 
@@ -138,3 +160,30 @@ class Curves(_Generated):
     """
 
     recipe = Recipe(curves.curves, curves.SIZES, None, _HINTON)
+
+
+class Mosaics(_Generated):
+    """`image` uint8 [64, 64, 1], sixteen handwritten digits of one class, and `label`, the digit: 5000 and 1000 examples.
+
+    `aejax.data.mosaics` has the rule. Training images are of the seed; the test images, of digits that no training image has,
+    are the same for every seed.
+    """
+
+    recipe = Recipe(mosaics.mosaics, mosaics.SIZES, mosaics.CLASSES, _ALPAYDIN, divided=True)
+    side = mosaics.SIDE
+
+
+class Waveforms(_Generated):
+    """`signal` uint8 [512, 1], a tone, and `label`, plucked, bowed or wind: 5000 and 1000 examples.
+
+    `aejax.data.waveforms` has the rule. Training signals are of the seed; the test signals are the same for every seed.
+    """
+
+    recipe = Recipe(waveforms.waveforms, waveforms.SIZES, waveforms.CLASSES, "")
+    named = "signal"
+
+    def _feature(self):
+        return tfds.features.Tensor(shape=(waveforms.LENGTH, 1), dtype=np.uint8)
+
+    def _stored(self, image):
+        return image

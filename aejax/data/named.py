@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.data import convex, curves, rectangles
+from aejax.data import convex, curves, mosaics, rectangles, waveforms
 from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
 from aejax.data.streams import checked
@@ -59,6 +59,8 @@ _OURS = {
     "rectangles": Available("rectangles", (28, 28, 1), rectangles.SIZES, False, _DRAWN),
     "convex": Available("convex", (28, 28, 1), convex.SIZES, False, _DRAWN),
     "curves": Available("curves", (28, 28, 1), curves.SIZES, False, _DRAWN),
+    "mosaics": Available("mosaics", (mosaics.SIDE, mosaics.SIDE, 1), mosaics.SIZES, False, _DRAWN),
+    "waveforms": Available("waveforms", (waveforms.LENGTH, 1), waveforms.SIZES, False, _DRAWN),
 }
 
 

@@ -1,7 +1,9 @@
-"""Strided, residual convolutional encoders and decoders of images [h, w, c] (van den Oord et al. 2017, §4.1).
+"""Strided, residual convolutional encoders and decoders of images [h, w, c] (van den Oord et al. 2017, §4.1), and of signals
+[t, c].
 
 Each of an encoder's `widths` halves the image, rounding up: 28, 14, 7, 4. The decoder works out the same sizes from the shape
-that it is to give, so none needs to be divisible by anything. A code is flat or spatial; the decoder takes either.
+that it is to give, so none needs to be divisible by anything. A code is flat or spatial; the decoder takes either. A signal
+is an image of width 1 on which no kernel is wider.
 """
 
 from __future__ import annotations
@@ -39,17 +41,20 @@ class ConvEncoder(nn.Module):
     remat: bool = False
     """Keeps only what passes between layers and blocks, and computes what is within them once more for the gradient. (XLA on
     CPU merges the two computations again, and saves nothing, unless its pass `cse_barrier_expander` is disabled.)"""
+    signal: bool = False
+    """Takes signals [b, t, c], with kernels of 4 and 3; with `spatial` the codes are [b, t', out]."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
-        if x.ndim != 4 or not self.widths:
+        if x.ndim != (3 if self.signal else 4) or not self.widths:
             raise UsageError(
-                f"a convolutional net needs images [h, w, c] and at least one width; it has examples of shape {x.shape[1:]} "
-                f"and widths {self.widths}; use MLP for what is no image"
+                f"a convolutional net needs {_kind(self)} and at least one width; it has examples of shape {x.shape[1:]} "
+                f"and widths {self.widths}; {_instead(self)}"
             )
+        x = x[:, :, None] if self.signal else x
         x = nn.Conv(
             self.widths[0],
-            (4, 4),
+            _kernel(4, self.signal),
             2,
             kernel_init=LECUN,
             conv_general_dilated=_for_flax,
@@ -61,7 +66,7 @@ class ConvEncoder(nn.Module):
         for i in range(self.blocks):
             x = _block(self, Residual, self.widths[-1], name=f"residual_{i}")(x)
         x = rectified(x, self.groups)
-        x = x if self.spatial else x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], -1) if not self.spatial else x[:, :, 0] if self.signal else x
         return nn.Dense(self.out, dtype=self.dtype, name="code")(x).astype(jnp.float32)
 
 
@@ -78,15 +83,19 @@ class ConvDecoder(nn.Module):
     groups: int | None = None
     dtype: Any = jnp.float32
     remat: bool = False
+    signal: bool = False
 
     @nn.compact
     def __call__(self, z: Float[Array, "b *code"]) -> Float[Array, "b *out"]:
-        if len(self.out) < 3 or not self.widths:
+        sides = 1 if self.signal else 2
+        if len(self.out) <= sides or not self.widths:
             raise UsageError(
-                f"a convolutional net gives images [h, w, c] and needs at least one width; asked for {self.out} with widths "
-                f"{self.widths}; use MLP for what is no image"
+                f"a convolutional net gives {_kind(self)} and needs at least one width; asked for {self.out} with widths "
+                f"{self.widths}; {_instead(self)}"
             )
-        *larger, smallest = halvings(self.out[:2], len(self.widths))
+        *larger, smallest = halvings((*self.out[:sides], 1)[:2], len(self.widths))
+        if self.signal and z.ndim == 3:
+            z = z[:, :, None]
         if z.ndim == 2:
             x = nn.Dense(math.prod(smallest) * self.widths[0], dtype=self.dtype, name="code")(z)
             x = x.reshape(-1, *smallest, self.widths[0])
@@ -94,12 +103,12 @@ class ConvDecoder(nn.Module):
             x = nn.Dense(self.widths[0], dtype=self.dtype, name="code")(z)
         else:
             raise UsageError(
-                f"{self.out[:2]} halved {len(self.widths)} times is {smallest}, but the code has shape {z.shape[1:]}; "
-                "give encoder and decoder as many widths, or a flat code"
+                f"{self.out[:sides]} halved {len(self.widths)} times is {smallest[:sides]}, but the code has shape "
+                f"{z.shape[1:]}; give encoder and decoder as many widths, or a flat code"
             )
         for i in range(self.blocks):
             x = _block(self, Residual, self.widths[0], name=f"residual_{i}")(x)
-        channels = (*self.widths[1:], math.prod(self.out[2:]))
+        channels = (*self.widths[1:], math.prod(self.out[sides:]))
         for i, (width, size) in enumerate(zip(channels, reversed(larger))):
             x = _block(self, Up, width, size=size, name=f"up_{i}")(x)
         return x.astype(jnp.float32).reshape(-1, *self.out)
@@ -111,10 +120,11 @@ class Down(nn.Module):
     width: int
     groups: int | None
     dtype: Any
+    signal: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b half_h half_w width"]:
-        return _convolution(self.width, (4, 4), 2, dtype=self.dtype)(rectified(x, self.groups))
+        return _convolution(self.width, _kernel(4, self.signal), 2, dtype=self.dtype)(rectified(x, self.groups))
 
 
 class Residual(nn.Module):
@@ -123,10 +133,11 @@ class Residual(nn.Module):
     width: int
     groups: int | None
     dtype: Any
+    signal: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w width"]) -> Float[Array, "b h w width"]:
-        y = _convolution(self.width, (3, 3), dtype=self.dtype)(rectified(x, self.groups))
+        y = _convolution(self.width, _kernel(3, self.signal), dtype=self.dtype)(rectified(x, self.groups))
         # A 1×1 convolution is a product of matrices, and faster as one.
         return x + nn.Dense(self.width, dtype=self.dtype)(rectified(y, self.groups))
 
@@ -137,13 +148,16 @@ class Up(nn.Module):
     width: int
     groups: int | None
     dtype: Any
+    signal: bool
     size: tuple[int, int]
 
     @nn.compact
     def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b double_h double_w width"]:
-        # At stride 2 an output meets four of the kernel's sixteen positions: LeCun's variance, 1 / (4 · channels of z).
-        initial = as_matrix(nn.initializers.variance_scaling(0.25, "fan_in", "truncated_normal", -1, -2))
-        kernel = self.param("kernel", initial, (4, 4, self.width, z.shape[-1]), jnp.float32)
+        # At stride 2 an output meets four of the kernel's sixteen positions, two of a signal's four: LeCun's variance,
+        # 1 / (4 · channels of z), 1 / (2 · channels of z).
+        met = 0.5 if self.signal else 0.25
+        initial = as_matrix(nn.initializers.variance_scaling(met, "fan_in", "truncated_normal", -1, -2))
+        kernel = self.param("kernel", initial, (*_kernel(4, self.signal), self.width, z.shape[-1]), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         z, kernel, bias = promote_dtype(rectified(z, self.groups), kernel, bias, dtype=self.dtype)
         return conv_transpose(z, kernel, self.size) + bias[None, None, None]
@@ -254,4 +268,17 @@ conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
 
 def _block(net: Any, kind: type[nn.Module], width: int, **fields: Any) -> nn.Module:
     """A block of the net, with the net's settings."""
-    return (nn.remat(kind) if net.remat else kind)(width, groups=net.groups, dtype=net.dtype, **fields)
+    kind = nn.remat(kind) if net.remat else kind
+    return kind(width, groups=net.groups, dtype=net.dtype, signal=net.signal, **fields)
+
+
+def _kernel(size: int, signal: bool) -> tuple[int, int]:
+    return (size, 1) if signal else (size, size)
+
+
+def _kind(net: Any) -> str:
+    return "signals [t, c]" if net.signal else "images [h, w, c]"
+
+
+def _instead(net: Any) -> str:
+    return "leave out signal= for images" if net.signal else "use MLP for what is no image, and signal=True for signals"

@@ -86,6 +86,11 @@ class Record(NamedTuple):
         """What a variational model's latent costs and how probable it finds the data, if that was measured."""
         return self._part("bound")
 
+    @property
+    def codebook(self) -> Mapping[str, Any] | None:
+        """How the codes of a discrete model are used and what they cost, if that was measured."""
+        return self._part("codebook")
+
     def _part(self, name: str) -> Mapping[str, Any] | None:
         """Of eval.json; one that an earlier version wrote may lack it."""
         return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]
@@ -210,7 +215,8 @@ UNITS = {
 
 def unit(term: str) -> str:
     """The unit of one of the model's terms: nats, unless the name says otherwise."""
-    return UNITS.get(term, UNITS.get(term.split("_")[-1], "nats per example"))
+    words = re.sub(r"_\d+$", "", term).split("_")  # of a numbered level
+    return UNITS.get(term, UNITS.get(words[-1], "nats per example"))
 
 
 def term_decimals(term: str) -> int | None:

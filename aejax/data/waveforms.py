@@ -1,0 +1,49 @@
+"""Tones as they might come from three kinds of instrument: signals of 8 bits, drawn by a random generator.
+
+They stand for recorded sound where none is at hand. Time is counted in samples; at 4 kHz, say, a signal is an eighth of a second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LENGTH = 512
+SIZES = {"train": 5000, "test": 1000}
+CLASSES = ("plucked", "bowed", "wind")
+
+_HARMONICS = 8
+_PITCH = 1 / 128, 1 / 24  # of the fundamental, periods a sample
+_NOISE = 0.005
+
+
+def waveforms(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """n signals [n, 512, 1], uint8 with silence at 127.5, and their labels [n], the position in CLASSES.
+
+    A tone is Σ a_h sin(2π h f t + φ_h) over the harmonics h = 1 … 8, under an envelope, scaled to a loudest sample of .4 to 1 and
+    with Gaussian noise of sd .005 added. f is log-uniform, φ uniform, its start uniform in the first eighth.
+
+        plucked   a_h = 1/h, each harmonic decaying as exp(−h t / τ), τ uniform in 60 … 200
+        bowed     a_h = 1/h, rising within 40 … 120 samples, its pitch swaying by 1 % about twice in the signal
+        wind      only odd harmonics, a_h = 1/h², rising within 20 … 60 samples, falling as slowly before the end
+    """
+    label = rng.integers(len(CLASSES), size=n)
+    plucked, bowed, wind = (label[:, None] == k for k in range(3))
+    pitch = np.exp(rng.uniform(*np.log(_PITCH), (n, 1)))
+    phase = rng.uniform(0, 2 * np.pi, (n, _HARMONICS))
+    start = rng.uniform(0, LENGTH / 8, (n, 1))
+    t = np.arange(LENGTH)[None] - start
+    sway = rng.uniform(0, 2 * np.pi, (n, 1))
+    swaying = np.where(bowed, 0.01 * np.sin(4 * np.pi * t / LENGTH + sway), 0.0)
+    turns = pitch * np.cumsum(1.0 + swaying, axis=1)
+    decay = rng.uniform(60, 200, (n, 1))
+    rise = np.where(bowed, rng.uniform(40, 120, (n, 1)), rng.uniform(20, 60, (n, 1)))
+    risen = np.clip(t / rise, 0, 1) * np.where(wind, np.clip((LENGTH - np.arange(LENGTH)[None]) / rise, 0, 1), 1.0)
+    after = np.where(t >= 0, t, 0.0)
+    tone = np.zeros((n, LENGTH))
+    for h in range(1, _HARMONICS + 1):
+        amplitude = np.where(wind, (h % 2) / h**2, 1.0 / h)
+        envelope = np.where(plucked, np.exp(-h * after / decay) * (t >= 0), risen)
+        tone += amplitude * envelope * np.sin(2 * np.pi * h * turns + phase[:, h - 1 : h])
+    tone *= rng.uniform(0.4, 1.0, (n, 1)) / np.abs(tone).max(axis=1, keepdims=True)
+    tone += _NOISE * rng.normal(size=tone.shape)
+    return np.rint(127.5 + 127.5 * np.clip(tone, -1, 1)).astype(np.uint8)[..., None], label

@@ -1,0 +1,64 @@
+"""Finite scalar quantisation (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on grey images.
+
+aejax train experiments/fsq.py
+@@FSQ@@
+
+aejax train experiments/fsq.py --scalars 8 5 5 5
+@@FSQ1000@@
+"""
+
+import optax
+
+from aejax.corrupt import masking
+from aejax.data import load
+from aejax.likelihoods import discretised_logistic
+from aejax.models import vqvae
+from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.quantize import finite_scalar
+from aejax.types import Experiment
+
+
+def experiment(
+    data: str = "digits",
+    levels: int = 17,
+    scalars: tuple[int, ...] = (8, 6, 5),
+    rate: float = 0.0,
+    hidden: tuple[int, ...] = (32,),
+    blocks: int = 1,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 2_000,
+    seed: int = 0,
+) -> Experiment:
+    """The autoencoder of vqvae.py, with rounded numbers for its code.
+
+    Args:
+        data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or path of a folder of images, .npy or .npz.
+        levels: Grey values in the data: 17 of digits, 256 of most.
+        scalars: To how many values each number of a vector is rounded. The paper has 8 6 5 where there were 256 codes, and
+            8 5 5 5 for 1024.
+        rate: Fraction of the pixels that the encoder sees masked; 0 for none.
+        hidden: Channels after each of the encoder's convolutions, which halve the image; the decoder mirrors them.
+        blocks: Residual blocks at the smallest size, in encoder and decoder each.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, and order of the examples.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    q = finite_scalar(scalars)
+    likelihood = discretised_logistic(levels)
+    encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks)
+    decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks)
+    noise = None if isinstance(rate, float) and rate == 0.0 else masking(rate)
+    return Experiment(
+        model=vqvae(encoder, decoder, likelihood, q, train.shape, corrupt=noise),
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
