@@ -29,7 +29,7 @@ _CHUNK = 500  # images from one random stream: part of what a seed means
 class Recipe(NamedTuple):
     """What tells one of these data sets from another."""
 
-    draw: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray | None]]
+    draw: Callable[..., tuple[np.ndarray, np.ndarray | None]]
     """A generator and n -> images [n, h, w] or signals [n, t, c], uint8, and labels [n] or None."""
     sizes: Mapping[str, int]
     """Examples by split."""

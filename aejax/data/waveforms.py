@@ -28,7 +28,7 @@ def waveforms(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]
     """
     label = rng.integers(len(CLASSES), size=n)
     plucked, bowed, wind = (label[:, None] == k for k in range(3))
-    pitch = np.exp(rng.uniform(*np.log(_PITCH), (n, 1)))
+    pitch = np.exp(rng.uniform(np.log(_PITCH[0]), np.log(_PITCH[1]), (n, 1)))
     phase = rng.uniform(0, 2 * np.pi, (n, _HARMONICS))
     start = rng.uniform(0, LENGTH / 8, (n, 1))
     t = np.arange(LENGTH)[None] - start

@@ -149,12 +149,13 @@ def _levels_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, h
     low, high = data_range(x)
     others = np.random.default_rng(0).choice(len(found[0]), OTHERS)
     rows = {"clean": x}
+    batch = {"x": x, "index": chosen.astype(np.int32)}
     for least in reversed(range(len(found))):
         total = np.zeros(x.shape, np.float64)
         for other in others:
             at = np.full(len(chosen), other)
             codes = tuple(part[chosen if i >= least else at] for i, part in enumerate(found))
-            total += decode(codes, {"x": x, "index": chosen.astype(np.int32)}) / len(others)
+            total += decode(codes, batch) / len(others)
         rows["all levels" if least == 0 else f"level {least}" + " and up" * (least < len(found) - 1)] = total
     caption = (
         f"{how} of {test.name}. Where a level is left out, the mean of what is decoded with that level's codes of "
@@ -177,7 +178,10 @@ def _signals_block(run: Run, found: np.ndarray, chosen: np.ndarray) -> Block:
     """Signals and their reconstructions, with the codes of the positions as colours below."""
     x = take(run.experiment.test, chosen)["x"]
     drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colours(found[chosen][..., 0]))
-    caption = f"The first test signals of each class, grey, and reconstructed, blue; below each its codes, {found.shape[1]} in time."
+    caption = (
+        "The first test signals of each class, grey, and reconstructed, blue; below each its codes, "
+        f"{found.shape[1]} in time."
+    )
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Signals, reconstructed, and their codes")
     return f"<h3>Signals and their codes</h3>{image}", {"signals": drawing.png(drawn)}
 
