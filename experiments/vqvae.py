@@ -32,7 +32,7 @@ QUANTISERS = {
     "cosine": lambda codes, width, expire: nearest(codes, width, expire=expire, cosine=True),
     "residual": lambda codes, width, expire: residual([nearest(codes, width, expire=expire)] * 2),
     "grouped": lambda codes, width, expire: grouped([nearest(codes, width // 2, expire=expire)] * 2),
-    "lookup_free": lambda codes, width, expire: lookup_free(9),
+    "lookup_free": lambda codes, width, expire: lookup_free((codes - 1).bit_length()),
 }
 
 
@@ -57,7 +57,8 @@ def experiment(
         data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or signals (waveforms), or path of a folder of
             images, .npy or .npz.
         levels: Grey values in the data: 17 of digits, 256 of most.
-        quantiser: How vectors become integers; lookup_free has 512 codes of 9 numbers. fsq.py has finite scalars.
+        quantiser: How vectors become integers; lookup_free has a bit for each number, as few as give so many
+            codes. fsq.py has finite scalars.
         codes: K, of each book.
         width: Numbers in a vector.
         expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.

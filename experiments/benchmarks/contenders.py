@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job import Job, Trainer
-from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, aejax_vae, matmul
-from theirs import disent_ae, pythae_ae, pythae_vae, torch_ae, torch_dae, vector_quantize_vqvae
+from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, aejax_vae, aejax_vqvae, matmul
+from theirs import disent_ae, pythae_ae, pythae_vae, torch_ae, torch_dae, torch_vqvae, vector_quantize_vqvae
 
 
 class Contender(NamedTuple):
@@ -62,7 +62,11 @@ CONTENDERS = {
     "pythae AE": Contender("pythae", pythae_ae, "AE"),
     "pythae VAE": Contender("pythae", pythae_vae, "VAE"),
     "disent AE": Contender("disent", disent_ae, "AE"),
-    "PyTorch VQ-VAE": Contender("vector-quantize-pytorch", vector_quantize_vqvae, "VQ-VAE"),
+    "aejax VQ-VAE": Contender(
+        "aejax", aejax_vqvae, "VQ-VAE", beside=("PyTorch VQ-VAE", "vector-quantize-pytorch VQ-VAE")
+    ),
+    "PyTorch VQ-VAE": Contender("torch", torch_vqvae, "VQ-VAE"),
+    "vector-quantize-pytorch VQ-VAE": Contender("vector-quantize-pytorch", vector_quantize_vqvae, "VQ-VAE"),
 }
 
 SWEPT = ("aejax AE", "PyTorch AE")

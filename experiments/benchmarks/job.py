@@ -17,6 +17,8 @@ LATENT = 64
 LEARNING_RATE = 1e-3
 MASKED = 0.3
 MATMUL = 2048
+CODES, CODE_WIDTH, CHANNELS, COMMITMENT = 512, 64, (64, 128), 0.25
+"""Of the VQ-VAE: K, D, the channels after each halving of the image, and β."""
 
 
 class Job(NamedTuple):

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from job import LATENT, LEARNING_RATE, MASKED, MATMUL, Job, Trainer, images
+from job import CHANNELS, CODE_WIDTH, CODES, COMMITMENT, LATENT, LEARNING_RATE, MASKED, MATMUL, Job, Trainer, images
 
 
 def aejax_trainer(job: Job, model: Any) -> Trainer:
@@ -101,6 +101,17 @@ def aejax_vae(job: Job) -> Trainer:
     shape = images(job).shape[1:]
     encoder, decoder = MLP((job.hidden,), 2 * LATENT), MLP((job.hidden,), shape)
     return aejax_trainer(job, vae(encoder, decoder, bernoulli(), LATENT, shape))
+
+
+def aejax_vqvae(job: Job) -> Trainer:
+    from aejax.likelihoods import bernoulli
+    from aejax.models import vqvae
+    from aejax.nets import ConvDecoder, ConvEncoder
+    from aejax.quantize import nearest
+
+    shape = images(job).shape[1:]
+    encoder, decoder = ConvEncoder(CHANNELS, CODE_WIDTH, spatial=True), ConvDecoder(CHANNELS[::-1], shape)
+    return aejax_trainer(job, vqvae(encoder, decoder, bernoulli(), nearest(CODES, CODE_WIDTH, COMMITMENT), shape))
 
 
 def matmul(job: Job) -> Trainer:

@@ -13,10 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from job import LATENT, LEARNING_RATE, MASKED, Job, Trainer, cores, positions
-
-CODES, CHANNELS = 512, 64
-"""Of the VQ-VAE."""
+from job import CHANNELS, CODE_WIDTH, CODES, COMMITMENT, LATENT, LEARNING_RATE, MASKED, Job, Trainer, cores, positions
 
 
 def torch_trainer(job: Job, net: Any, loss: Callable) -> Trainer:
@@ -76,10 +73,7 @@ def _torch_halves(job: Job, shape: tuple[int, ...]) -> tuple[Any, Any]:
         nn.Linear(LATENT, job.hidden), nn.ReLU(), nn.Linear(job.hidden, size), nn.Unflatten(1, tuple(shape))
     )
     for layer in (encoder[1], encoder[3], decoder[0], decoder[2]):
-        # Flax's default: LeCun's variance 1/n, from a normal cut at two standard deviations, which 0.87962566 corrects for.
-        sd = layer.in_features**-0.5 / 0.87962566
-        nn.init.trunc_normal_(layer.weight, std=sd, a=-2 * sd, b=2 * sd)
-        nn.init.zeros_(layer.bias)
+        _as_flax(layer, layer.in_features)
     return encoder, decoder
 
 
@@ -231,48 +225,128 @@ def _import_torchvision() -> None:
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-def vector_quantize_vqvae(job: Job) -> Trainer:
-    """A small convolutional VQ-VAE in PyTorch's tight loop, around vector-quantize-pytorch's quantiser with EMA updates.
-
-    Two 4×4 convolutions of stride 2 with 64 channels, 512 codes of 64 components, and the mirror image; loss (van den Oord
-    et al. 2017, eq. 3): the squared error over the data's variance, plus 0.25 times the commitment.
-    """
+def torch_vqvae(job: Job) -> Trainer:
+    """aejax's convolutional VQ-VAE, with a quantiser as short as it can be: nearest code, straight through, moving averages."""
+    import torch
     from torch import nn
-    from torch.nn import functional as F
+
+    class Nearest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("book", torch.randn(CODES, CODE_WIDTH) / CODE_WIDTH**0.5)
+            self.register_buffer("share", torch.ones(CODES))
+            self.register_buffer("sums", self.book.clone())
+
+        def forward(self, z):
+            rows = z.permute(0, 2, 3, 1).reshape(-1, CODE_WIDTH)
+            with torch.no_grad():
+                found = torch.addmm(self.book.square().sum(1), rows, self.book.T, alpha=-2.0).argmin(1)
+                e = self.book[found]
+                if self.training:
+                    self.share.lerp_(torch.bincount(found, minlength=CODES).float(), 0.01)
+                    self.sums.lerp_(torch.zeros_like(self.sums).index_add_(0, found, rows), 0.01)
+                    n = self.share.sum()
+                    smoothed = (self.share + 1e-5) / (n + CODES * 1e-5) * n
+                    self.book.copy_(self.sums / smoothed[:, None])
+                e = e.view(len(z), *z.shape[2:], CODE_WIDTH).permute(0, 3, 1, 2)
+            return z + (e - z).detach(), COMMITMENT * (z - e).square().sum() / len(z)
+
+    return _torch_vqvae(job, Nearest())
+
+
+def vector_quantize_vqvae(job: Job) -> Trainer:
+    """The same around vector-quantize-pytorch's quantiser with EMA updates, whose commitment is a mean, here a sum again."""
+    from torch import nn
     from vector_quantize_pytorch import VectorQuantize
 
+    class Library(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.quantise = VectorQuantize(
+                CODE_WIDTH,
+                CODES,
+                decay=0.99,
+                commitment_weight=COMMITMENT,
+                accept_image_fmap=True,
+                rotation_trick=False,
+            )
+
+        def forward(self, z):
+            vectors, _, commitment = self.quantise(z)
+            return vectors, commitment.sum() * z[0].numel()
+
+    return _torch_vqvae(job, Library())
+
+
+def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
+    """aejax's `ConvEncoder` and `ConvDecoder` of CHANNELS around a module z [b, d, h, w] -> (vectors, mean loss)."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
     _start_torch(job)
-    x = _float_tensor(job)
-    channels, variance = x.shape[1], x.var().item()
+    first, second = CHANNELS
+    channels = _float_tensor(job).shape[1]
+    halve = {"kernel_size": 4, "stride": 2, "padding": 1}
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(second, second, 3, padding=1), nn.Conv2d(second, second, 1)
+
+        def forward(self, x):
+            return x + self.narrow(F.relu(self.wide(F.relu(x))))
 
     class VQVAE(nn.Module):
         def __init__(self):
             super().__init__()
-            down = {"kernel_size": 4, "stride": 2, "padding": 1}
             self.encoder = nn.Sequential(
-                nn.Conv2d(channels, CHANNELS, **down), nn.ReLU(), nn.Conv2d(CHANNELS, CHANNELS, **down)
-            )
-            self.quantise = VectorQuantize(
-                CHANNELS, CODES, decay=0.99, commitment_weight=0.25, accept_image_fmap=True, rotation_trick=False
-            )
-            self.decoder = nn.Sequential(
-                nn.ConvTranspose2d(CHANNELS, CHANNELS, **down),
+                nn.Conv2d(channels, first, **halve),
                 nn.ReLU(),
-                nn.ConvTranspose2d(CHANNELS, channels, **down),
+                nn.Conv2d(first, second, **halve),
+                Residual(),
+                Residual(),
+                nn.ReLU(),
+                nn.Conv2d(second, CODE_WIDTH, 1),
+            )
+            self.quantiser = quantiser
+            self.decoder = nn.Sequential(
+                nn.Conv2d(CODE_WIDTH, second, 1),
+                Residual(),
+                Residual(),
+                nn.ReLU(),
+                nn.ConvTranspose2d(second, first, **halve),
+                nn.ReLU(),
+                nn.ConvTranspose2d(first, channels, **halve),
             )
 
         def both(self, x):
-            z, _, commitment = self.quantise(self.encoder(x))
-            return self.decoder(z), commitment.sum()
+            vectors, loss = self.quantiser(self.encoder(x))
+            return self.decoder(vectors), loss
 
         def forward(self, x):
-            return self.both(x)[0]
+            return torch.sigmoid(self.both(x)[0])
 
     def loss(net, clean):
-        x_hat, commitment = net.both(clean)
-        return F.mse_loss(x_hat, clean) / variance + commitment
+        logits, commitment = net.both(clean)
+        return F.binary_cross_entropy_with_logits(logits, clean, reduction="sum") / len(clean) + commitment
 
-    return torch_trainer(job, VQVAE(), loss)
+    net = VQVAE()
+    for layer in (m for m in (*net.encoder.modules(), *net.decoder.modules()) if hasattr(m, "kernel_size")):
+        # At stride 2 an output of the transposed one meets a quarter of the kernel.
+        fan = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
+        fan = fan // 4 if isinstance(layer, nn.ConvTranspose2d) else fan
+        _as_flax(layer, fan)
+    return torch_trainer(job, net, loss)
+
+
+def _as_flax(layer: Any, fan: int) -> None:
+    """Flax's default: LeCun's variance 1/n, from a normal cut at two standard deviations, which 0.87962566 corrects for."""
+    from torch import nn
+
+    sd = fan**-0.5 / 0.87962566
+    nn.init.trunc_normal_(layer.weight, std=sd, a=-2 * sd, b=2 * sd)
+    nn.init.zeros_(layer.bias)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,158 @@
+"""The quantisers beside each other: one net, about as many bits of code, over seeds.
+
+    python experiments/results/quantisers.py
+
+Trains and judges what is not there yet under runs/quantisers/ (vqvae.py and fsq.py), then writes studies/quantisers-DATA.json
+beside this file, and the tables between the markers in experiments/README.md. Killed and started again, it goes on where it was.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+from collect import mean_sd
+
+from aejax.directory import write_json
+from aejax.errors import UsageError
+from aejax.evaluate import evaluate
+from aejax.loop import Settings, keep_compiled
+from aejax.run import open_run
+from aejax.study import finished
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
+
+DATA: dict[str, dict[str, Any]] = {
+    "fashion_mnist": {"codes": 512, "net": {"levels": 256, "hidden": (64, 128), "blocks": 2}},
+    "digits": {"codes": 64, "net": {"levels": 17, "hidden": (32,), "blocks": 1}},
+}
+"""How many codes a position has, and the net. Numbers of a vector are 32 where the row does not say otherwise."""
+
+
+def rows(codes: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> experiment file and arguments.
+
+    Two books have the square root of as many codes each, so all rows cost about the same bits.
+    """
+    half = round(codes**0.5)
+    return {
+        "nearest, moving averages, expiry": ("vqvae.py", {"codes": codes}),
+        "the same without expiry": ("vqvae.py", {"codes": codes, "expire": 0.0}),
+        "nearest, by gradient": ("vqvae.py", {"codes": codes, "quantiser": "gradient"}),
+        "cosine, 8 numbers": ("vqvae.py", {"codes": codes, "quantiser": "cosine", "width": 8}),
+        "rotation trick": ("vqvae.py", {"codes": codes, "quantiser": "rotation"}),
+        "residual, two books": ("vqvae.py", {"codes": half, "quantiser": "residual"}),
+        "grouped, two books": ("vqvae.py", {"codes": half, "quantiser": "grouped"}),
+        "finite scalar": ("fsq.py", {"scalars": (round(codes ** (1 / 3)),) * 3}),
+        "lookup-free": ("vqvae.py", {"codes": codes, "quantiser": "lookup_free"}),
+    }
+
+
+def study(
+    data: tuple[str, ...] = tuple(DATA),
+    steps: int = 5_000,
+    seeds: int = 3,
+    directory: Path = Path("runs/quantisers"),
+    experiments: Path = EXPERIMENTS,
+) -> None:
+    """All of it.
+
+    Args:
+        data: Data sets, each with a table of its own.
+        steps: Of each run.
+        seeds: Of each row.
+        directory: Of the runs.
+        experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
+    """
+    keep_compiled()
+    told = []
+    for name in data:
+        setting = DATA[name]
+        found = {}
+        for row, (file, arguments) in rows(setting["codes"]).items():
+            runs = [
+                judged(
+                    file, directory / name / row / str(seed), steps, data=name, seed=seed, **setting["net"], **arguments
+                )
+                for seed in range(seeds)
+            ]
+            found[row] = {"file": file, "arguments": arguments, "digests": [run["digest"] for run in runs]}
+            found[row] |= {key: mean_sd([run[key] for run in runs]) for key in COLUMNS}
+        result = {"data": name, "steps": steps, "seeds": seeds, "net": setting["net"], "rows": found}
+        (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
+        write_json(experiments / "results" / "studies" / f"quantisers-{name}.json", result)
+        told.append(table(result))
+    readme = experiments / "README.md"
+    readme.write_text(with_tables(readme.read_text(), "\n".join(told)))
+    print("\n".join(told))
+
+
+COLUMNS = {
+    "codes": ("codes", 0, 1),
+    "used": ("used, %", 1, 100),
+    "perplexity": ("perplexity, % of the codes", 1, 100),
+    "mse": ("MSE × 1000", 2, 1000),
+    "bits_of_code": ("bits of code", 1, 1),
+    "bits_per_dimension": ("bound, bits/dim", 3, 1),
+    "seconds": ("training, s", 0, 1),
+}
+"""What a row tells: its heading, places after the point, and what it is multiplied by. Of two books used and perplexity are
+means."""
+
+
+def judged(file: str, directory: Path, steps: int, **arguments: Any) -> dict[str, Any]:
+    """The numbers of one run by COLUMNS, and its digest."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    settings = Settings(save_every=steps)
+    run = finished(EXPERIMENTS / file, directory, settings, steps=steps, **arguments)
+    result = json.loads((run.directory / "result.json").read_text())
+    stored = run.directory / "eval.json"
+    found = json.loads(stored.read_text()) if stored.exists() else None
+    if found is None or found["digest"] != result["digest"]:
+        found = evaluate(open_run(run.directory, with_data=True))
+    books = found["codebook"]["books"]
+    return {
+        "codes": math.prod(book["size"] for book in books),
+        "used": sum(book["used"] / book["size"] for book in books) / len(books),
+        "perplexity": sum(book["perplexity"] / book["size"] for book in books) / len(books),
+        "mse": found["terms"]["mse"],
+        "bits_of_code": found["terms"]["kl"] / math.log(2),
+        "bits_per_dimension": found["codebook"]["bits_per_dimension"],
+        "seconds": result["seconds"],
+        "digest": result["digest"],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """One data set's rows in Markdown."""
+
+    def cell(row: dict[str, Any], key: str) -> str:
+        _, digits, times = COLUMNS[key]
+        mean, sd = (times * row[key][of] for of in ("mean", "sd"))
+        return f"{mean:.{digits}f}" if sd == 0.0 else f"{mean:.{digits}f} ± {sd:.{digits}f}"
+
+    headings = " | ".join(heading for heading, _, _ in COLUMNS.values())
+    lines = [f"| {result['data']} | {headings} |", "|---" * (1 + len(COLUMNS)) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(cell(row, key) for key in COLUMNS) + " |" for name, row in result["rows"].items()
+    ]
+    about = f"{result['steps']} steps of 64 examples, {result['seeds']} seeds, mean ± sd, test split."
+    return "\n".join([*lines, "", about, ""])
+
+
+def with_tables(readme: str, tables: str) -> str:
+    """The README with the tables between the markers; at its end where it has none."""
+    if BEGIN not in readme:
+        readme = f"{readme.rstrip()}\n\n## Quantisers\n\n{BEGIN}\n{END}\n"
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(study, description=__doc__)
+    except UsageError as error:
+        sys.exit(f"quantisers.py: error: {error}")
