@@ -60,6 +60,11 @@ def finished_members(
     )
 
 
+def mean_sd(values: Sequence[float]) -> dict[str, float]:
+    """`mean`, and `sd` over n − 1 (0 of a single value)."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95 % confidence interval by Student's t."""
     from scipy.stats import t

@@ -1,16 +1,17 @@
 """β-VAE (Higgins et al. 2017), and its variant with a capacity (Burgess et al. 2018), on binarised images.
 
 aejax train experiments/beta_vae.py
-1 busy CPU core, 7 s: at β = 2 -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds by 5000 draws, the bound 24.10 ± .25, the
-divergence 1.68 ± .01 with 4 of 16 dimensions active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07 ± .01 and 16.
+1 busy CPU core, 7 s: at β = 2 -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds by 5000 draws, the bound 24.10 ±
+.25, the divergence 1.68 ± .01 with 4 of 16 dimensions active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07 ±
+.01 and 16.
 
 aejax train experiments/beta_vae.py --objective capacity
 1 busy CPU core, 8 s: held at 5 nats the divergence is 5.03 ± .01, and -log p(x) 23.01 ± .08, the bound 24.04 ± .06; all
-dimensions active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat beyond the
-capacity.
+dimensions active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat
+beyond the capacity.
 
-At β = 4 the code of so small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number of a
-paper compares.
+At β = 4 the code of so small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number
+of a paper compares.
 """
 
 from typing import Literal

@@ -1,7 +1,11 @@
-"""Finite scalar quantisation (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on grey images.
+"""Finite scalar quantisation (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on grey
+images.
 
 aejax train experiments/fsq.py
-@@FSQ@@
+1 busy CPU core, 68 s: mean squared error of test digits .0033 ± .0005 over 3 seeds from 16 codes of 240, of which 226 ± 14
+are used in the test split with a perplexity of 152 ± 8; with log 240 for each code the bound is 3.15 ± .04 bits a pixel.
+Logistic regression on the codes' vectors 96.3 ± .4 %, on pixels 96.9. vqvae.py with 64 codes has .0050 and 2.83: what a
+larger code costs is more than what it saves.
 
 aejax train experiments/fsq.py --scalars 8 5 5 5
 @@FSQ1000@@

@@ -8,8 +8,8 @@ divergence 5.79 ± .02; all 16 dimensions active. With one standard normal (vae.
 aejax train experiments/vamp.py --prior mixture
 1 busy CPU core, 15 s: 21.84 ± .04, 22.23 ± .09 and 6.07 ± .08.
 
-The free mixture gets two thirds of what the pseudo-inputs give, though it has fewer constraints. No number of a paper compares;
-fashion_nll.py makes the table of one.
+The free mixture gets two thirds of what the pseudo-inputs give, though it has fewer constraints. No number of a paper
+compares; fashion_nll.py makes the table of one.
 """
 
 from typing import Literal

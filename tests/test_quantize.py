@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.quantize import finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.quantize import EPSILON, finite_scalar, grouped, lookup_free, nearest, residual
 
 ALL = {
     "ema": nearest(8, 6),
@@ -40,6 +40,12 @@ def applied(quantiser):
     return jax.jit(lambda params, extras, z: quantiser.apply(params, extras, z, None, None, None))
 
 
+@functools.cache
+def trained(quantiser):
+    """The statistics after a batch."""
+    return jax.jit(lambda params, extras, z, key: quantiser.apply(params, extras, z, key, 0, None).extras)
+
+
 def started(quantiser, z, seed=1):
     return initial(quantiser)(jax.random.key(seed), z.reshape(-1, quantiser.width))
 
@@ -62,10 +68,10 @@ def test_outside_training_statistics_stay_and_an_example_knows_nothing_of_the_ot
     params, extras = started(quantiser, z)
     whole = applied(quantiser)(params, extras, z)
     jax.tree.map(np.testing.assert_array_equal, whole.extras, extras)
-    alone = applied(quantiser)(params, extras, z[2:3])
-    np.testing.assert_array_equal(alone.codes[0], whole.codes[2])
+    among_others = applied(quantiser)(params, extras, vectors(4, 2, 5, 6, seed=9).at[2].set(z[2]))
+    np.testing.assert_array_equal(among_others.codes[2], whole.codes[2])
     if name != "lookup_free":  # whose second entropy is of the batch
-        np.testing.assert_allclose(alone.loss[0], whole.loss[2], rtol=1e-5)
+        np.testing.assert_allclose(among_others.loss[2], whole.loss[2], rtol=1e-5)
 
 
 def test_gradient_of_the_encoder_is_the_vectors_and_twice_beta_of_the_difference():
@@ -95,16 +101,34 @@ def test_moving_averages_on_the_same_vectors_come_to_the_centres_of_k_means():
     quantiser = nearest(4, 2, decay=0.9, k_means=False)
     extras = {**started(quantiser, z)[1], "codebook": jnp.asarray(centres + 0.5, jnp.float32)}
     for _ in range(50):
-        extras = quantiser.apply({}, extras, z, None, 0, None).extras
+        extras = trained(quantiser)({}, extras, z, None)
     means = np.asarray(z).reshape(4, 25, 2).mean(axis=1)
     np.testing.assert_allclose(extras["codebook"], means, atol=1e-3)
     np.testing.assert_allclose(extras["share"] / extras["weight"], 0.25, rtol=1e-5)
 
 
-def test_the_first_moving_average_has_no_bias_towards_its_start():
-    quantiser, z = nearest(1, 3, decay=0.99, k_means=False), vectors(7, 3) + 4.0
-    extras = quantiser.apply({}, started(quantiser, z)[1], z, None, 0, None).extras
-    np.testing.assert_allclose(extras["codebook"][0], z.mean(axis=0), rtol=1e-4)
+def test_moving_averages_have_no_bias_towards_their_start_and_forget_at_their_rate():
+    """One code: the first batch's mean, then (γ m₁ + m₂) / (γ + 1)."""
+    quantiser, first, second = nearest(1, 3, decay=0.7, k_means=False), vectors(7, 3) + 4.0, vectors(7, 3, seed=2)
+    extras = {**started(nearest(1, 3), first)[1], "codebook": jnp.zeros((1, 3))}
+    extras = trained(quantiser)({}, extras, first, None)
+    m1, m2 = first.mean(axis=0), second.mean(axis=0)
+    np.testing.assert_allclose(extras["codebook"][0], m1, rtol=1e-4)
+    extras = trained(quantiser)({}, extras, second, None)
+    np.testing.assert_allclose(extras["codebook"][0], (0.7 * m1 + m2) / 1.7, rtol=1e-4)
+
+
+def test_smoothing_moves_the_codes_but_not_the_counts():
+    """Of three vectors two at one code: counts are 2/3 and 1/3, and the division's have ε more in all."""
+    quantiser = nearest(2, 1, decay=0.0, k_means=False)
+    z = jnp.asarray([[1.0], [1.0], [-1.0]])
+    extras = {**started(quantiser, z)[1], "codebook": jnp.asarray([[1.0], [-1.0]])}
+    extras = trained(quantiser)({}, extras, z, None)
+    np.testing.assert_allclose(extras["share"], [2 / 3, 1 / 3], rtol=1e-7)
+    share = np.array([2 / 3, 1 / 3])
+    np.testing.assert_allclose(
+        1.0 - np.abs(extras["codebook"][:, 0]), 1.0 - share * (1 + EPSILON) / (share + EPSILON / 2), atol=3e-7
+    )
 
 
 def test_k_means_starts_in_every_cluster_it_is_given():
@@ -114,27 +138,56 @@ def test_k_means_starts_in_every_cluster_it_is_given():
 
 
 def test_dead_codes_are_put_among_the_vectors_and_only_they():
-    z = vectors(32, 2)
-    book = jnp.concatenate([z[:3], jnp.full((5, 2), 100.0)])
+    """Code 2 has 1/32, less than a fair share of 1/8, but more than a fifth of one."""
+    z = jnp.concatenate([vectors(15, 2), vectors(16, 2, seed=1) + 20.0, jnp.full((1, 2), -50.0)])
+    book = jnp.concatenate([jnp.asarray([[0.0, 0.0], [20.0, 20.0], [-50.0, -50.0]]), jnp.full((5, 2), 100.0)])
     extras = {"codebook": book, "share": jnp.zeros(8), "sums": jnp.zeros((8, 2)), "weight": jnp.zeros(())}
-    after = {}
-    for expire in (0.0, 0.2):
-        quantiser = nearest(8, 2, expire=expire)
-        after[expire] = quantiser.apply({}, extras, z, jax.random.key(0), 0, None).extras["codebook"]
-    np.testing.assert_array_equal(after[0.0][3:], book[3:])
-    np.testing.assert_array_equal(after[0.0][:3], after[0.2][:3])
+    stay, move = (trained(nearest(8, 2, expire=e))({}, extras, z, jax.random.key(0)) for e in (0.0, 0.2))
+    np.testing.assert_array_equal(stay["codebook"][3:], book[3:])
+    np.testing.assert_allclose(stay["codebook"][:3], move["codebook"][:3], rtol=1e-5)
     rows = {tuple(row) for row in np.asarray(z).tolist()}
-    assert all(tuple(row) in rows for row in np.asarray(after[0.2][3:]).tolist())
+    assert all(tuple(row) in rows for row in np.asarray(move["codebook"][3:]).tolist())
+    # They go on with a fair share of vectors, all of them there.
+    np.testing.assert_allclose(move["share"][3:] / move["weight"], 1 / 8, rtol=1e-5)
+    np.testing.assert_allclose(move["sums"][3:] / move["share"][3:, None], move["codebook"][3:], rtol=1e-5)
+
+
+def test_cosine_codes_are_of_length_one_and_lengths_say_nothing():
+    quantiser, z = ALL["cosine"], vectors(4, 2, 5, 6)
+    params, extras = started(quantiser, z)
+    after = trained(quantiser)(params, extras, z, None)
+    np.testing.assert_allclose(np.linalg.norm(after["codebook"], axis=1), 1.0, rtol=1e-5)
+    q, longer = (applied(quantiser)(params, extras, f * z) for f in (1.0, 7.0))
+    np.testing.assert_array_equal(longer.codes, q.codes)
+    np.testing.assert_allclose(longer.loss, q.loss, rtol=1e-4)
+
+
+def test_every_book_of_a_residual_draws_the_encoder_to_itself():
+    """∂/∂z of Σ β‖rest_i − e_i‖² is 2β Σ (rest_i − e_i): what was subtracted before is held."""
+    quantiser, z = ALL["residual"], vectors(4, 2, 5, 6)
+    params, extras = started(quantiser, z)
+
+    def both(params, extras, z):
+        slope = jax.grad(lambda z: jnp.sum(quantiser.apply(params, extras, z, None, None, None).loss))(z)
+        return slope, quantiser.apply(params, extras, z, None, None, None).codes
+
+    slope, codes = jax.jit(both)(params, extras, z)
+    first, second = (extras[f"book_{i}"]["codebook"][codes[..., i]] for i in (0, 1))
+    np.testing.assert_allclose(slope, 2 * 0.25 * (z - first + z - first - second), rtol=1e-4, atol=1e-5)
 
 
 def test_rotation_turns_gradients_as_it_turns_vectors():
     """z_q is a rotation and scaling R of z: its gradient is Rᵀg, of the angle to z that g has to z_q."""
     quantiser, z = nearest(8, 6, commitment=0.0, rotation=True), vectors(10, 6)
     params, extras = started(quantiser, z)
-    f = lambda z: quantiser.apply(params, extras, z, None, None, None).vectors
-    q, back = jax.vjp(f, z)
     g = vectors(10, 6, seed=5)
-    (turned,) = back(g)
+
+    @jax.jit
+    def forth_and_back(z):
+        q, back = jax.vjp(lambda z: quantiser.apply(params, extras, z, None, None, None).vectors, z)
+        return q, back(g)[0]
+
+    q, turned = forth_and_back(z)
     norm = lambda v: np.linalg.norm(np.asarray(v), axis=1)
     cosine = lambda a, b: np.sum(np.asarray(a) * np.asarray(b), axis=1) / norm(a) / norm(b)
     codes = applied(quantiser)(params, extras, z).codes[:, 0]
@@ -151,22 +204,25 @@ def test_finite_scalar_reaches_every_code_from_vectors_that_training_can_move(le
     grid = itertools.product(*[np.linspace(-1.0, 1.0, n) for n in reversed(levels)])
     np.testing.assert_allclose(z_q, [row[::-1] for row in grid], atol=1e-6)
     z = jnp.arctanh(0.99 * z_q)
-    q = quantiser.apply({}, {}, z, None, None, None)
+    q = applied(quantiser)({}, {}, z)
     np.testing.assert_array_equal(q.codes, every)
     assert q.loss.shape == (len(every),)
     assert not q.loss.any()
-    slope = jax.grad(lambda z: jnp.sum(quantiser.apply({}, {}, z, None, None, None).vectors))(z)
+    slope = jax.jit(jax.grad(lambda z: jnp.sum(quantiser.apply({}, {}, z, None, None, None).vectors)))(z)
     np.testing.assert_allclose(slope, 1.0 - jnp.square(jnp.tanh(z)), rtol=1e-3, atol=1e-6)
 
 
 def test_lookup_free_entropies_are_those_of_the_codes():
     """Against the softmax over all 2³ codes; with one vector alone both entropies are one."""
-    quantiser, z = lookup_free(3, entropy=1.0, commitment=0.0, temperature=2.0), vectors(1, 1, 3)
-    np.testing.assert_allclose(quantiser.apply({}, {}, z, None, 0, None).loss, 0.0, atol=1e-5)
-    z = jnp.stack([z[0], -z[0]])
+    one = vectors(1, 1, 3)
+    z = jnp.stack([one[0], -one[0]])
+    quantiser = lookup_free(3, entropy=1.0, commitment=0.0, temperature=2.0)
+    np.testing.assert_allclose(applied(quantiser)({}, {}, jnp.concatenate([one, one])).loss, 0.0, atol=1e-5)
     p = jax.nn.softmax(2.0 * z[0, 0] @ quantiser.lookup({}, {}, jnp.arange(8, dtype=jnp.int32)[:, None]).T / 2.0)
     sure = -float(jnp.sum(p * jnp.log(p)))
-    np.testing.assert_allclose(quantiser.apply({}, {}, z, None, 0, None).loss, sure - 3 * math.log(2), rtol=1e-4)
+    np.testing.assert_allclose(applied(quantiser)({}, {}, z).loss, sure - 3 * math.log(2), rtol=1e-4)
+    committed = applied(lookup_free(3, entropy=0.0, commitment=0.7))({}, {}, z).loss
+    np.testing.assert_allclose(committed, 0.7 * jnp.sum(jnp.square(jnp.abs(z) - 1.0), axis=(1, 2)), rtol=1e-5)
 
 
 def test_residual_books_leave_less_and_less():

@@ -28,53 +28,59 @@ def batch(n=8):
     return {"x": x, "index": jnp.arange(n, dtype=jnp.int32)}
 
 
-def made(quantiser, **more):
+def built(quantiser, **more):
     encoder, decoder = ConvEncoder((4,), quantiser.width, spatial=True, blocks=0), ConvDecoder((4,), SHAPE, blocks=0)
-    model = vqvae(encoder, decoder, bernoulli(), quantiser, SHAPE, **more)
-    return model, *jax.jit(model.init)(jax.random.key(1), batch())
+    return vqvae(encoder, decoder, bernoulli(), quantiser, SHAPE, **more)
+
+
+def started(model, f):
+    """f(params, extras) of the untrained model, all compiled as one."""
+    return jax.jit(lambda key, batch: f(*model.init(key, batch)))(jax.random.key(1), batch())
 
 
 def test_the_code_costs_log_k_at_every_position_and_book():
     for quantiser, nats in ((finite_scalar((8,)), math.log(8)), (residual([finite_scalar((4, 2))] * 2), math.log(64))):
-        model, params, extras = made(quantiser)
-        terms = jax.jit(model.evaluate)(params, extras, batch(), jax.random.key(2))
+        model = built(quantiser)
+        terms = started(model, lambda *of, model=model: model.evaluate(*of, batch(), jax.random.key(2)))
         np.testing.assert_allclose(terms["kl"], 3 * 3 * nats, rtol=1e-6)
         np.testing.assert_allclose(terms["nelbo"], terms["distortion"] + terms["kl"], rtol=1e-6)
 
 
 def test_loss_is_its_parts_whatever_the_batch():
-    model, params, extras = made(nearest(8, 4))
-    f = jax.jit(lambda batch: model.loss(params, extras, batch, jax.random.key(3), jnp.int32(0), None))
-    loss, (_, logged) = f(batch())
-    np.testing.assert_allclose(loss, logged["distortion"] + logged["commitment"], rtol=1e-6)
+    model = built(nearest(8, 4))
     twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), batch())
-    np.testing.assert_allclose(f(twice)[0], loss, rtol=1e-5)
+    f = lambda of, batch: model.loss(*of, batch, jax.random.key(3), jnp.int32(0), None)
+    (loss, (_, logged)), (of_twice, _) = started(model, lambda *of: (f(of, batch()), f(of, twice)))
+    np.testing.assert_allclose(loss, logged["distortion"] + logged["commitment"], rtol=1e-6)
+    np.testing.assert_allclose(of_twice, loss, rtol=1e-5)
 
 
 def test_codes_are_decoded_to_what_is_reconstructed():
-    model, params, extras = made(finite_scalar((4, 4)))
-    codes = model.codes(params, extras, batch(), jax.random.key(0))
+    model = built(finite_scalar((4, 4)))
+
+    def both(*of):
+        codes = model.codes(*of, batch(), None)
+        return codes, model.decode(*of, codes, {}), model.reconstruct(*of, batch(), None)
+
+    codes, decoded, reconstructed = started(model, both)
     assert codes.shape == (8, 3, 3, 1)
-    decoded = model.decode(params, extras, codes, {})
-    np.testing.assert_allclose(decoded, model.reconstruct(params, extras, batch(), jax.random.key(0)), atol=1e-6)
+    np.testing.assert_allclose(decoded, reconstructed, atol=1e-6)
 
 
 def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not():
-    quantiser = nearest(8, 4)
-    plain, params, extras = made(quantiser)
-    for rate, same in ((0.0, True), (0.9, False)):
-        model, _, _ = made(quantiser, corrupt=masking(rate))
-        terms = jax.jit(model.evaluate)(params, extras, batch(), jax.random.key(2))
-        expected = jax.jit(plain.evaluate)(params, extras, batch(), jax.random.key(2))["distortion"]
+    models = [built(nearest(8, 4), corrupt=noise) for noise in (None, masking(0.0), masking(0.9))]
+    all_terms = started(models[0], lambda *of: [m.evaluate(*of, batch(), jax.random.key(2)) for m in models])
+    expected = all_terms[0]["distortion"]
+    for terms, same in zip(all_terms[1:], (True, False)):
         np.testing.assert_allclose(terms["distortion"], expected, rtol=1e-6)
         assert np.allclose(terms["denoising_distortion"], expected, rtol=1e-6) == same
 
 
 def test_a_flat_code_is_one_position():
     model = vqvae(MLP((8,), 4), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
-    params, extras = jax.jit(model.init)(jax.random.key(1), batch())
-    assert model.codes(params, extras, batch(), None).shape == (8, 1)
-    np.testing.assert_allclose(model.evaluate(params, extras, batch(), None)["kl"], math.log(6), rtol=1e-6)
+    codes, terms = started(model, lambda *of: (model.codes(*of, batch(), None), model.evaluate(*of, batch(), None)))
+    assert codes.shape == (8, 1)
+    np.testing.assert_allclose(terms["kl"], math.log(6), rtol=1e-6)
 
 
 def test_perplexity_is_the_number_of_codes_in_even_use():
@@ -86,14 +92,14 @@ def test_perplexity_is_the_number_of_codes_in_even_use():
 def test_an_encoder_of_another_width_is_refused():
     model = vqvae(MLP((8,), 5), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
     with pytest.raises(UsageError, match="vectors of 4 numbers"):
-        model.init(jax.random.key(1), batch())
+        jax.eval_shape(model.init, jax.random.key(1), batch())
 
 
 def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whole_bound(tmp_path):
     x = np.asarray(batch(40)["x"])
     data = Dataset("bits", SHAPE, 40, None, "", {"x": x})
     quantiser = nearest(16, 4, expire=0.1)
-    model, _, _ = made(quantiser)
+    model = built(quantiser)
     experiment = Experiment(model, optax.sgd(1.0), data, data, 8, 1, 0)
     run = Run(tmp_path, {}, experiment, init_state(model, optax.sgd(1.0), jax.random.key(1), batch(40)))
     terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}

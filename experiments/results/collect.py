@@ -12,11 +12,11 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from aejax.directory import read_config, read_json, write_json
 from aejax.errors import UsageError
+from aejax.study import mean_sd
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -88,10 +88,6 @@ def flat(tree: dict, path: str = "") -> dict:
         else:
             leaves[f"{path}{name}"] = value
     return leaves
-
-
-def mean_sd(values: list[float]) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
 
 
 def tables(results: dict[str, dict]) -> str:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from collect import mean_sd
 
 from aejax.directory import write_json
 from aejax.errors import UsageError
 from aejax.evaluate import evaluate
 from aejax.loop import Settings, keep_compiled
 from aejax.run import open_run
-from aejax.study import finished
+from aejax.study import finished, mean_sd
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
