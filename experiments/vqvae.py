@@ -9,8 +9,10 @@ pixel. Logistic regression on the codes' vectors 96.0 ± .5 %, on pixels 96.9.
 aejax train experiments/vqvae.py --expire 0
 Started by k-means, so few codes use all of them without help: 64 of 64 in every one of 3 seeds, 2.84 ± .01 bits a pixel.
 
-aejax train experiments/vqvae.py --data waveforms --levels 256 --hidden 32 32 32
-@@WAVE@@
+aejax train experiments/vqvae.py --data waveforms --levels 256 --hidden 32 32 32 --steps 400
+1 CPU core, busy otherwise too, 130 s: mean squared error of test signals .0026 from 64 codes of 64 in time, 63 of which are used,
+with a perplexity of 45; the bound is 5.94 bits a sample. One seed, so its ± is not known. Logistic regression on the codes'
+vectors tells the instruments apart in 96.5 %, on samples in 41.5.
 """
 
 from typing import Literal

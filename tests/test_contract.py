@@ -33,6 +33,7 @@ TINY = {
     "latent": 4,
     "blocks": 1,
     "k": 2,
+    "levels": 17,
 }
 
 
