@@ -34,6 +34,7 @@ TINY = {
     "blocks": 1,
     "k": 2,
     "levels": 17,
+    "codes": 16,
 }
 
 
