@@ -30,6 +30,7 @@ TINY = {
     "steps": 2 * HALF,
     "seed": 3,
     "hidden": (8,),
+    "upper": (8,),
     "latent": 4,
     "blocks": 1,
     "k": 2,
