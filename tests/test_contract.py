@@ -3,6 +3,8 @@
 import inspect
 import json
 import re
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -35,8 +37,23 @@ TINY = {
     "blocks": 1,
     "k": 2,
     "levels": 17,
+    "channels": 8,
+    "layers": 1,
     "codes": 16,
 }
+
+
+PARENTS = {"vq_prior": "vqvae"}
+"""Experiments that are nothing without a parent, and whose."""
+
+
+@cache
+def parent_of(name):
+    """A tiny run of the experiment of this name."""
+    experiment, source = tiny(FILES[0].with_name(f"{name}.py"))
+    directory = Path(tempfile.mkdtemp(prefix="aejax-tests-")) / "parent"
+    train(experiment, directory, Settings(), source)
+    return str(directory)
 
 
 def tiny(file, **changes):
@@ -44,6 +61,8 @@ def tiny(file, **changes):
     _, function = load_file(file)
     known = inspect.signature(function).parameters
     arguments = {name: value for name, value in (TINY | changes).items() if name in known}
+    if file.stem in PARENTS:
+        arguments["parent"] = parent_of(PARENTS[file.stem])
     return build(function, arguments), Source(str(file), sha256(file), arguments)
 
 

@@ -2,6 +2,7 @@
 
 from aejax.models.autoencoder import autoencoder as autoencoder
 from aejax.models.classifier import classifier as classifier
+from aejax.models.code_prior import code_prior as code_prior
 from aejax.models.cvae import cvae as cvae
 from aejax.models.factor_vae import factor_vae as factor_vae
 from aejax.models.gdae import gdae as gdae

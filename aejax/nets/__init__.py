@@ -1,5 +1,6 @@
 """Flax Linen encoders and decoders; each file is one kind of network."""
 
+from aejax.nets.causal import PixelCNN as PixelCNN
 from aejax.nets.code import Code as Code
 from aejax.nets.conv import ConvDecoder as ConvDecoder
 from aejax.nets.conv import ConvEncoder as ConvEncoder

@@ -1,0 +1,212 @@
+"""A prior over the codes of a trained vector-quantised autoencoder, which makes it generate (van den Oord et al. 2017, §3.2;
+Razavi et al. 2019, §3.2).
+
+    p(codes) = p(top) … p(level 0 | those above),   each level autoregressive in reading order
+
+It is a run of its own, whose parent is the autoencoder's: that stays frozen in the extras, so that one checkpoint samples
+images. The code's cost −log p(codes) takes the place of the uniform prior's Σ log K, and `nelbo` is the complete bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from aejax.errors import UsageError
+from aejax.keys import each
+from aejax.nets import PixelCNN
+from aejax.types import Model, Parent
+
+
+def code_prior(
+    base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Callable | None = None
+) -> Model:
+    """The prior of `base`'s codes by one net for each level, from the one next to x up; the top one is last.
+
+    Terms: `kl`, −log p(codes), and `bits_per_code`, its mean over positions and books in bits; `distortion` and `mse` are the
+    parent's, and `nelbo` is distortion + kl, an upper bound of −log p(x).
+
+    Args:
+        base: a finished run of a model with `codes`.
+        nets: see `nets_for`.
+        shape: of one example.
+        condition: batch -> [b, n], labels as `jax.nn.one_hot(batch["label"], n)`.
+    """
+    lower = base.model
+    sizes = levels_of(base)
+    if len(nets) != len(sizes) or any(net.sizes != found for net, found in zip(nets, sizes)):
+        raise UsageError(
+            f"code_prior() needs a net for each level of {base.directory}, of codes {sizes}; use nets_for()"
+        )
+    names = [f"level_{i}" for i in range(len(nets))]
+
+    def frozen(extras):
+        return extras["base"]["params"], extras["base"]["extras"]
+
+    def codes_of(extras, batch, key):
+        """The codes of each level as maps, [b, h, w, books]."""
+        found = lower.codes(*frozen(extras), batch, key)
+        return [as_map(level) for level in (found if isinstance(found, tuple) else (found,))]
+
+    def told(batch):
+        if condition is None:
+            return None
+        try:
+            return condition(batch)
+        except KeyError as missing:
+            raise UsageError(
+                f"the prior's condition needs {missing} of an example, which is not there; to sample use --label or --given"
+            ) from None
+
+    def above(codes, i):
+        return codes[i + 1] if i + 1 < len(nets) else None
+
+    def init(key, batch):
+        extras = {"base": {"params": base.params, "extras": base.extras}}
+        codes, label = codes_of(extras, batch, key), told(batch)
+        keys = jax.random.split(key, len(nets))
+        params = {
+            name: net.init(k, codes[i], label, above(codes, i))["params"]
+            for i, (name, net, k) in enumerate(zip(names, nets, keys))
+        }
+        return params, extras
+
+    def nats(params, codes, label):
+        """−log p of the codes [b], and how many codes there are."""
+        found = jnp.zeros(len(codes[0]))
+        for i, (name, net) in enumerate(zip(names, nets)):
+            logits = net.apply({"params": params[name]}, codes[i], label, above(codes, i))
+            for book, of_book in enumerate(logits):
+                found = found + cross_entropy(of_book, codes[i][..., book])
+        return found, sum(math.prod(level.shape[1:]) for level in codes)
+
+    def loss(params, extras, batch, key, step, axis):
+        codes = jax.lax.stop_gradient(codes_of(extras, batch, key))
+        kl, count = nats(params, codes, told(batch))
+        means = {"kl": jnp.mean(kl), "bits_per_code": jnp.mean(kl) / (count * math.log(2))}
+        return means["kl"], (extras, means)
+
+    def evaluate(params, extras, batch, key):
+        of_base = lower.evaluate(*frozen(extras), batch, key)
+        kl, count = nats(params, codes_of(extras, batch, key), told(batch))
+        return {
+            "distortion": of_base["distortion"],
+            "kl": kl,
+            "nelbo": of_base["distortion"] + kl,
+            "mse": of_base["mse"],
+            "bits_per_code": kl / (count * math.log(2)),
+        }
+
+    def draw_level(params, i, keys: Key[Array, " b"], label, upper) -> Int[Array, "b h w books"]:
+        """Position after position. The vertical stack is computed once a row, and the horizontal one for the row alone."""
+        net, of = nets[i], {"params": params[names[i]]}
+        h, w = net.positions
+        b = len(keys)
+        context = net.apply(of, label, upper, method=net.context)
+
+        def position(j, carry):
+            codes, features, given, row = carry
+            line = jax.lax.dynamic_slice_in_dim(codes, row, 1, axis=1)
+            found = net.apply(of, line, given, method=net.horizontal)
+            features = jax.lax.dynamic_update_slice_in_dim(features, found, row, axis=1)
+            for book in range(len(net.sizes)):
+                logits = net.apply(of, features, codes, book, method=net.readout)[:, row, j]
+                k = jax.vmap(jax.random.fold_in, (0, None))(keys, (row * w + j) * len(net.sizes) + book)
+                codes = codes.at[:, row, j, book].set(jax.vmap(jax.random.categorical)(k, logits))
+            return codes, features, given, row
+
+        def one_row(row, carry):
+            codes, features = carry
+            given = net.apply(of, codes, context, method=net.vertical)
+            given = [jax.lax.dynamic_slice_in_dim(part, row, 1, axis=1) for part in given]
+            codes, features, _, _ = jax.lax.fori_loop(0, w, position, (codes, features, given, row))
+            return codes, features
+
+        start = jnp.zeros((b, h, w, len(net.sizes)), jnp.int32), jnp.zeros((b, h, w, net.channels))
+        return jax.lax.fori_loop(0, h, one_row, start)[0]
+
+    def sample(params, extras, batch, key):
+        """Codes drawn from the top down, decoded."""
+        label, codes = told(batch), []
+        for i, k in reversed(list(enumerate(jax.random.split(key, len(nets))))):
+            codes.insert(0, draw_level(params, i, each(k, batch["index"]), label, codes[0] if codes else None))
+        drawn = [level.reshape(-1, *like) for level, like in zip(codes, shapes_of(base, shape))]
+        return lower.decode(*frozen(extras), tuple(drawn) if len(drawn) > 1 else drawn[0], batch)
+
+    def of_base(name):
+        f = getattr(lower, name)
+        return None if f is None else lambda params, extras, *rest: f(*frozen(extras), *rest)
+
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=of_base("encode"),
+        decode=of_base("decode"),
+        reconstruct=of_base("reconstruct"),
+        sample=sample,
+        condition=None if condition is None else told,
+        codes=of_base("codes"),
+        books=lower.books,
+        symbols=lower.symbols,
+        check=lower.check,
+    )
+
+
+def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
+    """How many codes each book of each level has."""
+    books = base.model.books
+    if base.model.codes is None or books is None:
+        raise UsageError(
+            f"{base.directory} has no discrete codes; a prior over codes needs a vector-quantised run as parent"
+        )
+    return books if isinstance(books[0], tuple) else (books,)
+
+
+def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Of each level's codes, (*positions, books), for examples of this shape."""
+    seen = {"x": jax.ShapeDtypeStruct((1, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((1,), jnp.int32)}
+    codes = base.model.codes
+    assert codes is not None  # `levels_of`
+    found = jax.eval_shape(lambda batch: codes(base.params, base.extras, batch, jax.random.key(0)), seen)
+    return [level.shape[1:] for level in (found if isinstance(found, tuple) else (found,))]
+
+
+def nets_for(base: Parent, shape: tuple[int, ...], **options: Any) -> list[PixelCNN]:
+    """A net for each level of the parent's codes; the options are `PixelCNN`'s. Attention is left to the top level, whose
+    positions are fewest, as in Razavi et al. (2019, §3.2)."""
+    sizes, maps = levels_of(base), [shape_of_map(found) for found in shapes_of(base, shape)]
+    heads = options.pop("heads", 0)
+    return [
+        PixelCNN(
+            of,
+            at[:2],
+            above=sizes[i + 1] if i + 1 < len(sizes) else (),
+            heads=heads if at is maps[-1] else 0,
+            **options,
+        )
+        for i, (of, at) in enumerate(zip(sizes, maps))
+    ]
+
+
+def shape_of_map(found: tuple[int, ...]) -> tuple[int, int, int]:
+    """Codes of images [h, w, books] as they are, of signals [t, books] and of vectors [books] as one row."""
+    if len(found) > 3:
+        raise UsageError(f"a prior reads codes in a plane or a line, not {found}")
+    h, w, books = (1,) * (3 - len(found)) + found
+    return h, w, books
+
+
+def as_map(codes: Int[Array, "b *positions books"]) -> Int[Array, "b h w books"]:
+    return codes.reshape(len(codes), *shape_of_map(codes.shape[1:]))
+
+
+def cross_entropy(logits: Float[Array, "b h w k"], codes: Int[Array, "b h w"]) -> Float[Array, " b"]:
+    """−log p of the codes, summed over positions."""
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)
+    return jnp.sum(nats, axis=(1, 2, 3))

@@ -1,0 +1,148 @@
+"""A gated PixelCNN (van den Oord et al. 2016, §2) over integer codes, with causal attention as in PixelSNAIL (Chen et al. 2018).
+
+Positions are read row by row. What a layer takes from its neighbours is written as shifts and one product of matrices, not as
+masked convolutions: nothing that comes later is ever multiplied, not even by zero, and XLA is fast at it forwards and back.
+
+    v ─ rows above ────────▶ gate ─▶ v'         begins as the codes, one row down
+            └─────┐
+    h ─ left of it ─▶ + ─▶ gate ─▶ + h ─▶ h'     begins as the codes, one to the right
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class PixelCNN(nn.Module):
+    """Logits of codes [b, h, w, books], each given those before it in reading order, and of one position the books before it.
+
+    A label, any vector [b, n], and the codes of a coarser level above bias every gate (eq. 4 of the paper). A code in a line,
+    [t, books], is given as one row, [1, t, books].
+    """
+
+    sizes: tuple[int, ...]
+    """How many codes each book has."""
+    positions: tuple[int, int]
+    channels: int = 64
+    layers: int = 8
+    heads: int = 0
+    """Of the causal attention that follows the layers; 0 for none."""
+    above: tuple[int, ...] = ()
+    """How many codes the books of the level above have; none for the top."""
+
+    def setup(self):
+        double, each = 2 * self.channels, range(self.layers)
+        self.embed = [nn.Embed(size, self.channels) for size in self.sizes]
+        self.where = self.param("where", nn.initializers.normal(0.1), (*self.positions, self.channels))
+        self.up = [nn.Dense(double) for _ in each]
+        self.across = [nn.Dense(double) for _ in each]
+        self.down = [nn.Dense(double) for _ in each]
+        self.told = [nn.Dense(2 * double) for _ in each]
+        self.out = [nn.Dense(self.channels) for _ in each]
+        self.above_embed = [nn.Embed(size, self.channels) for size in self.above]
+        self.above_mix = nn.Dense(self.channels)
+        if self.heads:
+            self.query, self.key_value = nn.Dense(self.channels), nn.Dense(2 * self.channels)
+            self.attended = nn.Dense(self.channels)
+        self.hidden = [nn.Dense(self.channels) for _ in self.sizes]
+        self.logits = [nn.Dense(size) for size in self.sizes]
+        self.same_place = [nn.Embed(size, self.channels) for size in self.sizes[:-1]]
+
+    def __call__(
+        self,
+        codes: Int[Array, "b h w books"],
+        label: Float[Array, "b n"] | None = None,
+        above: Int[Array, "b high wide above"] | None = None,
+    ) -> list[Float[Array, "b h w _"]]:
+        """The logits of each book."""
+        told = self.context(label, above)
+        h = self.horizontal(codes, self.vertical(codes, told))
+        return [self.readout(h, codes, book) for book in range(len(self.sizes))]
+
+    def context(self, label: Array | None, above: Array | None) -> list[Array]:
+        """What the condition adds to the gates of each layer, [b or 1, h or 1, w or 1, 4·channels]; zeros without one."""
+        parts = []
+        if label is not None:
+            parts.append(label[:, None, None, :])
+        if above is not None:
+            found = _sum_of(embed(above[..., i]) for i, embed in enumerate(self.above_embed))
+            larger = jax.image.resize(found, (len(found), *self.positions, self.channels), "nearest")
+            around = [_shifted(larger, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+            parts.append(nn.relu(self.above_mix(jnp.concatenate(around, axis=-1))))
+        if not parts:
+            return [jnp.zeros((1, 1, 1, 4 * self.channels))] * self.layers
+        shape = jnp.broadcast_shapes(*(part.shape[:3] for part in parts))
+        joined = jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1)
+        return [dense(joined) for dense in self.told]
+
+    def vertical(self, codes: Int[Array, "b h w books"], told: Sequence[Array]) -> list[Float[Array, "b h w _"]]:
+        """What the rows above give to each layer's horizontal gate, [b, h, w, 2·channels]: row i of codes before row i."""
+        v = _shifted(self.embedded(codes) + self.where[None], 1, 0) + self.where[None]
+        given = []
+        for up, down, bias in zip(self.up, self.down, told):
+            around = [_shifted(v, i, j) for i in (1, 0) for j in (-1, 0, 1)]
+            of_v, of_h = jnp.split(bias, 2, axis=-1)
+            raw = up(jnp.concatenate(around, axis=-1)) + jnp.broadcast_to(of_v, (*v.shape[:3], of_v.shape[-1]))
+            given.append(down(raw) + jnp.broadcast_to(of_h, raw.shape))
+            v = v + _gate(raw)
+        return given
+
+    def horizontal(self, codes: Int[Array, "b r w books"], given: Sequence[Array]) -> Float[Array, "b r w _"]:
+        """Features [b, r, w, channels] of any rows, each from the codes at its left and what `vertical` gives to its rows."""
+        h = _shifted(self.embedded(codes), 0, 1)
+        for across, out, from_above in zip(self.across, self.out, given):
+            raw = across(jnp.concatenate([_shifted(h, 0, 1), h], axis=-1)) + from_above
+            h = h + out(_gate(raw))
+        return h
+
+    def readout(
+        self, h: Float[Array, "b h w _"], codes: Int[Array, "b h w books"], book: int
+    ) -> Float[Array, "b h w k"]:
+        """Logits of one book, from the features of all positions, and from the codes of the books before it."""
+        if self.heads:
+            h = h + self.attended(self._attention(h, codes))
+        found = self.hidden[book](h)
+        found = _sum_of([found, *(self.same_place[i](codes[..., i]) for i in range(book))])
+        return self.logits[book](nn.relu(found))
+
+    def _attention(self, h: Array, codes: Array) -> Array:
+        """Each position looks at those strictly before it, of which it is shown the codes; the first at nothing, a zero."""
+        b, n, d = len(h), math.prod(h.shape[1:3]), self.channels // self.heads
+        apart = lambda a: a.reshape(b, n, self.heads, d)
+        keys, values = jnp.split(self.key_value(jnp.concatenate([h, self.embedded(codes)], axis=-1)), 2, axis=-1)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", apart(self.query(h)), apart(keys)) / math.sqrt(d)
+        before = jnp.tril(jnp.ones((n, n), bool), -1)[None, None]
+        scores = jnp.where(jnp.broadcast_to(before, scores.shape), scores, -jnp.inf)
+        nothing = jnp.zeros((*scores.shape[:3], 1))
+        weights = jax.nn.softmax(jnp.concatenate([nothing, scores], axis=-1), axis=-1)[..., 1:]
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, apart(values)).reshape(h.shape)
+
+    def embedded(self, codes: Int[Array, "b h w books"]) -> Float[Array, "b h w _"]:
+        return _sum_of(embed(codes[..., i]) for i, embed in enumerate(self.embed))
+
+
+def _gate(raw: Float[Array, "b h w double"]) -> Float[Array, "b h w _"]:
+    """tanh(a) ⊙ σ(b) (van den Oord et al. 2016, eq. 2)."""
+    a, b = jnp.split(raw, 2, axis=-1)
+    return jnp.tanh(a) * nn.sigmoid(b)
+
+
+def _shifted(x: Float[Array, "b h w c"], down: int, right: int) -> Float[Array, "b h w c"]:
+    """x moved by so many positions, zeros where nothing comes from."""
+    h, w = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)), (0, 0)))
+    top, left = max(-down, 0), max(-right, 0)
+    return padded[:, top : top + h, left : left + w]
+
+
+def _sum_of(parts):
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first
