@@ -1,0 +1,130 @@
+"""What each dimension of a representation tells of each factor of variation, in nats, and what metrics make of that table.
+
+Codes are cut into 20 bins of equal width between their extremes, as in the large study of Locatello et al. 2019: such
+numbers hold under affine maps of a code, not under others, and of a factor with more values than bins not all can be told.
+`mig_sampled` does without bins where the posterior is a diagonal Gaussian.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from aejax.errors import UsageError
+
+Codes = np.ndarray | Array
+Factors = np.ndarray | Array
+
+BINS = 20
+
+_DRAWS_AT_ONCE = 500
+
+
+def mutual_information(
+    representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS
+) -> Float[np.ndarray, "d f"]:
+    """I(z_j; v_k) in nats, of the counts in `bins` bins of z_j."""
+    z, v = checked(representations, factors)
+    binned = _binned(z, bins)
+    return np.array([[_information(b, column) for column in v.T] for b in binned.T])
+
+
+def entropies(factors: Int[Factors, "n f"]) -> Float[np.ndarray, " f"]:
+    """H(v_k) in nats."""
+    return np.array([_entropy(np.unique(column, return_counts=True)[1]) for column in np.asarray(factors).T])
+
+
+def mig(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
+    """Mutual information gap (Chen et al. 2018, eq. 6): for each factor the lead of the dimension that tells most of it over
+    the second, in units of the factor's entropy. `gaps` are by factor, `score` their mean."""
+    return _gaps(mutual_information(representations, factors, bins), entropies(factors))
+
+
+def mig_sampled(
+    mu: Float[Codes, "n d"],
+    logvar: Float[Codes, "n d"],
+    factors: Int[Factors, "n f"],
+    seed: int = 0,
+    draws: int = 10_000,
+) -> dict[str, Any]:
+    """The gap from q(z_j|x_n) = N(μ, σ²) itself (Chen et al. 2018, app. B), without bins.
+
+    I(z_j; v_k) = E log q(z_j|v_k) / q(z_j) over one z ~ q(z|x_n) of each of `draws` examples at random, where q(z_j) is the
+    mean of q(z_j|x_n) over all examples, and q(z_j|v) over those of this value.
+    """
+    mu_, v = checked(mu, factors)
+    sigma = np.exp(0.5 * np.asarray(logvar, np.float64))
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(len(mu_))[:draws]
+    z = mu_[drawn] + sigma[drawn] * rng.standard_normal((len(drawn), mu_.shape[1]))
+    # One column for each value of each factor: the examples that have it.
+    codes = [np.unique(column, return_inverse=True)[1] for column in v.T]
+    member = np.concatenate([np.eye(c.max() + 1, dtype=np.float32)[c] for c in codes], axis=1)
+    member /= member.sum(axis=0)
+    starts = np.cumsum([0, *(c.max() + 1 for c in codes[:-1])])
+    own = np.stack(codes, axis=1)[drawn] + starts  # [draws, f]
+    information = np.zeros((mu_.shape[1], v.shape[1]))
+    for j in range(mu_.shape[1]):
+        for at in range(0, len(drawn), _DRAWS_AT_ONCE):
+            some = slice(at, at + _DRAWS_AT_ONCE)
+            apart = ((z[some, j, None] - mu_[:, j]) / sigma[:, j]).astype(np.float32)
+            density = np.exp(np.float32(-0.5) * apart * apart) / sigma[:, j].astype(np.float32)
+            of_value = np.take_along_axis(density @ member, own[some], axis=1).astype(np.float64)
+            marginal = density.mean(axis=1, dtype=np.float64)
+            information[j] += np.sum(np.log(of_value) - np.log(marginal)[:, None], axis=0)
+    return _gaps(information / len(drawn), entropies(v))
+
+
+def modularity(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
+    """Whether each dimension tells of one factor alone (Ridgeway & Mozer 2018, eq. 2): 1 less the squared information on the
+    others, as a share of (f − 1) times that on the first. `dimensions` are by dimension, `score` their mean.
+
+    A dimension that tells nothing counts as 0.
+    """
+    squares = np.square(mutual_information(representations, factors, bins))
+    best = squares.max(axis=1)
+    others = (squares.sum(axis=1) - best) / (np.where(best > 0, best, 1.0) * (squares.shape[1] - 1))
+    dimensions = np.where(best > 0, 1.0 - others, 0.0)
+    return {"score": float(dimensions.mean()), "dimensions": dimensions}
+
+
+def checked(representations: Codes, factors: Factors) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n f"]]:
+    """Both as arrays; UsageError for codes of one dimension or not finite, and for one factor or one that does not vary."""
+    z, v = np.asarray(representations, np.float64), np.asarray(factors)
+    if not np.all(np.isfinite(z)):
+        raise UsageError("the representations are not all finite: the run has diverged; judge another one")
+    if z.shape[1] < 2 or v.shape[1] < 2:
+        raise UsageError(
+            f"disentanglement of {z.shape[1]} dimensions and {v.shape[1]} factors has no meaning; give at least two of each"
+        )
+    if constant := [k for k, column in enumerate(v.T) if np.all(column == column[0])]:
+        raise UsageError(f"factor {constant[0]} has one value only in these examples; leave it out")
+    return z, v
+
+
+def _gaps(information: np.ndarray, entropy: np.ndarray) -> dict[str, Any]:
+    second, first = np.sort(information, axis=0)[-2:]
+    gaps = (first - second) / entropy
+    return {"score": float(gaps.mean()), "gaps": gaps, "information": information, "entropies": entropy}
+
+
+def _binned(z: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each number, [n, d]; the largest belongs to the last bin. A constant has one bin."""
+    low, high = z.min(axis=0), z.max(axis=0)
+    # Of almost equal numbers the difference may be rounded to one that cannot be divided by.
+    width = np.where(high - low > np.finfo(np.float64).tiny, high - low, 1.0)
+    return np.minimum((z - low) / width * bins, bins - 1).astype(np.int64)
+
+
+def _information(a: np.ndarray, b: np.ndarray) -> float:
+    _, a = np.unique(a, return_inverse=True)
+    _, b = np.unique(b, return_inverse=True)
+    joint = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)).reshape(a.max() + 1, -1)
+    return max(0.0, _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1)) - _entropy(joint))
+
+
+def _entropy(counts: np.ndarray) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-np.sum(share * np.log(share)))
