@@ -91,6 +91,8 @@ class Dataset(NamedTuple):
     read: Callable | None = None
     """(positions [n]) -> {x, label} as stored; where examples are read from the disk at each use (a streamed data set) instead
     of `arrays`. Several threads may call it at once."""
+    factors: tuple[str, ...] | None = None
+    """Names of the factors of variation, where examples have their values as `factors` [f], int32."""
 
 
 class Parent(NamedTuple):

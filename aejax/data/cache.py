@@ -23,7 +23,7 @@ from aejax.data.reader import Reader
 from aejax.errors import UsageError
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
-_LAYOUT = 2
+_LAYOUT = 3
 _CHUNK = 1024
 
 
@@ -32,9 +32,10 @@ class Entry(NamedTuple):
 
     folder: Path
     arrays: Mapping[str, np.ndarray]
-    """`x` [n, ...], uint8, bool or float32, and `label` [n], int32, if there."""
+    """`x` [n, ...], uint8, bool or float32, and `label` [n] and `factors` [n, f], int32, if there."""
     classes: tuple[str, ...] | None
     fingerprint: str
+    factors: tuple[str, ...] | None = None
 
 
 def cache_folder() -> Path:
@@ -63,7 +64,8 @@ def open_entry(folder: Path) -> Entry | None:
             if [arrays[name].dtype.str, list(arrays[name].shape)] != expected:
                 return None
         classes = None if meta["classes"] is None else tuple(meta["classes"])
-        return Entry(folder, arrays, classes, meta["fingerprint"])
+        factors = None if meta["factors"] is None else tuple(meta["factors"])
+        return Entry(folder, arrays, classes, meta["fingerprint"], factors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -82,6 +84,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             "shape": arrays["x"].shape[1:],
             "size": reader.size,
             "classes": reader.classes,
+            "factors": reader.factors,
             "fingerprint": fingerprint_of(arrays),
             "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
         }
@@ -181,8 +184,8 @@ def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
     except OSError as error:  # of the source; an OSError further out is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
     chunk["x"] = as_stored(chunk["x"], positions, where)
-    if "label" in chunk:
-        chunk["label"] = chunk["label"].astype(np.int32)
+    for name in {"label", "factors"} & chunk.keys():
+        chunk[name] = chunk[name].astype(np.int32)
     return chunk
 
 

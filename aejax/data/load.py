@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aejax.data import cache
+from aejax.data import cache, sprites
 from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers
 from aejax.data.images import image_files, image_readers
 from aejax.data.named import has_validation, identity, named_files, named_readers, named_streams
@@ -149,6 +149,8 @@ class _Source(NamedTuple):
 
 def _source(data: str) -> _Source:
     path = _path(data)
+    if data in sprites.KINDS:
+        return _of_sprites(data)
     if path is None:
         readers = functools.cache(lambda: named_readers(data))
         streams = functools.cache(lambda: named_streams(data, readers()))
@@ -160,6 +162,12 @@ def _source(data: str) -> _Source:
     if path.is_file():
         raise UsageError(f"{path} is neither .npy nor .npz nor a folder of images; save it as one of these")
     raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
+
+
+def _of_sprites(name: str) -> _Source:
+    told = [name, str(sprites.VERSION)]
+    readers = functools.partial(sprites.sprites_readers, name)
+    return _Source(name, lambda: told, readers, readers, lambda: digest_of_files(told))
 
 
 _OF_ARRAYS = {".npy": npy_readers, ".npz": npz_readers}
@@ -218,7 +226,7 @@ def _dataset(source: _Source, spec: str, name: str, as_stream: bool = False) -> 
         entry = cache.make_entry(folder, reader, f"{source.name}:{split.split}")
     start, stop = bounds(split, len(entry.arrays["x"]), name)
     arrays, fingerprint = cache.part_of(entry, start, stop)
-    return Dataset(name, arrays["x"].shape[1:], stop - start, entry.classes, fingerprint, arrays)
+    return Dataset(name, arrays["x"].shape[1:], stop - start, entry.classes, fingerprint, arrays, factors=entry.factors)
 
 
 def _stream(source: _Source, split: Spec, name: str) -> Dataset:

@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.data import convex, curves, mosaics, rectangles, waveforms
+from aejax.data import convex, curves, mosaics, rectangles, sprites, waveforms
 from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
 from aejax.data.streams import checked
@@ -63,6 +64,13 @@ _OURS = {
     "waveforms": Available("waveforms", (waveforms.LENGTH, 1), waveforms.SIZES, False, _DRAWN),
 }
 
+_RENDERED = [
+    Available(
+        name, (kind.side, kind.side, 1), {"all": math.prod(kind.sizes)}, True, "drawn as it is read, from its factors"
+    )
+    for name, kind in sprites.KINDS.items()
+]
+
 
 def available() -> list[Available]:
     """Our data sets, prepared or not, and then those that lie prepared in the TFDS data dir.
@@ -79,7 +87,7 @@ def available() -> list[Available]:
             found[line.name] = line
     of_ours = {base: [line for name, line in found.items() if name.split("/")[0] == base] for base in _OURS}
     others = [line for name, line in found.items() if name.split("/")[0] not in _OURS]
-    return [line for base, ours in _OURS.items() for line in of_ours[base] or [ours]] + others
+    return [line for base, ours in _OURS.items() for line in of_ours[base] or [ours]] + _RENDERED + others
 
 
 def has_validation(name: str) -> bool:
@@ -114,8 +122,12 @@ def named_readers(name: str) -> Readers:
     features = next(iter(sources.values())).dataset_info.features
     x_key, label_key = _feature_of_x(tfds, features, name), _feature_of_label(tfds, features)
     classes = tuple(features[label_key].names) if label_key else None
+    factors = _factors_of(tfds, features)
     return with_all(
-        {split: _reader(source, x_key, label_key, classes, f"{name}:{split}") for split, source in sources.items()}
+        {
+            split: _reader(source, x_key, label_key, classes, factors, f"{name}:{split}")
+            for split, source in sources.items()
+        }
     )
 
 
@@ -190,7 +202,14 @@ def _mend(name: str, wrong: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else "`aejax data list` shows what is there"
 
 
-def _reader(source, x_key: str, label_key: str | None, classes: tuple[str, ...] | None, where: str) -> Reader:
+def _reader(
+    source,
+    x_key: str,
+    label_key: str | None,
+    classes: tuple[str, ...] | None,
+    factors: tuple[str, ...] | None,
+    where: str,
+) -> Reader:
     def read(positions):
         examples = source.__getitems__(positions.tolist())
         shapes = {example[x_key].shape for example in examples}
@@ -199,9 +218,33 @@ def _reader(source, x_key: str, label_key: str | None, classes: tuple[str, ...] 
                 f"{where} has examples of shapes {' and '.join(map(str, sorted(shapes)[:2]))}; use data of one shape"
             )
         batch = {"x": np.stack([example[x_key] for example in examples])}
-        return {**batch, "label": np.stack([example[label_key] for example in examples])} if label_key else batch
+        if binary:
+            batch["x"] = batch["x"].astype(np.bool_)
+        if label_key:
+            batch["label"] = np.stack([example[label_key] for example in examples])
+        if factors:
+            batch["factors"] = np.array([[example[_FACTOR + name] for name in factors] for example in examples])
+        return batch
 
-    return Reader(len(source), classes, read)
+    binary = where.split("/")[0].split(":")[0] in _BINARY
+    return Reader(len(source), classes, read, factors)
+
+
+_FACTOR = "label_"
+
+_BINARY = ("dsprites",)
+"""Data sets whose pixels are 0 and 1 in bytes, where others have 0 to 255."""
+
+
+def _factors_of(tfds, features) -> tuple[str, ...] | None:
+    """Names of the features `label_NAME`, if there are two or more: so TFDS calls the factors of dsprites, shapes3d and
+    smallnorb."""
+    names = [
+        key.removeprefix(_FACTOR)
+        for key, feature in features.items()
+        if key.startswith(_FACTOR) and isinstance(feature, tfds.features.ClassLabel)
+    ]
+    return tuple(names) if len(names) > 1 else None
 
 
 def _feature_of_x(tfds, features, name: str) -> str:

@@ -34,8 +34,8 @@ def checked(reader: Reader, where: str) -> Reader:
             told = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"{where} cannot be read ({told}); look whether it is complete") from error
         batch["x"] = as_stored(batch["x"], positions, where)
-        if "label" in batch:
-            batch["label"] = batch["label"].astype(np.int32)
+        for name in {"label", "factors"} & batch.keys():
+            batch[name] = batch[name].astype(np.int32)
         for name, array in batch.items():
             kind = array.dtype, array.shape[1:]
             if kinds.setdefault(name, kind) != kind:
@@ -45,7 +45,7 @@ def checked(reader: Reader, where: str) -> Reader:
                 )
         return batch
 
-    return Reader(reader.size, reader.classes, read)
+    return Reader(reader.size, reader.classes, read, reader.factors)
 
 
 def decoded_bytes(readers: Readers) -> int:
@@ -61,7 +61,14 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
     """The examples from `start` up to `stop` of a split, none of which is held."""
     shape = reader.read(np.arange(start, start + 1))["x"].shape[1:]
     return Dataset(
-        name, shape, stop - start, reader.classes, fingerprint, None, lambda positions: reader.read(positions + start)
+        name,
+        shape,
+        stop - start,
+        reader.classes,
+        fingerprint,
+        None,
+        lambda positions: reader.read(positions + start),
+        reader.factors,
     )
 
 
