@@ -7,6 +7,7 @@
     jacobian         of the encoder, for codes that are vectors: the mean spectrum of its singular values
     bound            of a variational model: −log p(x) by importance sampling, active units, the divergence's parts
     probes           accuracy of simple classifiers on codes, raw pixels, PCA
+    disentanglement  of a code by the factors of variation, where the data set has them: every metric, on the test codes
     robustness       the same at examples masked by 30 %, and how far the codes move
 
 Seeds are the run's, so that judging twice writes the same file. Examples come in batches, and only codes and numbers per
@@ -31,7 +32,7 @@ from aejax.checkpoint import digest
 from aejax.corrupt import Corruption, corrupt_batch
 from aejax.data import chosen, in_order, take
 from aejax.directory import write_json
-from aejax.evaluate import images
+from aejax.evaluate import disentanglement, images
 from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.codebook import codebook
 from aejax.evaluate.jacobian import spectrum
@@ -86,6 +87,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         "jacobian": None,
         "bound": None,
         "codebook": None,
+        "disentanglement": None,
     }
     result["codebook"] = codebook(run, test, result["terms"])
     train, components = _linear_statistics(experiment.train), None
@@ -93,6 +95,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         codes = run.encode(test)
         components = int(np.prod(codes.shape[1:]))
         result["jacobian"] = _jacobian(run, codes, test)
+        result["disentanglement"] = disentanglement.of_test_split(codes, test, experiment.seed)
         result["bound"] = bound(run, test, result["terms"], codes, draws)
         if "label" in take(test, np.arange(1)):
             result["probes"], result["robustness"] = _probes(run, codes, test, train, components)
@@ -362,6 +365,9 @@ def print_table(result: Mapping[str, Any]) -> None:
                 + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
                 highlight=False,
             )
+    if (factors := result["disentanglement"]) is not None:
+        scores = (f"{name} {metric['score']:.3f}" for name, metric in factors.items() if name != "factors")
+        console.print(f"disentanglement of {', '.join(factors['factors'])}: {', '.join(scores)}", highlight=False)
     if (discrete := result["codebook"]) is not None:
         bits = discrete["bits_per_dimension"]
         console.print(

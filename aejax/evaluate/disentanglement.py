@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from aejax.errors import UsageError
 from aejax.evaluate.information import checked, mig, modularity
 from aejax.evaluate.probes import scaler
+from aejax.run import map_examples
+from aejax.types import Dataset
 
 # scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.
 
@@ -47,6 +49,24 @@ def disentanglement(
         "explicitness": explicitness(representations, factors, seed),
         "irs": irs(representations, factors),
     }
+
+
+def of_test_split(codes: np.ndarray, data: Dataset, seed: int) -> dict[str, Any] | None:
+    """What `evaluate` writes of the codes of a data set: every metric, JSON-able, with the names of the factors that vary.
+
+    None where factors are not known, or fewer than two vary, or a code is no vector of two dimensions or more.
+    """
+    if data.factors is None or codes.ndim != 2 or codes.shape[1] < 2:
+        return None
+    factors = map_examples(lambda batch: batch["factors"], data)
+    varying = [k for k, column in enumerate(factors.T) if np.any(column != column[0])]
+    if len(varying) < 2:
+        return None
+    found = disentanglement(codes, factors[:, varying], seed)
+    plain = {
+        name: {part: np.asarray(value).tolist() for part, value in metric.items()} for name, metric in found.items()
+    }
+    return {"factors": [data.factors[k] for k in varying], **plain}
 
 
 def beta_vae_score(
@@ -212,7 +232,7 @@ def irs(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"]) -> 
 
 
 def udr(
-    representations: Sequence[Shaped[Codes, "n d"]], informative: Sequence[Bool[np.ndarray, " d"]]
+    representations: Sequence[Shaped[Codes, "n _"]], informative: Sequence[Bool[np.ndarray, " _"]]
 ) -> dict[str, Any]:
     """Unsupervised disentanglement ranking (Duan et al. 2020, §4): how alike runs of different seeds are, up to order and sign.
 

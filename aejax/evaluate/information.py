@@ -27,8 +27,8 @@ def mutual_information(
 ) -> Float[np.ndarray, "d f"]:
     """I(z_j; v_k) in nats, of the counts in `bins` bins of z_j."""
     z, v = checked(representations, factors)
-    binned = _binned(z, bins)
-    return np.array([[_information(b, column) for column in v.T] for b in binned.T])
+    values = [np.unique(column, return_inverse=True)[1] for column in v.T]
+    return np.array([[_information(binned, column, bins) for column in values] for binned in _binned(z, bins).T])
 
 
 def entropies(factors: Int[Factors, "n f"]) -> Float[np.ndarray, " f"]:
@@ -118,10 +118,9 @@ def _binned(z: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((z - low) / width * bins, bins - 1).astype(np.int64)
 
 
-def _information(a: np.ndarray, b: np.ndarray) -> float:
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    joint = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1)).reshape(a.max() + 1, -1)
+def _information(binned: np.ndarray, values: np.ndarray, bins: int) -> float:
+    size = int(values.max()) + 1
+    joint = np.bincount(binned * size + values, minlength=bins * size).reshape(bins, size)
     return max(0.0, _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1)) - _entropy(joint))
 
 

@@ -91,6 +91,11 @@ class Record(NamedTuple):
         """How the codes of a discrete model are used and what they cost, if that was measured."""
         return self._part("codebook")
 
+    @property
+    def disentanglement(self) -> Mapping[str, Any] | None:
+        """The metrics of disentanglement by name, if factors are known and that was measured."""
+        return self._part("disentanglement")
+
     def _part(self, name: str) -> Mapping[str, Any] | None:
         """Of eval.json; one that an earlier version wrote may lack it."""
         return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]

@@ -12,6 +12,7 @@ import numpy as np
 from aejax.report import drawing, figures, page
 from aejax.report.discrete import discrete_section
 from aejax.report.encoder import activity_section, jacobian_section
+from aejax.report.factors import factors_section
 from aejax.report.generated import chain_section, conditions_section, samples_section
 from aejax.report.latent import latent_section
 from aejax.report.page import Column, Section, Tile
@@ -52,6 +53,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         curves_section(record),
         latent_section(record),
         discrete_section(record),
+        factors_section(record),
         activity_section(record),
         Section(
             "Filters and codes" if filters else "Codes",

@@ -1,0 +1,259 @@
+"""Metrics of disentanglement: oracles, invariances, and each metric computed again by plain loops."""
+
+import itertools
+
+import numpy as np
+import optax
+import pytest
+
+from aejax.data import load, take
+from aejax.errors import UsageError
+from aejax.evaluate import evaluate
+from aejax.evaluate.disentanglement import (
+    beta_vae_score,
+    dci,
+    disentanglement,
+    explicitness,
+    factor_vae_score,
+    irs,
+    of_test_split,
+    sap,
+    udr,
+)
+from aejax.evaluate.information import mig, mig_sampled, modularity, mutual_information
+from aejax.likelihoods import bernoulli
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.report import report
+from aejax.train import Settings, train
+from aejax.types import Experiment
+
+SIZES = (2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    """Every combination, ten times over."""
+    grid = np.array(list(itertools.product(*map(range, SIZES))))
+    return np.tile(grid, (10, 1))
+
+
+def entropy(values):
+    p = [np.mean([v == w for v in values]) for w in set(values)]
+    return -sum(q * np.log(q) for q in p)
+
+
+def information(a, b):
+    a, b = a.tolist(), b.tolist()
+    return entropy(a) + entropy(b) - entropy(list(zip(a, b)))
+
+
+# Oracles
+
+
+def test_the_perfect_code_of_dsprites_is_held_back_by_twenty_bins():
+    sizes = (3, 6, 40, 32, 32)
+    found = mig(
+        *[
+            np.stack(
+                [
+                    np.resize(np.repeat(np.arange(s), np.prod(sizes[i + 1 :])), np.prod(sizes))
+                    for i, s in enumerate(sizes)
+                ],
+                axis=1,
+            )
+        ]
+        * 2
+    )
+    np.testing.assert_allclose(found["gaps"], [1, 1, 0.8121, 0.85, 0.85], atol=5e-5)
+    assert found["score"] == pytest.approx(0.9024, abs=5e-5)
+
+
+def test_the_identity_is_perfect_where_its_metric_can_see_it(factors):
+    found = disentanglement(factors, factors)
+    for name in ("beta_vae", "factor_vae", "mig", "dci", "modularity", "irs"):
+        assert found[name]["score"] == pytest.approx(1, abs=1e-6), name
+    assert found["dci"]["completeness_score"] == pytest.approx(1, abs=1e-6)
+    np.testing.assert_array_equal(found["dci"]["informativeness"], 1)
+    # A linear machine tells two values from one number, and a ranking by one number has a value in the middle of others.
+    assert found["sap"]["gaps"][0] == pytest.approx(0.5, abs=0.1)
+    ranks = [np.mean([max(i, s - 1 - i) / (s - 1) for i in range(s)]) for s in SIZES]
+    np.testing.assert_allclose(found["explicitness"]["factors"], ranks, atol=0.1)
+
+
+def test_order_and_scale_of_the_dimensions_are_worth_nothing(factors):
+    noisy = factors + 0.2 * np.random.default_rng(0).standard_normal(factors.shape)
+    moved = noisy[:, [2, 0, 1]] * np.array([4.0, -2.0, 8.0])
+    before, after = disentanglement(noisy, factors), disentanglement(moved, factors)
+    for name in before.keys() - {"irs"}:  # whose mean counts a dimension by its size
+        assert after[name]["score"] == pytest.approx(before[name]["score"], abs=0.01), name
+    np.testing.assert_allclose(after["irs"]["dimensions"], before["irs"]["dimensions"][[2, 0, 1]])
+    np.testing.assert_allclose(after["mig"]["information"], before["mig"]["information"][[2, 0, 1]], atol=0.02)
+
+
+def test_a_random_code_tells_nothing(factors):
+    found = disentanglement(np.random.default_rng(0).standard_normal((len(factors), 4)), factors)
+    assert found["mig"]["score"] < 0.05
+    assert found["dci"]["score"] < 0.2
+    assert found["sap"]["score"] < 0.1
+    assert found["explicitness"]["score"] == pytest.approx(0.5, abs=0.1)
+    assert found["beta_vae"]["score"] < 0.5
+    assert found["irs"]["score"] < 0.4
+
+
+def test_a_rotated_code_is_worse_and_as_informative(factors):
+    z = (factors - factors.mean(axis=0)) / factors.std(axis=0)
+    q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))
+    straight, turned = disentanglement(z, factors), disentanglement(z @ q, factors)
+    for name in ("mig", "dci", "modularity", "irs"):
+        assert turned[name]["score"] < straight[name]["score"] - 0.1, name
+    assert turned["explicitness"]["score"] == pytest.approx(straight["explicitness"]["score"], abs=0.02)
+
+
+def test_a_factor_told_twice_costs_its_gap_and_no_modularity(factors):
+    twice = np.concatenate([factors, factors[:, :1]], axis=1)
+    np.testing.assert_allclose(mig(twice, factors)["gaps"], [0, 1, 1], atol=1e-6)
+    assert sap(twice, factors)["gaps"][0] == 0
+    assert modularity(twice, factors)["score"] == pytest.approx(1)
+    assert dci(twice, factors)["score"] == pytest.approx(1, abs=1e-6)
+
+
+def test_trees_and_votes_do_not_see_a_monotone_map(factors):
+    z = np.concatenate([factors[:, :2], factors[:, [2]] + factors[:, [0]]], axis=1)
+    np.testing.assert_allclose(dci(np.exp(z), factors)["importances"], dci(z, factors)["importances"], atol=1e-9)
+
+
+# The same by plain loops
+
+
+@pytest.fixture(scope="module")
+def mixed(factors):
+    rng = np.random.default_rng(3)
+    return factors @ np.array([[1.0, 0, 0, 0.5], [0.3, 1.0, 0, 0], [0, 0.2, 1.0, 0.0]]) + 0.3 * rng.standard_normal(
+        (len(factors), 4)
+    )
+
+
+def test_information_gap_and_modularity(mixed, factors):
+    table = np.zeros((4, 3))
+    for j, k in itertools.product(range(4), range(3)):
+        edges = np.histogram(mixed[:, j], 20)[1][:-1]
+        table[j, k] = information(np.digitize(mixed[:, j], edges), factors[:, k])
+    np.testing.assert_allclose(mutual_information(mixed, factors), table, atol=1e-6)
+    gaps = [(sorted(c)[-1] - sorted(c)[-2]) / np.log(s) for c, s in zip(table.T, SIZES)]
+    assert mig(mixed, factors)["score"] == pytest.approx(np.mean(gaps), abs=1e-6)
+    rows = [1 - sum(i**2 for i in sorted(r)[:-1]) / (max(r) ** 2 * 2) for r in table]
+    assert modularity(mixed, factors)["score"] == pytest.approx(np.mean(rows), abs=1e-6)
+
+
+def test_sampled_gap_by_quadrature(factors):
+    """Of q(z_j|x) around the factors themselves: I = H(z_j) − H(z_j|v_k) by integrals over a grid."""
+    few, sd = factors[:24], 0.4
+    grid = np.linspace(-3, 7, 4001)
+    density = lambda m: np.exp(-0.5 * ((grid[:, None] - m) / sd) ** 2).mean(axis=1) / (sd * np.sqrt(2 * np.pi))
+    h = lambda p: -np.sum(p * np.log(np.maximum(p, 1e-300))) * (grid[1] - grid[0])
+    table = [
+        [
+            h(density(few[:, j])) - np.mean([h(density(few[few[:, k] == v, j])) for v in range(s)])
+            for k, s in enumerate(SIZES)
+        ]
+        for j in range(3)
+    ]
+    many = np.tile(few, (300, 1))
+    found = mig_sampled(many.astype(float), np.full(many.shape, 2 * np.log(sd)), many)
+    np.testing.assert_allclose(found["information"], table, atol=0.02)
+    gaps = [(sorted(c)[-1] - sorted(c)[-2]) / np.log(s) for c, s in zip(np.transpose(table), SIZES)]
+    assert found["score"] == pytest.approx(np.mean(gaps), abs=0.01)
+
+
+def test_robustness(mixed, factors):
+    rows = []
+    for j in range(4):
+        z = mixed[:, j]
+        largest, row = max(abs(z - z.mean())), []
+        for k, s in enumerate(SIZES):
+            groups = [z[factors[:, k] == v] for v in range(s)]
+            row.append(1 - np.mean([np.percentile(abs(g - g.mean()), 99) for g in groups]) / largest)
+        rows.append((max(row), largest))
+    score = sum(r * w for r, w in rows) / sum(w for _, w in rows)
+    assert irs(mixed, factors)["score"] == pytest.approx(score, abs=1e-9)
+
+
+def test_dci_of_its_importances(mixed, factors):
+    found = dci(mixed, factors)
+    table = found["importances"]
+    np.testing.assert_allclose(table.sum(axis=0), 1)
+    rows = [1 + sum(p * np.log(p) for p in r / r.sum() if p > 0) / np.log(3) for r in table]
+    columns = [1 + sum(p * np.log(p) for p in c if p > 0) / np.log(4) for c in table.T]
+    assert found["score"] == pytest.approx(np.dot(rows, table.sum(axis=1)) / 3, abs=1e-9)
+    assert found["completeness_score"] == pytest.approx(np.mean(columns), abs=1e-9)
+
+
+def test_votes_by_plain_loops(mixed, factors):
+    rng = np.random.default_rng(7)
+    votes = np.zeros((4, 3))
+    for _ in range(6000):
+        k = rng.integers(3)
+        same = np.flatnonzero(factors[:, k] == factors[rng.integers(len(factors)), k])
+        batch = mixed[rng.choice(same, 64)]
+        votes[np.argmin(batch.var(axis=0, ddof=1) / mixed.var(axis=0)), k] += 1
+    found = factor_vae_score(mixed, factors)
+    assert found["score"] == pytest.approx(votes.max(axis=1).sum() / votes.sum(), abs=0.02)
+
+
+def test_pairs_by_plain_loops(mixed, factors):
+    from sklearn.linear_model import LogisticRegression
+
+    rng, points, fixed = np.random.default_rng(8), [], []
+    for _ in range(1500):
+        k = rng.integers(3)
+        apart = []
+        for i in rng.integers(len(factors), size=64):
+            same = np.flatnonzero(factors[:, k] == factors[i, k])
+            apart.append(abs(mixed[i] - mixed[rng.choice(same[same != i])]))
+        points.append(np.mean(apart, axis=0))
+        fixed.append(k)
+    points = (np.array(points) - np.mean(points, axis=0)) / np.std(points, axis=0)
+    fitted = LogisticRegression(max_iter=1000).fit(points[:1000], fixed[:1000])
+    score = fitted.score(points[1000:], fixed[1000:])
+    assert beta_vae_score(mixed, factors)["score"] == pytest.approx(score, abs=0.03)
+
+
+def test_ranking_of_runs():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((400, 3))
+    every = np.ones(3, bool)
+    alike = [z, np.exp(-z[:, [2, 0, 1]]), z**3]  # order, sign and monotone maps are worth nothing
+    found = udr(alike, [every] * 3)
+    r = abs(np.corrcoef(z.argsort(axis=0).argsort(axis=0).T))
+    np.testing.assert_allclose(found["score"], np.mean(1 / r.sum(axis=0)), atol=1e-9)
+    q, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    assert udr([z, z @ q], [every] * 2)["score"] < found["score"] - 0.1
+    with_noise = np.concatenate([z, rng.standard_normal((400, 1))], axis=1)
+    kept = np.array([True, True, True, False])
+    assert udr([z, with_noise], [every, kept])["score"] == pytest.approx(found["score"])
+
+
+def test_what_cannot_be_judged_is_refused(factors):
+    with pytest.raises(UsageError, match="two of each"):
+        mig(factors[:, :1], factors)
+    with pytest.raises(UsageError, match="factor 1 has one value"):
+        explicitness(factors, factors * np.array([1, 0, 1]))
+    with pytest.raises(UsageError, match="diverged"):
+        mig(np.where(factors > 1, np.nan, factors), factors)
+
+
+def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path):
+    train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
+    model = autoencoder(MLP((8,), 3), MLP((8,), train_set.shape), bernoulli())
+    run = train(
+        Experiment(model, optax.adam(1e-3), train_set, test, 64, 5, seed=0), tmp_path / "run", Settings(save_every=5)
+    )
+    found = evaluate(run)["disentanglement"]
+    assert found["factors"] == ["shape", "scale", "orientation", "x", "y"]
+    codes = run.encode(test)
+    by_hand = mig(codes, take(test, np.arange(300))["factors"])
+    np.testing.assert_allclose(found["mig"]["information"], by_hand["information"])
+    assert "Factors of variation" in report([run]).read_text()
+    assert (run.directory / "figures" / "factor-information.png").exists()
+    assert of_test_split(codes, test._replace(factors=None), 0) is None
