@@ -243,7 +243,8 @@ def test_what_cannot_be_judged_is_refused(factors):
         mig(np.where(factors > 1, np.nan, factors), factors)
 
 
-def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path):
+def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 3)
     train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
     model = autoencoder(MLP((8,), 3), MLP((8,), train_set.shape), bernoulli())
     run = train(

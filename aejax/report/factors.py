@@ -1,4 +1,4 @@
-"""The part of a page about the factors of variation: the metrics of disentanglement, and which dimension tells of which factor."""
+"""The part of a page about the factors of variation: metrics of disentanglement, and which dimension tells of which factor."""
 
 from __future__ import annotations
 
