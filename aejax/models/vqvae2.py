@@ -64,8 +64,8 @@ def vqvae2(
 
     def init(key, batch):
         x, h = batch["x"], []
-        params: dict = {"encoders": {}, "decoders": {}, "joins": {}, "quantisers": {}}
-        extras: dict = {"quantisers": {}}
+        params = {"encoders": {}, "decoders": {}, "joins": {}, "quantisers": {}}
+        extras = {"quantisers": {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
         for name, encoder, k in zip(names, encoders, k_encode):
             found, variables = encoder.init_with_output(k, h[-1] if h else x)
