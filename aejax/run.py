@@ -52,6 +52,13 @@ class Run:
         """Codes [n, ...] of x [n, *shape] (floats in data range, or uint8), or of a data set's examples."""
         return self._over(x, "encode")
 
+    def codes(self, x: np.ndarray | Dataset) -> np.ndarray:
+        """Discrete codes, int32 [n, *positions, books]; of a hierarchy one row [n, all], all levels from the one next to x up."""
+        found = map_examples(self._function("codes", "encode"), self._fitting(x))
+        if isinstance(found, tuple):
+            return np.concatenate([level.reshape(len(level), -1) for level in found], axis=1)
+        return found
+
     def reconstruct(self, x: np.ndarray | Dataset) -> np.ndarray:
         """Reconstructions [n, *shape] in data range; of a corrupted x, its restoration."""
         return self._over(x, "reconstruct")
@@ -126,7 +133,7 @@ class Run:
 
     @cached_property
     def _jitted(self) -> dict[str, Callable]:
-        names = ("evaluate", "encode", "reconstruct", "sample", "active")
+        names = ("evaluate", "encode", "codes", "reconstruct", "sample", "active")
         model = self.experiment.model
         return {name: jax.jit(getattr(model, name)) for name in names if getattr(model, name) is not None}
 

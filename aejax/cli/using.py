@@ -70,22 +70,33 @@ def output(out: Path, /, overwrite: bool = False) -> None:
     """
 
 
+def source(source: str, /) -> None:
+    """
+    Args:
+        source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+    """
+
+
 def encode(args: list[str]) -> int:
-    return _apply("encode", "Codes of a data source, as a .npy file.", args)
+    def flags(codes: bool = False) -> None:
+        """
+        Args:
+            codes: Integers in place of their vectors, of a model with discrete codes.
+        """
+
+    told = "Codes of a data source, as a .npy file."
+    opened, given, out, which, more = parse(
+        "aejax encode", [existing, source, output, chosen_checkpoint, flags], args, told
+    )
+    return _apply("codes" if more["codes"] else "encode", opened, given, out, which)
 
 
 def reconstruct(args: list[str]) -> int:
-    return _apply("reconstruct", "Reconstructions of a data source in data range, as a .npy file.", args)
+    told = "Reconstructions of a data source in data range, as a .npy file."
+    return _apply("reconstruct", *parse("aejax reconstruct", [existing, source, output, chosen_checkpoint], args, told))
 
 
-def _apply(name: str, told: str, args: list[str]) -> int:
-    def flags(source: str, /) -> None:
-        """
-        Args:
-            source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
-        """
-
-    opened, given, out, which = parse(f"aejax {name}", [existing, flags, output, chosen_checkpoint], args, told)
+def _apply(name: str, opened: dict, given: dict, out: dict, which: dict) -> int:
     start(1)
 
     _check_out(**out)
