@@ -1,4 +1,5 @@
-"""Samplers fitted after training: a density of the training split's codes, whose draws are decoded (Ghosh et al. 2020, §5).
+"""Samplers after training: a density fitted to the training split's codes, whose draws are decoded (Ghosh et al. 2020, §5), and
+samples of which a classifier accepts some.
 
 So a plain autoencoder generates too, and a variational one without the gap between its prior and where its codes lie.
 """
@@ -18,6 +19,7 @@ from aejax.errors import UsageError
 from aejax.evaluate import learnt_from
 from aejax.keys import each, evaluation_key
 from aejax.run import Run, inference_batch
+from aejax.types import Dataset
 
 ITERATIONS = 500
 """Of expectation maximisation, at most."""
@@ -105,3 +107,35 @@ def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarra
         batch = {**take(train, index % train.size), "index": index}
         parts.append(np.asarray(f(run.state.params, run.state.extras, batch, key)))
     return np.concatenate(parts)[:n]
+
+
+def sample_accepted(
+    run: Run, classifier: Run, label: int, n: int, seed: int = 0, keep: float = 0.25
+) -> tuple[np.ndarray, float]:
+    """Rejection sampling (Razavi et al. 2019, §3.4): of n/keep samples of the label those n in which a classifier is the surest
+    of it, in the order in which they were drawn; and of which share of all drawn the label is the classifier's answer.
+
+    Raises UsageError for a `classifier` that is none, or of other images, and as `Run.sample` does.
+    """
+    if not 0.0 < keep <= 1.0:
+        raise UsageError(f"keep={keep}: the share of the samples that are accepted is above 0 and at most 1")
+    drawn = run.sample(-int(-n // keep), seed, label=label)
+    shown = Dataset(
+        "the samples",
+        drawn.shape[1:],
+        len(drawn),
+        None,
+        "",
+        {"x": drawn, "label": np.full(len(drawn), label, np.int32)},
+    )
+    if shown.shape != classifier.experiment.train.shape:
+        raise UsageError(
+            f"{classifier.directory} was trained on examples of shape {classifier.experiment.train.shape}, not {shown.shape}"
+        )
+    terms = classifier.evaluate(shown)
+    if not {"nll", "error"} <= terms.keys():
+        raise UsageError(
+            f"{classifier.directory} is no classifier's run; train one, as vincent2010.py --stage supervised"
+        )
+    surest = np.sort(np.argsort(terms["nll"], kind="stable")[:n])
+    return drawn[surest], 1.0 - float(np.mean(terms["error"]))

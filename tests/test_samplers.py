@@ -1,4 +1,4 @@
-"""Samplers fitted after training."""
+"""Samplers after training: fitted to codes, and rejecting."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import pytest
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.run import Run
-from aejax.samplers import Mixture, draw, gaussian_mixture, sample_fitted
+from aejax.samplers import Mixture, draw, gaussian_mixture, sample_accepted, sample_fitted
 from aejax.types import Dataset, Experiment, Model, TrainState
 
 MEANS = np.array([[-4.0, 0.0], [0.0, 5.0], [6.0, -3.0]])
@@ -99,3 +99,36 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(tmp_path):
     without.experiment = without.experiment._replace(model=without.experiment.model._replace(decode=None))
     with pytest.raises(UsageError, match="no `decode`"):
         sample_fitted(without, 2, 4)
+
+
+def noisy(tmp_path, sample=None, evaluate=None, condition=None):
+    """A run of one number a datum, of labels 0 and 1."""
+    train = Dataset("numbers:train", (1,), 2, ("0", "1"), "", None)
+    model = Model(None, None, evaluate, sample=sample, condition=condition)
+    state = TrainState(jnp.int32(0), {}, {}, ())
+    return Run(tmp_path, {}, Experiment(model, optax.sgd(1.0), train, train, 2, 1, 0), state)
+
+
+def test_a_classifier_accepts_what_it_is_surest_of(tmp_path):
+    """x = label + noise; the classifier's log-odds of label 1 are x − ½."""
+
+    def sample(params, extras, batch, key):
+        noise = jax.vmap(jax.random.normal)(each(key, batch["index"]))
+        return (batch["label"].astype(jnp.float32) + noise)[:, None]
+
+    def evaluate(params, extras, batch, key):
+        odds = jnp.where(batch["label"] == 1, 1.0, -1.0) * (batch["x"][:, 0] - 0.5)
+        return {"nll": jax.nn.softplus(-odds), "error": (odds < 0.0).astype(jnp.float32)}
+
+    run = noisy(tmp_path, sample, condition=lambda batch: batch["label"])
+    classifier = noisy(tmp_path, evaluate=evaluate)
+    drawn = run.sample(4_000, seed=5, label=0)
+    found, share = sample_accepted(run, classifier, 0, 1_000, seed=5, keep=0.25)
+    np.testing.assert_allclose(share, np.mean(drawn < 0.5))
+    np.testing.assert_array_equal(found, drawn[drawn[:, 0] <= np.sort(drawn[:, 0])[999]])
+    everything, _ = sample_accepted(run, classifier, 0, 4_000, seed=5, keep=1.0)
+    np.testing.assert_array_equal(everything, drawn)
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        sample_accepted(run, classifier, 0, 10, keep=0.0)
+    with pytest.raises(UsageError, match="is no classifier's run"):
+        sample_accepted(run, noisy(tmp_path, evaluate=lambda p, e, b, k: {"nll": b["x"][:, 0]}), 0, 10)

@@ -107,7 +107,13 @@ def _apply(name: str, opened: dict, given: dict, out: dict, which: dict) -> int:
 
 def sample(args: list[str]) -> int:
     def flags(
-        n: int = 64, seed: int = 0, given: str | None = None, label: int | None = None, fit_mixture: int = 0
+        n: int = 64,
+        seed: int = 0,
+        given: str | None = None,
+        label: int | None = None,
+        classifier: Path | None = None,
+        keep: float = 0.25,
+        fit_mixture: int = 0,
     ) -> None:
         """
         Args:
@@ -116,6 +122,8 @@ def sample(args: list[str]) -> int:
             given: Of a conditional model: the examples whose labels or parts the samples are given, in turn; a .npy or .npz file,
                 a folder of images, or NAME:SPLIT (digits:test).
             label: Of a class-conditional model: the number of the class of all samples.
+            classifier: Run directory of a classifier: with --label only the samples in which it is the surest of it are kept.
+            keep: Which share of the samples that is.
             fit_mixture: Sample codes not from the model's prior but from a mixture of so many Gaussians, fitted to the codes of
                 the training split; for any model with vector codes and a decoder.
         """
@@ -130,7 +138,9 @@ def sample(args: list[str]) -> int:
     components = wanted.pop("fit_mixture")
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
-    given, label = wanted.pop("given"), wanted.pop("label")
+    given, label, classifier, keep = (wanted.pop(name) for name in ("given", "label", "classifier", "keep"))
+    if classifier is not None and (label is None or given is not None):
+        raise UsageError("--classifier accepts samples of one class; say which with --label, and leave out --given")
     if components and (given is not None or label is not None):
         raise UsageError("--fit-mixture samples codes without a condition; leave out --given and --label")
     run = open_run(opened.pop("run"), with_data=components > 0, **opened, **which)
@@ -138,6 +148,12 @@ def sample(args: list[str]) -> int:
         from aejax.samplers import sample_fitted
 
         _write_array(out["out"], sample_fitted(run, components, **wanted))
+    elif classifier is not None:
+        from aejax.samplers import sample_accepted
+
+        found, share = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
+        print(f"{100 * share:.1f} % of the samples that were drawn are classified as {label}")
+        _write_array(out["out"], found)
     else:
         source = None if given is None else open_split(given)
         _write_array(out["out"], run.sample(**wanted, given=source, label=label))
