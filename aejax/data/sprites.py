@@ -2,7 +2,7 @@
 
 An image is a function of its factors, and nothing is stored: every shape at every scale and orientation is drawn once, its
 rows as the bits of words, and an image is those words moved to its place. The images differ from dSprites' in their pixels, and
-in that the orientations stop before the full turn, which there comes twice.
+in that the orientations stop a step before the full turn, which there comes twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aejax.data.reader import Reader, Readers, with_a_tenth_held_out
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")
 
-VERSION = 1
+VERSION = 2
 """Part of a data set's identity: raise it when the images change."""
 
 
@@ -85,7 +85,10 @@ def _glyphs(kind: Kind, window: int) -> np.ndarray:
     """Every shape, scale and orientation in a window of its own, [glyphs, window, window]: a pixel is on where its centre is
     inside. At the largest scale, 1, a shape fills a circle of half the window; the smallest scale is ½."""
     centre = np.arange(window) - (window - 1) / 2
-    angle = 2 * np.pi * np.arange(kind.orientations) / kind.orientations
+    # An odd number of steps to the turn: square and ellipse, which look alike at a quarter and a half of it, never come to lie as
+    # they did. (On a grid of pixels a small one sometimes does: 25 of the 720 glyphs of `sprites` have a twin, 24 of the 240 of
+    # `sprites_small`, of whose test images 17 % also stand in the training split.)
+    angle = 2 * np.pi * np.arange(kind.orientations) / (kind.orientations + 1)
     scale = np.linspace(0.5, 1.0, kind.scales)
     cos, sin = (f(angle)[None, :, None, None] / (scale[:, None, None, None] * window / 2) for f in (np.cos, np.sin))
     across, down = centre[None, None, None, :], centre[None, None, :, None]
