@@ -1,0 +1,75 @@
+"""A prior over discrete codes (van den Oord et al. 2017, §3.2; Razavi et al. 2019, §3.2), which makes a VQ-VAE generate.
+
+aejax train experiments/vqvae.py --run runs/vq && aejax train experiments/vq_prior.py --parent runs/vq --run runs/prior
+1 busy CPU core, 37 s: the 16 codes of a test digit cost 33.9 ± .2 nats over 3 seeds, 3.06 ± .02 bits each, where a uniform
+prior of 64 takes 66.5 and 6; with them the whole bound is 2.129 ± .004 bits a pixel, by the uniform prior 2.864.
+
+aejax train experiments/vq_prior.py --parent runs/vq --by-class
+Told the class, 30.6 ± .3 nats and 2.055 ± .007 bits a pixel. Of 1000 samples, a hundred of each class, 84.7 ± 2.4 % are
+what was asked for in the eyes of a net (vincent2010.py --stage supervised --hidden 256 128) that is right of 91.9 % of the
+real test digits.
+
+So few images are soon learnt by heart: after 1500 steps in place of 400 the codes of test images cost 45 nats.
+"""
+
+import jax
+import optax
+
+from aejax.data import load
+from aejax.errors import UsageError
+from aejax.models.code_prior import code_prior, nets_for
+from aejax.run import open_parent
+from aejax.types import Experiment
+
+
+def experiment(
+    parent: str = "",
+    data: str = "digits",
+    by_class: bool = False,
+    channels: int = 64,
+    layers: int = 4,
+    heads: int = 0,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 400,
+    seed: int = 0,
+) -> Experiment:
+    """A PixelCNN for each level of the parent's codes.
+
+    Args:
+        parent: Run directory of vqvae.py, fsq.py or vqvae2.py.
+        data: What the parent was trained on.
+        by_class: Tell the prior the label: samples are then of a class that one asks for.
+        channels: Of each stack.
+        layers: Gated layers.
+        heads: Of causal attention at the top level; 0 for none.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, and order of the examples.
+    """
+    if not parent:
+        raise UsageError("a prior over codes needs --parent, the directory of a run with discrete codes (vqvae.py)")
+    base = open_parent(parent)
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    if by_class and train.classes is None:
+        raise UsageError(f"--by-class: {data} has no labels; leave it out")
+    labels = len(train.classes or ())
+    model = code_prior(
+        base,
+        nets_for(base, train.shape, channels=channels, layers=layers, heads=heads),
+        train.shape,
+        condition=(lambda batch: jax.nn.one_hot(batch["label"], labels)) if by_class else None,
+    )
+    return Experiment(
+        model=model,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+        parent=base,
+    )
