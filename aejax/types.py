@@ -40,7 +40,8 @@ class Model(NamedTuple):
     condition: Callable | None = None
     """batch -> c [b, ...], what samples are given: labels, or a part of x; None where they are given nothing."""
     log_weights: Callable | None = None
-    """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x)."""
+    """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x); [b, k, m] where p(x) is a
+    product of m factors with draws of their own, as of a sequence's steps."""
     divergences: Callable | None = None
     """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
     codes: Callable | None = None
@@ -49,7 +50,8 @@ class Model(NamedTuple):
     books: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
     """How many codes each of these books has; of a hierarchy a tuple of them for each level."""
     rollout: Callable | None = None
-    """(params, extras, batch, key, gaps [g]) -> [b, g, ...]."""
+    """(params, extras, batch, key, gaps [g]) -> frames [b, g, ...] that go on from the sequences x [b, t, ...]: each so many
+    steps after the one before it, the first after the last of x."""
     chain: Callable | None = None
     """(params, extras, batch, key, n) -> data range [b, n, ...]: the first n states of the Markov chain that starts at `x`."""
     active: Callable | None = None

@@ -11,7 +11,7 @@ FLOORS = [
     {"errors"},
     {"types", "keys", "collectives", "activity", "arguments"},
     {"corrupt", "likelihoods", "nets"},
-    {"penalties", "bottlenecks", "posteriors", "rates", "quantize"},
+    {"penalties", "bottlenecks", "posteriors", "rates", "quantize", "gaps"},
     {"priors", "couplings"},
     {"models"},
     {"step", "data", "checkpoint", "experiment", "processes", "metrics_log", "progress", "signals", "flags"},

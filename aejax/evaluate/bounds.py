@@ -53,7 +53,8 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
     """−log p(x) in nats, mean over the examples, with its two errors and the number of draws that count.
 
     `standard_error` is that of the mean over examples; `sampling_error` what K draws leave uncertain of it. `effective_draws` is
-    the median over examples of (Σw)²/Σw²: where it is a few, the estimate is too high by more than the errors tell.
+    the median over examples of (Σw)²/Σw², of the factor of p(x) with the fewest: where it is a few, the estimate is too high by
+    more than the errors tell.
     """
     log_weights, key = run.experiment.model.log_weights, evaluation_key(run.experiment.seed, "importance")
     assert log_weights is not None
@@ -74,29 +75,31 @@ def _streamed(log_weights: Callable, draws: int) -> Callable:
     @jax.jit
     def judge(params, extras, key, batch):
         width = max(1, min(AT_ONCE, draws, AT_ONCE_BYTES // (4 * batch["x"].size)))
+        b = len(batch["index"])
+        _, _, *more = jax.eval_shape(lambda: log_weights(params, extras, batch, key, width)).shape
+        factors = math.prod(more)
 
         def advance(i, carry):
             top, total, squares = carry
-            log_w = log_weights(params, extras, batch, jax.random.fold_in(key, i), width)
+            log_w = log_weights(params, extras, batch, jax.random.fold_in(key, i), width).reshape(b, width, factors)
             counted = i * width + jnp.arange(width) < draws
-            log_w = jnp.where(counted[None, :], log_w, -jnp.inf)
+            log_w = jnp.where(counted[None, :, None], log_w, -jnp.inf)
             highest = jnp.maximum(top, jnp.max(log_w, axis=1))
-            scale, w = jnp.exp(top - highest), jnp.exp(log_w - highest[:, None])
+            scale, w = jnp.exp(top - highest), jnp.exp(log_w - highest[:, None, :])
             return (
                 highest,
                 total * scale + jnp.sum(w, axis=1),
                 squares * jnp.square(scale) + jnp.sum(jnp.square(w), axis=1),
             )
 
-        b = len(batch["index"])
-        start = (jnp.full(b, -jnp.inf), jnp.zeros(b), jnp.zeros(b))
+        start = (jnp.full((b, factors), -jnp.inf), jnp.zeros((b, factors)), jnp.zeros((b, factors)))
         top, total, squares = jax.lax.fori_loop(0, -(-draws // width), advance, start)
         effective = jnp.square(total) / squares
         # Of the logarithm of a mean, by its first-order expansion.
         return {
-            "nll": math.log(draws) - top - jnp.log(total),
-            "variance": 1.0 / effective - 1.0 / draws,
-            "effective": effective,
+            "nll": jnp.sum(math.log(draws) - top - jnp.log(total), axis=1),
+            "variance": jnp.sum(1.0 / effective - 1.0 / draws, axis=1),
+            "effective": jnp.min(effective, axis=1),
         }
 
     return judge
@@ -108,7 +111,9 @@ def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
     assert divergences is not None
     judged = jax.jit(divergences)
     kl = map_examples(lambda batch: judged(run.state.params, run.state.extras, batch, key), data)
-    active = np.var(codes.reshape(len(codes), -1), axis=0, dtype=np.float64) > ACTIVE
+    # A code for each step of a sequence is as many codes.
+    flat = codes.reshape(-1, codes.shape[-1]) if codes.ndim == 3 else codes.reshape(len(codes), -1)
+    active = np.var(flat, axis=0, dtype=np.float64) > ACTIVE
     return {
         "units": active.size,
         "active_units": int(active.sum()),

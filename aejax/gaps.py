@@ -1,0 +1,47 @@
+"""Jumps in time: how far training jumps, and how nets are told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aejax.errors import UsageError
+
+
+class Gap(NamedTuple):
+    """How far training jumps."""
+
+    draw: Callable
+    """key -> the number of steps from t1 to t2, int."""
+    most: int
+
+
+def uniform(low: int, high: int) -> Gap:
+    """From low to high steps, all as probable."""
+    return mixed([(1.0, (low, high))])
+
+
+def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
+    """One of several such ranges with the probability before it, as `[(.8, (1, 10)), (.2, (1, 120))]`."""
+    if not parts or any(p < 0 or not 1 <= low <= high for p, (low, high) in parts) or sum(p for p, _ in parts) <= 0:
+        raise UsageError(f"gap {list(parts)}: ranges of steps from 1 up, with their probabilities")
+    share = jnp.array([p for p, _ in parts], jnp.float32)
+    low, high = jnp.array([steps for _, steps in parts], jnp.int32).T
+
+    def draw(key):
+        k_part, k_steps = jax.random.split(key)
+        part = jax.random.categorical(k_part, jnp.log(share))
+        return jax.random.randint(k_steps, (), low[part], high[part] + 1, jnp.int32)
+
+    return Gap(draw, max(high for _, (_, high) in parts))
+
+
+def told(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:
+    """A gap as the nets see it: as a share of the longest one, and sines and cosines of it, of 1, 2, 4 and 8 half turns there."""
+    share = delta.astype(jnp.result_type(float))[:, None] / most
+    angle = jnp.pi * share * jnp.array([[1.0, 2.0, 4.0, 8.0]], share.dtype)
+    return jnp.concatenate([share, jnp.sin(angle), jnp.cos(angle)], axis=1)

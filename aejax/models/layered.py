@@ -1,0 +1,99 @@
+"""Distributions of a state of several layers, of which each sees the layers above it: what models of sequences are made of.
+
+p(z|c) = p(z^L|c) p(z^{L−1}|z^L, c) … p(z^1|z^2, …, z^L, c)
+
+A state is one row, its highest layer first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from aejax.errors import UsageError
+from aejax.posteriors import Posterior
+
+
+class Layered(NamedTuple):
+    """p(z|c) as pure functions of rows: c [n, m], z [n, layers · latent]; log-densities in nats."""
+
+    init: Callable
+    """(key, c) -> params, `{"layer_1", …}`, the lowest layer being the first."""
+    draw: Callable
+    """(params, keys [n], c) -> (z, log p(z|c) [n])."""
+    mean: Callable
+    """(params, c) -> each layer's mean, given the means of those above it."""
+    log_prob: Callable
+    """(params, c, z) -> log p(z|c) [n]."""
+
+
+def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what: str) -> Layered:
+    """A chain of `layers` distributions, each with a net of its own of the kind `net`: rows -> [n, posterior.width(latent)].
+
+    Args:
+        posterior: what a net's numbers say; with `log_prob`.
+        latent: dimensions of a layer.
+        what: its name in messages.
+    """
+    if latent < 1 or layers < 1:
+        raise UsageError(f"latent={latent}, layers={layers}: at least one of each")
+    if posterior.log_prob is None:
+        raise UsageError(f"the density of a state is needed, which {posterior.name}() has not; use diagonal()")
+    names = [f"layer_{layer}" for layer in range(layers, 0, -1)]
+
+    def init(key, c):
+        params, seen = {}, c
+        for name, k in zip(names, jax.random.split(key, layers)):
+            h, variables = net.init_with_output(k, seen)
+            if h.shape[1:] != (posterior.width(latent),):
+                raise UsageError(
+                    f"{what}= is to give {posterior.width(latent)} numbers for {posterior.name}() of {latent} dimensions, but "
+                    f"gives {h.shape[1:]}; end it in posterior.width(latent)"
+                )
+            params[name] = params_of(variables)
+            seen = joined(seen, jnp.zeros((len(c), latent)))
+        return params
+
+    def numbers(params, name, seen):
+        return net.apply({"params": params[name]}, seen)
+
+    def draw(params, keys: Key[Array, " n"], c):
+        split = jax.vmap(lambda key: jax.random.split(key, layers))(keys)
+        seen, drawn, log_p = c, [], jnp.zeros(len(c), c.dtype)
+        for i, name in enumerate(names):
+            z, more = jax.vmap(lambda key, h: posterior.draw({}, key, h))(split[:, i], numbers(params, name, seen))
+            seen, log_p = joined(seen, z), log_p + more
+            drawn.append(z)
+        return joined(*drawn), log_p
+
+    def mean(params, c):
+        seen, found = c, []
+        for name in names:
+            found.append(jax.vmap(lambda h: posterior.mean({}, h))(numbers(params, name, seen)))
+            seen = joined(seen, found[-1])
+        return joined(*found)
+
+    def log_prob(params, c, z):
+        log_p = jnp.zeros(len(c), c.dtype)
+        for i, name in enumerate(names):
+            above, own = z[:, : i * latent], z[:, i * latent : (i + 1) * latent]
+            h = numbers(params, name, joined(c, above))
+            log_p = log_p + jax.vmap(lambda h, z: posterior.log_prob({}, h, z))(h, own)
+        return log_p
+
+    return Layered(init, draw, mean, log_prob)
+
+
+def joined(*rows: Float[Array, "n _"]) -> Float[Array, "n _"]:
+    """One beside the other."""
+    return jnp.concatenate(rows, axis=1)
+
+
+def params_of(variables: Mapping[str, Any]) -> dict:
+    """Of a module's variables, what is trained; {} of one that has nothing to train."""
+    return dict(variables["params"]) if "params" in variables else {}

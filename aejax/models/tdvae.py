@@ -1,0 +1,218 @@
+"""The temporal-difference variational autoencoder (Gregor et al. 2019): beliefs of a state, tied over jumps in time.
+
+    x_1 … x_t ──forward net──▶ b_t ──▶ p_B(z_t|b_t),      z_t2 ~ p_B(·|b_t2), then z_t1 ~ q(·|z_t2, b_t1, b_t2)
+
+    log p(x_t2|x_≤t1) ≥ E[log p(x_t2|z_t2) + log p_B(z_t1|b_t1) + log p(z_t2|z_t1) − log p_B(z_t2|b_t2) − log q(z_t1|…)]   (eq. 6)
+
+A jump of one step from every t bounds log p(x_1 … x_T) by the sum, for b_0, before any frame, is a belief too.
+Training takes jumps of random length; judged is that sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aejax.corrupt import corrupt_batch, nothing
+from aejax.errors import UsageError
+from aejax.gaps import Gap, told, uniform
+from aejax.keys import each
+from aejax.likelihoods import Likelihood
+from aejax.models.autoencoder import as_theta, per_dimension, total
+from aejax.models.layered import joined, layered, params_of
+from aejax.models.sequences import continued, counted, halves, lengths, of_steps, over_frames
+from aejax.models.sequences import window as window_of
+from aejax.posteriors import Posterior, diagonal
+from aejax.types import Model
+
+
+def tdvae(
+    beliefs: nn.Module,
+    state: nn.Module,
+    smoothing: nn.Module,
+    transition: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent: int,
+    shape: tuple[int, ...],
+    gap: Gap = uniform(1, 4),
+    layers: int = 1,
+    pairs: int = 1,
+    window: int | None = None,
+    posterior: Posterior = diagonal(),
+    corrupt: Callable | None = None,
+) -> Model:
+    """A TD-VAE. Its nets' inputs are rows, joined in the order that is told; numbers are `posterior.width(latent)`.
+
+    Args:
+        beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
+        state: b_t, and the layers above -> numbers of p_B(z_t|b_t).
+        smoothing: z_t2, b_t1, b_t2, δ, and the layers above -> numbers of q(z_t1|…).
+        transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `gaps.told` tells it.
+        decoder: z_t [b, layers · latent] -> theta of a frame.
+        likelihood: p(x_t|theta), of one frame.
+        latent: dimensions of each of the layers of z.
+        shape: of a sequence, (T, *frame).
+        gap: how far training jumps; `uniform(1, 1)` is the sequential objective.
+        layers: of z, each with nets of its own.
+        pairs: (t1, t2) of each sequence in a step.
+        window: frames of each sequence that training sees in a step, from a random start, as if it began there; None for all.
+        posterior: the kind of all distributions of z; an exact belief of correlated dimensions takes `full_rank()`.
+        corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
+
+    Sequences of unequal length are padded at the end, `batch["length"]` tells the frames that count.
+    """
+    if pairs < 1:
+        raise UsageError(f"tdvae(pairs={pairs}): at least one")
+    seen = shape[0] if window is None else window
+    if not 1 <= seen <= shape[0]:
+        raise UsageError(f"tdvae(window={window}): from 1 to the {shape[0]} frames of a sequence")
+    noise = nothing() if corrupt is None else corrupt
+    p_b = layered(state, posterior, latent, layers, "state")
+    q = layered(smoothing, posterior, latent, layers, "smoothing")
+    p = layered(transition, posterior, latent, layers, "transition")
+    frame = shape[1:]
+
+    def init(key, batch):
+        k_beliefs, k_state, k_smoothing, k_transition, k_decoder = jax.random.split(key, 5)
+        b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
+        b, z, delta = b[:, 0], jnp.zeros((len(b), layers * latent)), jnp.ones(len(b), jnp.int32)
+        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        as_theta(out, frame, likelihood)
+        return {
+            "beliefs": params_of(belief_variables),
+            "state": p_b.init(k_state, b),
+            "smoothing": q.init(k_smoothing, joined(z, b, b, told(delta, gap.most))),
+            "transition": p.init(k_transition, joined(z, told(delta, gap.most))),
+            "decoder": params_of(decoder_variables),
+        }, {}
+
+    def believed(params, x):
+        return beliefs.apply({"params": params["beliefs"]}, x)
+
+    def theta(params, z):
+        return as_theta(decoder.apply({"params": params["decoder"]}, z), frame, likelihood)
+
+    def jump(params, keys, b1, b2, delta, x2):
+        """Rows: (−log p(x_t2|z_t2), what else the bound costs), by one draw each."""
+        k1, k2 = halves(keys)
+        delta = told(delta, gap.most)
+        z2, log_b2 = p_b.draw(params["state"], k2, b2)
+        z1, log_q = q.draw(params["smoothing"], k1, joined(z2, b1, b2, delta))
+        log_b1 = p_b.log_prob(params["state"], b1, z1)
+        log_p = p.log_prob(params["transition"], joined(z1, delta), z2)
+        return total(likelihood.nats(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
+
+    def jumpy(params, key, index, x_seen, x, n):
+        """[b]: the mean over pairs of a jump's two terms."""
+        rows = jnp.arange(len(x))[:, None]
+        keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
+        t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None)), (0, 0))(keys, n)
+        b = believed(params, x_seen)
+        found = jump(
+            params,
+            k_jump.reshape(-1),
+            b[rows, t1].reshape(-1, b.shape[-1]),
+            b[rows, t2].reshape(-1, b.shape[-1]),
+            (t2 - t1).reshape(-1),
+            x[rows, t2 - 1].reshape(-1, *frame),
+        )
+        return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in found]
+
+    def ends(key, n):
+        """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
+        k_gap, k_end, k_jump = jax.random.split(key, 3)
+        delta = jnp.minimum(gap.draw(k_gap), n)
+        t2 = jax.random.randint(k_end, (), delta, n + 1, n.dtype)
+        return t2 - delta, t2, k_jump
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_window, k_jump = jax.random.split(key, 3)
+        index = batch["index"]
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
+        n = lengths(batch)
+        (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), n)
+        distortion, kl = (jnp.mean(term) for term in jumpy(params, k_jump, index, x_tilde, x, n))
+        terms = {"jumpy_distortion": distortion, "jumpy_kl": kl, "jumpy_nelbo": distortion + kl}
+        return distortion + kl, (extras, terms)
+
+    def stepwise(params, keys, x_seen, x):
+        """The two terms of every step, [b, t]; the noise of a step does not depend on how many there are."""
+        b, t = believed(params, x_seen), x.shape[1]
+        flat = lambda v: v.reshape(-1, *v.shape[2:])
+        one = jnp.ones(len(x) * t, jnp.int32)
+        found = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
+        return [term.reshape(-1, t) for term in found]
+
+    def judge(params, batch, x_seen, key, name):
+        k_steps, k_jumpy = jax.random.split(key)
+        x, index, n = batch["x"], batch["index"], lengths(batch)
+        frames = counted(n, x.shape[1])
+        distortion, kl = (
+            jnp.sum(jnp.where(frames, term, 0.0), axis=1) for term in stepwise(params, each(k_steps, index), x_seen, x)
+        )
+        jumps = jumpy(params, k_jumpy, index, x_seen, x, n)
+        seen_as = decode(params, {}, states(params, x_seen), batch)
+        terms = {
+            "distortion": distortion,
+            "kl": kl,
+            "nelbo": distortion + kl,
+            "nelbo_per_step": (distortion + kl) / n.astype(kl.dtype),
+            "jumpy_nelbo": jumps[0] + jumps[1],
+            "mse": per_dimension(jnp.where(over_frames(frames, x), seen_as, x), x) * x.shape[1] / n.astype(kl.dtype),
+        }
+        return {f"{name}{term}": values for term, values in terms.items()}
+
+    def evaluate(params, extras, batch, key):
+        k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
+        terms = judge(params, batch, batch["x"], k_clean, "")
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, batch["x"], batch["index"])
+            terms |= judge(params, batch, x_tilde, k_denoise, "denoising_")
+        return terms
+
+    def states(params, x):
+        b = believed(params, x)[:, 1:]
+        return p_b.mean(params["state"], b.reshape(-1, b.shape[-1])).reshape(*b.shape[:2], -1)
+
+    def encode(params, extras, batch, key):
+        return states(params, batch["x"])
+
+    def decode(params, extras, z, batch):
+        return likelihood.mean(theta(params, z.reshape(-1, z.shape[-1]))).reshape(*z.shape[:2], *frame)
+
+    def log_weights(params, extras, batch, key, k):
+        x, keys = batch["x"], jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
+        frames = counted(lengths(batch), x.shape[1])
+        one = lambda keys: jnp.where(frames, -sum(stepwise(params, keys, x, x)), 0.0)
+        return jax.vmap(one, 1, 1)(keys)
+
+    def divergences(params, extras, batch, key):
+        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
+        return judge(params, batch, batch["x"], k_clean, "")["kl"][:, None]
+
+    def current(params, keys, x, n):
+        b = believed(params, x)
+        return p_b.draw(params["state"], keys, b[jnp.arange(len(x)), n])[0]
+
+    def onward(params, keys, z, delta):
+        delta = told(jnp.full(len(z), delta, jnp.int32), gap.most)
+        return p.draw(params["transition"], keys, joined(z, delta))[0]
+
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=lambda params, extras, batch, key: decode(params, extras, states(params, batch["x"]), batch),
+        log_weights=log_weights,
+        divergences=divergences,
+        corrupt=corrupt,
+        symbols=likelihood.symbols,
+        check=likelihood.check,
+        **continued(shape, likelihood, current, onward, theta)._asdict(),
+    )
