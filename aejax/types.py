@@ -11,7 +11,8 @@ import optax
 
 Batch = Mapping[str, Any]
 """Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch,
-and, where the data set has them, `label` [b], `condition` [b, ...], `factors` [b, f]."""
+and, where the data set has them, `label` [b], `condition` [b, ...], `factors` [b, f]; of sequences `x` [b, t, ...], `state`
+[b, t, s] and `length` [b]."""
 
 
 class Model(NamedTuple):
@@ -95,6 +96,8 @@ class Dataset(NamedTuple):
     of `arrays`. Several threads may call it at once."""
     factors: tuple[str, ...] | None = None
     """Names of the factors of variation, where examples have their values as `factors` [f], int32."""
+    states: tuple[str, ...] | None = None
+    """Names of the numbers that make up a sequence's true state, where examples have it as `state` [t, s], float32."""
 
 
 class Parent(NamedTuple):

@@ -16,6 +16,7 @@ from aejax.data.streams import checked
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")
+_OF_SEQUENCES = ("state", "length")
 _ROWS = 4096
 
 
@@ -66,14 +67,15 @@ def npy_header(path: Path) -> str:
 def npz_readers(path: Path) -> Readers:
     """`x` and, if there, `label` (or `y`), a tenth of them the test split; or `x_train`, `x_test`, `label_train`, …
 
-    Any other word after `x_` is a split of that name.
+    Any other word after `x_` is a split of that name. Beside `x` [n, t, ...], sequences, there may be `state` [n, t, s], and
+    `length` [n], how many of the t steps are theirs where the rest is padding.
     """
     try:
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile
         with np.load(path, allow_pickle=False) as file:
             names = list(file.files)
-            wanted = [name for name in names if name.partition("_")[0] in ("x", *_LABELS)]
+            wanted = [name for name in names if name.partition("_")[0] in ("x", *_LABELS, *_OF_SEQUENCES)]
             arrays = {name: _without_objects(file, name, path) for name in wanted}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} cannot be read as a .npz file; save it again with np.savez") from error
@@ -84,14 +86,12 @@ def npz_readers(path: Path) -> Readers:
             "(and label_train, label_test)"
         )
     if not splits:
-        label = _label(arrays, "")
-        return with_a_tenth_held_out(_reader(_with(arrays["x"], label), _classes([label]), str(path)))
-    labels = {split: _label(arrays, f"_{split}") for split in splits}
-    _refuse_unlike(path, {f"x_{split}": arrays[f"x_{split}"] for split in splits}, labels)
-    classes = _classes(list(labels.values()))
-    return permuted_with_all(
-        {split: _reader(_with(arrays[f"x_{split}"], labels[split]), classes, f"{path} (x_{split})") for split in splits}
-    )
+        whole = _of_split(arrays, "")
+        return with_a_tenth_held_out(_reader(whole, _classes([whole]), str(path)))
+    parts = {split: _of_split(arrays, f"_{split}") for split in splits}
+    _refuse_unlike(path, parts)
+    classes = _classes(list(parts.values()))
+    return permuted_with_all({split: _reader(part, classes, f"{path} (x_{split})") for split, part in parts.items()})
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -131,17 +131,17 @@ def _objects(where: str) -> UsageError:
     return UsageError(f"{where} has dtype object, which is never unpickled; save one array of float32 or uint8")
 
 
-def _with(x: np.ndarray, label: np.ndarray | None) -> Mapping[str, np.ndarray]:
-    return {"x": x} if label is None else {"x": x, "label": label}
+def _of_split(arrays: Mapping[str, np.ndarray], suffix: str) -> Mapping[str, np.ndarray]:
+    """The arrays of one split by what they are; of two labels the first of _LABELS."""
+    # A label of either name, `label` written last.
+    names = {name: "label" if name in _LABELS else name for name in ("x", *_OF_SEQUENCES, *reversed(_LABELS))}
+    return {key: arrays[f"{name}{suffix}"] for name, key in names.items() if f"{name}{suffix}" in arrays}
 
 
-def _label(arrays: Mapping[str, np.ndarray], suffix: str) -> np.ndarray | None:
-    return next((arrays[f"{name}{suffix}"] for name in _LABELS if f"{name}{suffix}" in arrays), None)
-
-
-def _classes(labels: list[np.ndarray | None]) -> tuple[str, ...] | None:
+def _classes(parts: list[Mapping[str, np.ndarray]]) -> tuple[str, ...] | None:
     """Numbers are all the names there are."""
-    present = [label for label in labels if label is not None and label.dtype.kind in "iu" and label.size]
+    labels = [part["label"] for part in parts if "label" in part]
+    present = [label for label in labels if label.dtype.kind in "iu" and label.size]
     return tuple(map(str, range(1 + max(int(label.max()) for label in present)))) if present else None
 
 
@@ -158,7 +158,34 @@ def _reader(arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None, w
             raise UsageError(f"{where} has labels of dtype {label.dtype}; number the classes 0, 1, 2, …")
         if label.min() < 0:
             raise UsageError(f"{where} has the label {label.min()}; number the classes 0, 1, 2, …")
-    return Reader(len(x), classes, lambda positions: {name: array[positions] for name, array in arrays.items()})
+    _refuse_sequences(arrays, where)
+    states = tuple(map(str, range(arrays["state"].shape[2]))) if "state" in arrays else None
+    read = lambda positions: {name: array[positions] for name, array in arrays.items()}
+    return Reader(len(x), classes, read, states=states)
+
+
+def _refuse_sequences(arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """States and lengths that do not belong to these sequences."""
+    n, steps = arrays["x"].shape[:2]
+    if "state" in arrays:
+        state = arrays["state"]
+        if state.ndim != 3 or state.shape[:2] != (n, steps) or state.shape[2] == 0:
+            raise UsageError(
+                f"{where} has states of shape {state.shape}; give [{n}, {steps}, numbers], as x has its steps"
+            )
+        if state.dtype.kind not in "fiub":
+            raise UsageError(f"{where} has states of dtype {state.dtype}; convert them to float32")
+        if not np.isfinite(state.astype(np.float32)).all():
+            raise UsageError(f"{where} has states that are not finite (as float32); remove or replace them")
+    if "length" in arrays:
+        length = arrays["length"]
+        if length.shape != (n,) or length.dtype.kind not in "iu" or length.min() < 1 or length.max() > steps:
+            told = (
+                f"from {length.min()} to {length.max()}" if length.dtype.kind in "iu" and length.size else "no integers"
+            )
+            raise UsageError(
+                f"{where} has lengths of shape {length.shape}, {told}; give [{n}], each from 1 to the {steps} steps of x"
+            )
 
 
 def _refuse_shape(shape: tuple[int, ...], where: str) -> None:
@@ -168,13 +195,17 @@ def _refuse_shape(shape: tuple[int, ...], where: str) -> None:
         raise UsageError(f"{where} has shape {shape}; the first axis counts examples: reshape numbers to [n, 1]")
 
 
-def _refuse_unlike(path: Path, xs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray | None]) -> None:
+def _refuse_unlike(path: Path, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Splits that differ in range, shape or labels would train on one thing and test on another."""
-    first, *others = xs
+    first, *others = parts
     for other in others:
-        kinds = [f"{xs[name].dtype}{list(xs[name].shape[1:])}" for name in (first, other)]
+        kinds = [f"{parts[split]['x'].dtype}{list(parts[split]['x'].shape[1:])}" for split in (first, other)]
         if kinds[0] != kinds[1]:
-            raise UsageError(f"{path}: {first} is {kinds[0]} but {other} is {kinds[1]}; make them alike")
-    if len({label is None for label in labels.values()}) > 1:
-        without = ", ".join(split for split, label in labels.items() if label is None)
-        raise UsageError(f"{path} has no labels for {without}; give them for every split or for none")
+            raise UsageError(f"{path}: x_{first} is {kinds[0]} but x_{other} is {kinds[1]}; make them alike")
+    for name in ("label", *_OF_SEQUENCES):
+        without = [split for split, part in parts.items() if name not in part]
+        if 0 < len(without) < len(parts):
+            raise UsageError(f"{path} has no {name}s for {', '.join(without)}; give them for every split or for none")
+    widths = {part["state"].shape[-1] for part in parts.values() if "state" in part}
+    if len(widths) > 1:
+        raise UsageError(f"{path} has states of {' and '.join(map(str, sorted(widths)))} numbers; make them alike")

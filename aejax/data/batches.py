@@ -13,7 +13,8 @@ from aejax.types import Batch, Dataset
 
 
 def take(dataset: Dataset, positions: np.ndarray) -> Batch:
-    """The examples at these positions, of any shape [...]: `x` [..., *shape] float32, `label` [...] int32.
+    """The examples at these positions, of any shape [...]: `x` [..., *shape] float32, `label` [...] int32, and
+    what else it has.
 
     `x` is in data range: uint8 becomes value / 255, bool 0 or 1, floats stay. Raises UsageError for a data set that was
     opened without its data.

@@ -23,7 +23,7 @@ from aejax.data.reader import Reader
 from aejax.errors import UsageError
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
-_LAYOUT = 3
+_LAYOUT = 4
 _CHUNK = 1024
 
 
@@ -32,10 +32,12 @@ class Entry(NamedTuple):
 
     folder: Path
     arrays: Mapping[str, np.ndarray]
-    """`x` [n, ...], uint8, bool or float32, and `label` [n] and `factors` [n, f], int32, if there."""
+    """`x` [n, ...], uint8, bool or float32, and, if there, `label` [n], `factors` [n, f] and `length` [n], int32, and `state`
+    [n, t, s], float32."""
     classes: tuple[str, ...] | None
     fingerprint: str
     factors: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
 
 
 def cache_folder() -> Path:
@@ -63,9 +65,10 @@ def open_entry(folder: Path) -> Entry | None:
             arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             if [arrays[name].dtype.str, list(arrays[name].shape)] != expected:
                 return None
-        classes = None if meta["classes"] is None else tuple(meta["classes"])
-        factors = None if meta["factors"] is None else tuple(meta["factors"])
-        return Entry(folder, arrays, classes, meta["fingerprint"], factors)
+        classes, factors, states = (
+            None if meta[names] is None else tuple(meta[names]) for names in ("classes", "factors", "states")
+        )
+        return Entry(folder, arrays, classes, meta["fingerprint"], factors, states)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -85,6 +88,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             "size": reader.size,
             "classes": reader.classes,
             "factors": reader.factors,
+            "states": reader.states,
             "fingerprint": fingerprint_of(arrays),
             "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
         }
@@ -180,13 +184,21 @@ def _write(folder: Path, reader: Reader, where: str) -> None:
 def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
     positions = np.arange(start, min(start + _CHUNK, reader.size))
     try:
-        chunk = dict(reader.read(positions))
+        chunk = reader.read(positions)
     except OSError as error:  # of the source; an OSError further out is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
-    chunk["x"] = as_stored(chunk["x"], positions, where)
-    for name in {"label", "factors"} & chunk.keys():
-        chunk[name] = chunk[name].astype(np.int32)
-    return chunk
+    return all_as_stored(chunk, positions, where)
+
+
+_KEPT = {"label": np.int32, "factors": np.int32, "length": np.int32, "state": np.float32}
+
+
+def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """What a reader gives, in the dtypes the cache keeps; UsageError as by `as_stored`."""
+    return {
+        name: as_stored(array, positions, where) if name == "x" else array.astype(_KEPT[name], copy=False)
+        for name, array in batch.items()
+    }
 
 
 def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex`, `curves`, `mosaics` and
-`waveforms`.
+"""TFDS builders of the data sets that are drawn by a random generator: `rectangles`, `convex`, `curves`, `mosaics`, `waveforms`,
+and the sequences `moving_digits`, `moving_fashion`, `oscillator`, `linear_gaussian`, `bouncing` and `maze`.
 
 Importing this module registers them with TFDS. What an example is stands in a file for each, without TFDS; here is how
 seeds, splits and threads share the work. Preparing `convex` takes 26 s of CPU time, the others less.
@@ -18,7 +18,18 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from aejax.data import convex, curves, mosaics, rectangles, waveforms
+from aejax.data import (
+    bouncing,
+    convex,
+    curves,
+    linear_gaussian,
+    maze,
+    mosaics,
+    moving,
+    oscillator,
+    rectangles,
+    waveforms,
+)
 
 SEEDS = 10
 """Configs `0` to `9`; a bare name is the first."""
@@ -29,18 +40,22 @@ _CHUNK = 500  # images from one random stream: part of what a seed means
 class Recipe(NamedTuple):
     """What tells one of these data sets from another."""
 
-    draw: Callable[..., tuple[np.ndarray, np.ndarray | None]]
-    """A generator and n -> images [n, h, w] or signals [n, t, c], uint8, and labels [n] or None."""
+    draw: Callable[..., tuple[np.ndarray | None, ...]]
+    """A generator and n -> images [n, h, w] or signals [n, t, c], uint8, and labels [n] or None; or sequences [n, t, ...],
+    bool or float32, labels [n] or None, and states [n, t, s], float32."""
     sizes: Mapping[str, int]
     """Examples by split."""
     classes: tuple[str, ...] | None
     citation: str
     divided: bool = False
     """Whether `draw` also takes `test=`, because what the images are made of is divided into splits too."""
+    states: tuple[str, ...] | None = None
+    """Names of the numbers of a sequence's state."""
 
 
-def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> Iterator[tuple[np.ndarray, int | None]]:
-    """Every image [h, w] or signal [t, c] of a split with its label, in an order and in bits that do not depend on `threads`.
+def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> Iterator[tuple]:
+    """Every image [h, w], signal [t, c] or sequence [t, ...] of a split with its label, and of a sequence its states [t, s];
+    in an order and in bits that do not depend on `threads`.
 
     Each stretch of 500 images has a random stream of its own, by seed, split and its place. The streams of `test` do not
     depend on the seed: what is trained on several seeds is compared on the same images.
@@ -48,11 +63,11 @@ def drawn(recipe: Recipe, seed: int, split: str, threads: int | None = None) -> 
     size, part = recipe.sizes[split], list(recipe.sizes).index(split)
     draw = partial(recipe.draw, test=split == "test") if recipe.divided else recipe.draw
 
-    def stretch(start: int) -> list[tuple[np.ndarray, int | None]]:
+    def stretch(start: int) -> list[tuple]:
         entropy = (0 if split == "test" else seed, part, start // _CHUNK)
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
-        images, labels = draw(rng, min(_CHUNK, size - start))
-        return list(zip(images, itertools.repeat(None) if labels is None else labels.tolist()))
+        parts = draw(rng, min(_CHUNK, size - start))
+        return list(zip(*(itertools.repeat(None) if part is None else part for part in parts)))
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for examples in pool.map(stretch, range(0, size, _CHUNK)):
@@ -73,11 +88,16 @@ with tfds.core.registered.skip_registration():
         recipe: ClassVar[Recipe]
         named: ClassVar[str] = "image"
         side: ClassVar[int] = 28
+        steps: ClassVar[int] = 20  # of a sequence
 
         def _info(self):
-            features = {self.named: self._feature()}
+            features, states = {self.named: self._feature()}, self.recipe.states
             if self.recipe.classes:
                 features["label"] = tfds.features.ClassLabel(names=list(self.recipe.classes))
+            if states:
+                features["state"] = tfds.features.Tensor(
+                    shape=(self.steps, len(states)), dtype=np.float32, encoding="bytes"
+                )
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"{type(self).__doc__} Seed {self.builder_config.name}.",
@@ -85,6 +105,7 @@ with tfds.core.registered.skip_registration():
                 supervised_keys=(self.named, "label") if self.recipe.classes else None,
                 citation=self.recipe.citation,
                 disable_shuffling=True,
+                metadata=tfds.core.MetadataDict(states=list(states)) if states else None,
             )
 
         def _feature(self):
@@ -99,9 +120,27 @@ with tfds.core.registered.skip_registration():
 
         def _generate_examples(self, split):
             examples = drawn(self.recipe, int(self.builder_config.name), split)
-            for position, (image, label) in enumerate(examples):
+            for position, (image, label, *state) in enumerate(examples):
                 example = {self.named: self._stored(image)}
-                yield position, example if label is None else {**example, "label": label}
+                if label is not None:
+                    example["label"] = int(label)
+                if state:
+                    (example["state"],) = state
+                yield position, example
+
+    class _Sequences(_Generated):
+        """What those have in common whose examples are sequences of frames, with states."""
+
+        named = "sequence"
+        frame: ClassVar[tuple[int, ...]]
+        dtype: ClassVar[type] = np.bool_
+
+        def _feature(self):
+            # As bytes: TFDS keeps every boolean as a number of 64 bits otherwise.
+            return tfds.features.Tensor(shape=(self.steps, *self.frame), dtype=self.dtype, encoding="zlib")
+
+        def _stored(self, image):
+            return image
 
 
 _LAROCHELLE = """@inproceedings{larochelle2007empirical,
@@ -187,3 +226,91 @@ class Waveforms(_Generated):
 
     def _stored(self, image):
         return image
+
+
+_GREGOR = """@inproceedings{gregor2019temporal,
+  author = {Gregor, Karol and Papamakarios, George and Besse, Frederic and Buesing, Lars and Weber, Theophane},
+  title = {Temporal Difference Variational Auto-Encoder},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+}"""
+
+
+class MovingDigits(_Sequences):
+    """`sequence` bool [20, 8, 8, 1], a digit that moves to the left or to the right, and `label`: 5000 and 1000 examples.
+
+    `aejax.data.moving` has the rule; `state` [20, 2] is position and velocity. Training sequences are of the seed; the test
+    sequences, of digits that no training sequence has, are the same for every seed.
+    """
+
+    recipe = Recipe(
+        moving.moving_digits,
+        moving.DIGITS_SIZES,
+        moving.DIGITS_CLASSES,
+        _GREGOR,
+        divided=True,
+        states=moving.STATES,
+    )
+    frame = moving.DIGITS_SIDE, moving.DIGITS_SIDE, 1
+
+
+class MovingFashion(_Sequences):
+    """`sequence` bool [20, 28, 28, 1], a garment that moves to the left or to the right, and `label`: 10 000 and 2000 examples.
+
+    `aejax.data.moving` has the rule; `state` [20, 2] is position and velocity. Needs `fashion_mnist`. Training sequences are of
+    the seed; the test sequences, of its test images, are the same for every seed.
+    """
+
+    recipe = Recipe(
+        moving.moving_fashion,
+        moving.FASHION_SIZES,
+        moving.FASHION_CLASSES,
+        _GREGOR,
+        divided=True,
+        states=moving.STATES,
+    )
+    frame = moving.FASHION_SIDE, moving.FASHION_SIDE, 1
+
+
+class Oscillator(_Sequences):
+    """`sequence` float32 [200, 1], a noisy harmonic oscillation, without label: 5000 and 1000 examples.
+
+    `aejax.data.oscillator` has the rule; `state` [200, 2] is position and velocity. Training sequences are of the seed; the test
+    sequences are the same for every seed.
+    """
+
+    recipe = Recipe(oscillator.oscillator, oscillator.SIZES, None, _GREGOR, states=oscillator.STATES)
+    steps, frame, dtype = oscillator.STEPS, (1,), np.float32
+
+
+class LinearGaussian(_Sequences):
+    """`sequence` float32 [20, 2], seen of a linear-Gaussian state space, without label: 5000 and 1000 examples.
+
+    `aejax.data.linear_gaussian` has the rule and the exact filter; `state` [20, 2] is z. Training sequences are of the seed; the
+    test sequences are the same for every seed.
+    """
+
+    recipe = Recipe(linear_gaussian.linear_gaussian, linear_gaussian.SIZES, None, "", states=linear_gaussian.STATES)
+    frame, dtype = (2,), np.float32
+
+
+class Bouncing(_Sequences):
+    """`sequence` bool [20, 16, 16, 1], three balls in a box, without label: 5000 and 1000 examples.
+
+    `aejax.data.bouncing` has the rule; `state` [20, 12] is place and velocity of each ball. Training sequences are of the seed;
+    the test sequences are the same for every seed.
+    """
+
+    recipe = Recipe(bouncing.bouncing, bouncing.SIZES, None, "", states=bouncing.STATES)
+    frame = bouncing.SIDE, bouncing.SIDE, 1
+
+
+class Maze(_Sequences):
+    """`sequence` bool [20, 9, 9, 3], a player in a maze and a ghost that follows, without label: 5000 and 1000 examples.
+
+    `aejax.data.maze` has the rule; `state` [20, 4] is the cell of each. Training sequences are of the seed; the test sequences
+    are the same for every seed.
+    """
+
+    recipe = Recipe(maze.maze, maze.SIZES, None, _GREGOR, states=maze.STATES)
+    frame = maze.SIDE, maze.SIDE, 3

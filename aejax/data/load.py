@@ -226,7 +226,8 @@ def _dataset(source: _Source, spec: str, name: str, as_stream: bool = False) -> 
         entry = cache.make_entry(folder, reader, f"{source.name}:{split.split}")
     start, stop = bounds(split, len(entry.arrays["x"]), name)
     arrays, fingerprint = cache.part_of(entry, start, stop)
-    return Dataset(name, arrays["x"].shape[1:], stop - start, entry.classes, fingerprint, arrays, factors=entry.factors)
+    shape, size = arrays["x"].shape[1:], stop - start
+    return Dataset(name, shape, size, entry.classes, fingerprint, arrays, None, entry.factors, entry.states)
 
 
 def _stream(source: _Source, split: Spec, name: str) -> Dataset:

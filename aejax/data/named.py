@@ -19,7 +19,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.data import convex, curves, mosaics, rectangles, sprites, waveforms
+from aejax.data import (
+    bouncing,
+    convex,
+    curves,
+    linear_gaussian,
+    maze,
+    mosaics,
+    moving,
+    oscillator,
+    rectangles,
+    sprites,
+    waveforms,
+)
 from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
 from aejax.data.streams import checked
@@ -62,6 +74,24 @@ _OURS = {
     "curves": Available("curves", (28, 28, 1), curves.SIZES, False, _DRAWN),
     "mosaics": Available("mosaics", (mosaics.SIDE, mosaics.SIDE, 1), mosaics.SIZES, False, _DRAWN),
     "waveforms": Available("waveforms", (waveforms.LENGTH, 1), waveforms.SIZES, False, _DRAWN),
+    "moving_digits": Available(
+        "moving_digits",
+        (moving.STEPS, moving.DIGITS_SIDE, moving.DIGITS_SIDE, 1),
+        moving.DIGITS_SIZES,
+        False,
+        _DRAWN,
+    ),
+    "moving_fashion": Available(
+        "moving_fashion",
+        (moving.STEPS, moving.FASHION_SIDE, moving.FASHION_SIDE, 1),
+        moving.FASHION_SIZES,
+        False,
+        f"{_DRAWN}; from fashion_mnist",
+    ),
+    "oscillator": Available("oscillator", (oscillator.STEPS, 1), oscillator.SIZES, False, _DRAWN),
+    "linear_gaussian": Available("linear_gaussian", (linear_gaussian.STEPS, 2), linear_gaussian.SIZES, False, _DRAWN),
+    "bouncing": Available("bouncing", (bouncing.STEPS, bouncing.SIDE, bouncing.SIDE, 1), bouncing.SIZES, False, _DRAWN),
+    "maze": Available("maze", (maze.STEPS, maze.SIDE, maze.SIDE, 3), maze.SIZES, False, _DRAWN),
 }
 
 _RENDERED = [
@@ -111,7 +141,8 @@ def named_readers(name: str) -> Readers:
     """The splits of a TFDS data set, prepared first if it is not.
 
     `x` is the feature `image`, or else the only array among the features; `label` is the `ClassLabel` of that name, or
-    else the only one. Raises UsageError for unknown names and for what cannot be prepared or read here.
+    else the only one. A feature `state` is the state of a sequence where the data set's metadata name its numbers. Raises
+    UsageError for unknown names and for what cannot be prepared or read here.
     """
     tfds = _tfds()
     with _quiet():
@@ -119,13 +150,14 @@ def named_readers(name: str) -> Readers:
         sources = tfds.data_source(name, data_dir=data_dir(), download=False, builder_kwargs={"file_format": _FORMAT})
     if not sources:
         raise UsageError(f"{name} has no splits in {data_dir()}; remove its folder there and prepare it again")
-    features = next(iter(sources.values())).dataset_info.features
-    x_key, label_key = _feature_of_x(tfds, features, name), _feature_of_label(tfds, features)
+    info = next(iter(sources.values())).dataset_info
+    features, states = info.features, _states_of(info)
+    x_key, label_key = _feature_of_x(tfds, features, states, name), _feature_of_label(tfds, features)
     classes = tuple(features[label_key].names) if label_key else None
     factors = _factors_of(tfds, features)
     return with_all(
         {
-            split: _reader(source, x_key, label_key, classes, factors, f"{name}:{split}")
+            split: _reader(source, x_key, label_key, classes, factors, f"{name}:{split}", states)
             for split, source in sources.items()
         }
     )
@@ -209,6 +241,7 @@ def _reader(
     classes: tuple[str, ...] | None,
     factors: tuple[str, ...] | None,
     where: str,
+    states: tuple[str, ...] | None = None,
 ) -> Reader:
     def read(positions):
         examples = source.__getitems__(positions.tolist())
@@ -224,13 +257,16 @@ def _reader(
             batch["label"] = np.stack([example[label_key] for example in examples])
         if factors:
             batch["factors"] = np.array([[example[_FACTOR + name] for name in factors] for example in examples])
+        if states:
+            batch[_STATE] = np.stack([example[_STATE] for example in examples])
         return batch
 
     binary = where.split("/")[0].split(":")[0] in _BINARY
-    return Reader(len(source), classes, read, factors)
+    return Reader(len(source), classes, read, factors, states)
 
 
 _FACTOR = "label_"
+_STATE = "state"
 
 _BINARY = ("dsprites",)
 """Data sets whose pixels are 0 and 1 in bytes, where others have 0 to 255."""
@@ -247,11 +283,18 @@ def _factors_of(tfds, features) -> tuple[str, ...] | None:
     return tuple(names) if len(names) > 1 else None
 
 
-def _feature_of_x(tfds, features, name: str) -> str:
+def _states_of(info) -> tuple[str, ...] | None:
+    """Names of the numbers in the feature `state`, which our builders of sequences leave in the metadata."""
+    names = (info.metadata or {}).get("states")
+    return None if names is None else tuple(names)
+
+
+def _feature_of_x(tfds, features, states: tuple[str, ...] | None, name: str) -> str:
     arrays = [
         key
         for key, feature in features.items()
         if isinstance(feature, tfds.features.Tensor | tfds.features.Image)
+        and not (states and key == _STATE)
         and len(feature.shape) > 0
         and np.dtype(feature.np_dtype).kind in "uifb"
     ]
@@ -275,7 +318,7 @@ def _listed(builder) -> Available:
     name = f"{info.name}/{info.config_name}" if info.config_name else info.name
     sizes = {split: part.num_examples for split, part in info.splits.items()}
     try:
-        shape = info.features[_feature_of_x(_tfds(), info.features, name)].shape
+        shape = info.features[_feature_of_x(_tfds(), info.features, _states_of(info), name)].shape
     except UsageError as error:
         return Available(name, (), sizes, True, str(error))
     note = "" if info.file_format.value == _FORMAT else f"prepared as {info.file_format.value}, not read by position"

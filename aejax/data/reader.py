@@ -17,8 +17,10 @@ class Reader(NamedTuple):
     size: int
     classes: tuple[str, ...] | None
     read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    """Positions [n] in any order -> `x` [n, ...] and, with classes, `label` [n], with factors, `factors` [n, f]."""
+    """Positions [n] in any order -> `x` [n, ...] and, with classes, `label` [n], with factors, `factors` [n, f], with states,
+    `state` [n, t, s]; of sequences that differ in length, `length` [n]."""
     factors: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
 
 
 def with_all(splits: Readers) -> Readers:
@@ -64,8 +66,8 @@ def _joined(parts: list[Reader]) -> Reader:
         order = np.argsort(np.concatenate(places))
         return {name: np.concatenate([piece[name] for piece in pieces])[order] for name in pieces[0]}
 
-    return Reader(int(starts[-1]), parts[0].classes, read, parts[0].factors)
+    return parts[0]._replace(size=int(starts[-1]), read=read)
 
 
 def _part(whole: Reader, chosen: np.ndarray) -> Reader:
-    return Reader(len(chosen), whole.classes, lambda positions: whole.read(chosen[positions]), whole.factors)
+    return whole._replace(size=len(chosen), read=lambda positions: whole.read(chosen[positions]))

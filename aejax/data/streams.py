@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aejax.data.cache import as_stored
+from aejax.data.cache import all_as_stored
 from aejax.data.reader import Reader, Readers
 from aejax.errors import UsageError
 from aejax.types import Dataset
@@ -27,15 +27,13 @@ def checked(reader: Reader, where: str) -> Reader:
 
     def read(positions):
         try:
-            batch = dict(reader.read(positions))
+            batch = reader.read(positions)
         except UsageError:
             raise
         except Exception as error:  # of the disk, of the format, of the decoder
             told = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"{where} cannot be read ({told}); look whether it is complete") from error
-        batch["x"] = as_stored(batch["x"], positions, where)
-        for name in {"label", "factors"} & batch.keys():
-            batch[name] = batch[name].astype(np.int32)
+        batch = all_as_stored(batch, positions, where)
         for name, array in batch.items():
             kind = array.dtype, array.shape[1:]
             if kinds.setdefault(name, kind) != kind:
@@ -45,7 +43,7 @@ def checked(reader: Reader, where: str) -> Reader:
                 )
         return batch
 
-    return Reader(reader.size, reader.classes, read, reader.factors)
+    return reader._replace(read=read)
 
 
 def decoded_bytes(readers: Readers) -> int:
@@ -69,6 +67,7 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
         None,
         lambda positions: reader.read(positions + start),
         reader.factors,
+        reader.states,
     )
 
 

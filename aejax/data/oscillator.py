@@ -1,0 +1,29 @@
+"""Noisy harmonic oscillations, 200 steps long: `oscillator`.
+
+After Gregor et al. 2019. A single step tells little; frequency and phase are known the better the more of them are seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+STEPS = 200
+SIZES = {"train": 5000, "test": 1000}
+PERIODS = 20.0, 60.0  # steps
+NOISE = 0.1
+STATES = ("position", "velocity")
+"""Of the oscillation without noise: sin θ_t and its derivative by the angle, cos θ_t."""
+
+
+def oscillator(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray]:
+    """n sequences [n, 200, 1], float32, no labels, and states [n, 200, 2], float32.
+
+    x_t = sin θ_t + ε_t with θ_t = 2π t / period + φ for t = 0 … 199, and ε_t Gaussian of sd .1. The period is log-uniform in
+    20 … 60 steps, φ uniform; the amplitude is 1. The state tells the phase, θ_t = atan2(position, velocity), and the states of
+    two steps the period.
+    """
+    period = np.exp(rng.uniform(np.log(PERIODS[0]), np.log(PERIODS[1]), (n, 1)))
+    angle = 2 * np.pi * (np.arange(STEPS) / period + rng.random((n, 1)))
+    state = np.stack([np.sin(angle), np.cos(angle)], axis=2)
+    x = state[..., :1] + NOISE * rng.normal(size=(n, STEPS, 1))
+    return x.astype(np.float32), None, state.astype(np.float32)
