@@ -29,7 +29,7 @@ def run_keys(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(key, 3))
 
 
-EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample", "chain", "importance")
+EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample", "chain", "importance", "rollout")
 """What draws random numbers outside training, each with a key of its own. A new name at the end leaves the others their keys."""
 
 

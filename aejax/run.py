@@ -6,7 +6,7 @@ Nothing in the directory is executable, and no code is loaded from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,41 @@ class Run:
             batches.append(np.asarray(f(self.state.params, self.state.extras, batch, key)))
         return np.concatenate(batches)[:n]
 
+    def rollout(
+        self,
+        given: np.ndarray | Dataset,
+        gaps: Sequence[int],
+        seen: int | None = None,
+        seed: int = 0,
+        n: int | None = None,
+    ) -> np.ndarray:
+        """Frames [n, len(gaps), *frame] that go on from the sequences `given` in turn, of which the model sees the first `seen`
+        frames (None: all): each so many steps after the one before it, the first after the last that was seen. n is by default
+        one for each sequence. The first ten of a hundred are the ten."""
+        f, key = self._require("rollout"), evaluation_key(seed, "rollout")
+        data = given if isinstance(given, Dataset) else as_dataset(given)
+        if data.shape[1:] != self.experiment.train.shape[1:]:
+            raise UsageError(
+                f"{data.name} holds sequences of frames {data.shape[1:]}, this run was trained on frames "
+                f"{self.experiment.train.shape[1:]}"
+            )
+        t = data.shape[0] if seen is None else seen
+        if not 1 <= t <= data.shape[0] or not len(gaps) or min(gaps) < 1:
+            raise UsageError(
+                f"{t} of {data.shape[0]} frames are seen and the gaps are {list(gaps)}: see one frame at least, and no more than "
+                "there are, and go on by steps of one or more"
+            )
+        n = data.size if n is None else n
+        size, batches, steps = inference_batch(data), [], np.asarray(gaps, np.int32)
+        for start in range(0, n, size):
+            index = np.arange(start, start + size, dtype=np.int32)
+            batch = {**take(data, index % data.size), "index": index}
+            batch["x"] = batch["x"][:, :t]
+            if "length" in batch:
+                batch["length"] = np.minimum(batch["length"], t)
+            batches.append(np.asarray(f(self.state.params, self.state.extras, batch, key, steps)))
+        return np.concatenate(batches)[:n]
+
     def _conditions(self, given: np.ndarray | Dataset | None, label: int | None) -> Callable:
         """index [b] -> what else a batch to sample from holds; UsageError where the model has no use for it, or lacks it."""
         condition, train = self.experiment.model.condition, self.experiment.train
@@ -133,7 +168,7 @@ class Run:
 
     @cached_property
     def _jitted(self) -> dict[str, Callable]:
-        names = ("evaluate", "encode", "codes", "reconstruct", "sample", "active")
+        names = ("evaluate", "encode", "codes", "reconstruct", "sample", "active", "rollout")
         model = self.experiment.model
         return {name: jax.jit(getattr(model, name)) for name in names if getattr(model, name) is not None}
 

@@ -114,18 +114,23 @@ def sample(args: list[str]) -> int:
         classifier: Path | None = None,
         keep: float = 0.25,
         fit_mixture: int = 0,
+        prefix: int | None = None,
+        gaps: tuple[int, ...] = (),
     ) -> None:
         """
         Args:
             n: How many; the first ten of a hundred are the ten.
             seed: Of the samples.
-            given: Of a conditional model: the examples whose labels or parts the samples are given, in turn; a .npy or .npz file,
-                a folder of images, or NAME:SPLIT (digits:test).
+            given: Of a conditional model: the examples whose labels or parts the samples are given, in turn; of a model of
+                sequences those that it goes on from. A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
             label: Of a class-conditional model: the number of the class of all samples.
             classifier: Run directory of a classifier: with --label only the samples in which it is the surest of it are kept.
             keep: Which share of the samples that is.
             fit_mixture: Sample codes not from the model's prior but from a mixture of so many Gaussians, fitted to the codes of
                 the training split; for any model with vector codes and a decoder.
+            prefix: Of a model of sequences: how many frames of each it sees; by default half of them.
+            gaps: Steps from each frame of a sample to the next, the first from the last frame that was seen; by default steps
+                of one to the length of a whole sequence.
         """
 
     told = "Samples of a generative model, or of any one by a density fitted to its codes, as a .npy file."
@@ -139,6 +144,7 @@ def sample(args: list[str]) -> int:
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
     given, label, classifier, keep = (wanted.pop(name) for name in ("given", "label", "classifier", "keep"))
+    prefix, gaps = wanted.pop("prefix"), wanted.pop("gaps")
     if classifier is not None and (label is None or given is not None):
         raise UsageError("--classifier accepts samples of one class; say which with --label, and leave out --given")
     if components and (given is not None or label is not None):
@@ -154,6 +160,14 @@ def sample(args: list[str]) -> int:
         found, share = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
         print(f"{100 * share:.1f} % of the samples that were drawn are classified as {label}")
         _write_array(out["out"], found)
+    elif run.experiment.model.rollout is not None and given is not None:
+        if label is not None:
+            raise UsageError("--label is for class-conditional models; a model of sequences goes on from --given")
+        begun, t = open_split(given), run.experiment.train.shape[0]
+        seen = max(1, begun.shape[0] // 2) if prefix is None else prefix
+        _write_array(out["out"], run.rollout(begun, gaps or (1,) * max(1, t - seen), seen, **wanted))
+    elif prefix is not None or gaps:
+        raise UsageError("--prefix and --gaps are of sequences: give a run of a model of them, and --given")
     else:
         source = None if given is None else open_split(given)
         _write_array(out["out"], run.sample(**wanted, given=source, label=label))

@@ -8,6 +8,7 @@
     bound            of a variational model: −log p(x) by importance sampling, active units, the divergence's parts
     probes           accuracy of simple classifiers on codes, raw pixels, PCA
     disentanglement  of a code by the factors of variation, where the data set has them: every metric, on the test codes
+    sequences        of a model of them: how it goes on from half of one, and what its states tell of the true ones
     robustness       the same at examples masked by 30 %, and how far the codes move
 
 Seeds are the run's, so that judging twice writes the same file. Examples come in batches, and only codes and numbers per
@@ -40,6 +41,7 @@ from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_co
 from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
 from aejax.evaluate.robustness import CORRUPTION, robustness
+from aejax.evaluate.sequences import sequences
 from aejax.keys import evaluation_key
 from aejax.run import Run, inference_batch, map_examples, means
 from aejax.types import Batch, Dataset
@@ -88,6 +90,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         "bound": None,
         "codebook": None,
         "disentanglement": None,
+        "sequences": sequences(run, test),
     }
     result["codebook"] = codebook(run, test, result["terms"])
     train, components = _linear_statistics(experiment.train), None
@@ -368,6 +371,20 @@ def print_table(result: Mapping[str, Any]) -> None:
     if (factors := result["disentanglement"]) is not None:
         scores = (f"{name} {metric['score']:.3f}" for name, metric in factors.items() if name != "factors")
         console.print(f"disentanglement of {', '.join(factors['factors'])}: {', '.join(scores)}", highlight=False)
+    if (after := result["sequences"]) is not None and "one" in after:
+        at = [0, len(after["steps"]) - 1]
+        console.print(
+            f"after {after['seen']} frames: "
+            + ", ".join(
+                f"step {after['steps'][i]}: MSE {after['one'][i]:.4f}, of the mean future {after['mean'][i]:.4f}, of the last "
+                f"frame held {after['held'][i]:.4f}"
+                for i in at
+            ),
+            highlight=False,
+        )
+        for name, explained in (after["probes"] or {}).items():
+            told = ", ".join(f"{of} {value:.3f}" for of, value in explained.items() if value is not None)
+            console.print(f"R² of {name} by {told}", highlight=False)
     if (discrete := result["codebook"]) is not None:
         bits = discrete["bits_per_dimension"]
         console.print(

@@ -8,6 +8,7 @@ Filtering: q(z_t|z_{t−1}, b_t), the belief b_t being what a forward net has se
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,7 @@ from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import continued, counted, folded, lengths, over_frames
 from aejax.models.sequences import window as window_of
 from aejax.posteriors import Posterior, diagonal
+from aejax.rates import weighted
 from aejax.types import Model
 
 
@@ -36,6 +38,7 @@ def state_space(
     mean_field: bool = False,
     layers: int = 1,
     window: int | None = None,
+    beta: Any = 1.0,
     posterior: Posterior = diagonal(),
     corrupt: Callable | None = None,
 ) -> Model:
@@ -54,7 +57,7 @@ def state_space(
     noise = nothing() if corrupt is None else corrupt
     q = layered(filtering, posterior, latent, layers, "filtering")
     p = layered(transition, posterior, latent, layers, "transition")
-    frame = shape[1:]
+    frame, cost = shape[1:], weighted(beta)
 
     def init(key, batch):
         k_beliefs, k_filtering, k_transition, k_decoder = jax.random.split(key, 4)
@@ -119,8 +122,9 @@ def state_space(
         index = batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
         (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), lengths(batch))
-        terms = {name: jnp.mean(term) for name, term in bound(params, each(k_draw, index), x_tilde, x, n).items()}
-        return terms["nelbo"], (extras, terms)
+        terms = bound(params, each(k_draw, index), x_tilde, x, n)
+        objective = jnp.mean(terms["distortion"] + cost(terms["kl"][:, None], step, axis))
+        return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
     def judge(params, batch, x_seen, keys, name):
         x, n = batch["x"], lengths(batch)

@@ -11,6 +11,7 @@ Training takes jumps of random length; judged is that sum. `distortion` is −lo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,7 @@ from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import continued, counted, halves, lengths, of_steps, over_frames
 from aejax.models.sequences import window as window_of
 from aejax.posteriors import Posterior, diagonal
+from aejax.rates import weighted
 from aejax.types import Model
 
 
@@ -42,6 +44,7 @@ def tdvae(
     layers: int = 1,
     pairs: int = 1,
     window: int | None = None,
+    beta: Any = 1.0,
     posterior: Posterior = diagonal(),
     corrupt: Callable | None = None,
 ) -> Model:
@@ -60,6 +63,8 @@ def tdvae(
         layers: of z, each with nets of its own.
         pairs: (t1, t2) of each sequence in a step.
         window: frames of each sequence that training sees in a step, from a random start, as if it began there; None for all.
+        beta: weight of `kl` in training, a number or a schedule of the step: warmed up, frames are described before beliefs of
+            them have to be cheap.
         posterior: the kind of all distributions of z; an exact belief of correlated dimensions takes `full_rank()`.
         corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
 
@@ -74,7 +79,7 @@ def tdvae(
     p_b = layered(state, posterior, latent, layers, "state")
     q = layered(smoothing, posterior, latent, layers, "smoothing")
     p = layered(transition, posterior, latent, layers, "transition")
-    frame = shape[1:]
+    frame, cost = shape[1:], weighted(beta)
 
     def init(key, batch):
         k_beliefs, k_state, k_smoothing, k_transition, k_decoder = jax.random.split(key, 5)
@@ -135,9 +140,10 @@ def tdvae(
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
         n = lengths(batch)
         (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), n)
-        distortion, kl = (jnp.mean(term) for term in jumpy(params, k_jump, index, x_tilde, x, n))
+        distortion, kl = jumpy(params, k_jump, index, x_tilde, x, n)
         terms = {"jumpy_distortion": distortion, "jumpy_kl": kl, "jumpy_nelbo": distortion + kl}
-        return distortion + kl, (extras, terms)
+        objective = jnp.mean(distortion + cost(kl[:, None], step, axis))
+        return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
     def stepwise(params, keys, x_seen, x):
         """The two terms of every step, [b, t]; the noise of a step does not depend on how many there are."""

@@ -96,6 +96,11 @@ class Record(NamedTuple):
         """The metrics of disentanglement by name, if factors are known and that was measured."""
         return self._part("disentanglement")
 
+    @property
+    def sequences(self) -> Mapping[str, Any] | None:
+        """How a model of sequences goes on, and what its states tell, if that was measured."""
+        return self._part("sequences")
+
     def _part(self, name: str) -> Mapping[str, Any] | None:
         """Of eval.json; one that an earlier version wrote may lack it."""
         return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]

@@ -34,6 +34,7 @@ from aejax.report.records import (
     unit,
     value_text,
 )
+from aejax.report.sequences import sequences_section
 
 SETTLED = 0.05
 """Fraction of the run after which the curves' vertical scale is chosen."""
@@ -53,6 +54,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         curves_section(record),
         latent_section(record),
         discrete_section(record),
+        sequences_section(record),
         factors_section(record),
         activity_section(record),
         Section(

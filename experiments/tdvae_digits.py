@@ -1,0 +1,83 @@
+"""TD-VAE (Gregor et al. 2019) of digits that move to the left or to the right, with the models it is compared with.
+
+aejax train experiments/tdvae_digits.py
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+import optax
+
+from aejax.corrupt import masking
+from aejax.data import load
+from aejax.gaps import uniform
+from aejax.likelihoods import bernoulli
+from aejax.models import state_space, tdvae
+from aejax.nets import MLP, Beliefs, Gated
+from aejax.types import Experiment
+
+
+def experiment(
+    data: str = "moving_digits",
+    model: Literal["tdvae", "filtering", "mean_field"] = "tdvae",
+    latent: int = 8,
+    layers: int = 2,
+    hidden: tuple[int, ...] = (128,),
+    channels: int = 64,
+    gap: tuple[int, int] = (1, 4),
+    pairs: int = 4,
+    warm_up: float = 0.3,
+    rate: float = 0.0,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 4_000,
+    seed: int = 0,
+) -> Experiment:
+    """A model of sequences of black and white frames.
+
+    Args:
+        data: Name of a data set of sequences (moving_digits, moving_fashion, maze, bouncing), or path of a .npz whose x is
+            [n, t, ...], with the number of frames that count as `length` where it differs.
+        model: TD-VAE, or a state-space model whose posterior of a state sees the state before (filtering) or not (mean_field).
+        latent: Dimensions of each layer of the state.
+        layers: Of the state.
+        hidden: Widths of the hidden layers of the frames' encoder; the decoder mirrors them.
+        channels: Of what runs over the frames, and width of the maps between states.
+        gap: Shortest and longest jump in training.
+        pairs: Jumps in each sequence of a step.
+        warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
+        rate: Fraction of the pixels that the beliefs see masked in training; 0 for none.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Sequences in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the sequences, jumps and draws of states.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    beliefs = Beliefs(MLP(hidden, channels, out_activation=nn.relu), nn.OptimizedLSTMCell(channels))
+    maps = [Gated(channels, 2 * latent)] * (3 if model == "tdvae" else 2)
+    decoder = MLP(hidden[::-1], train.shape[1:])
+    beta = optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0
+    common = {
+        "layers": layers,
+        "beta": beta,
+        "corrupt": None if isinstance(rate, float) and rate == 0.0 else masking(rate),
+    }
+    if model == "tdvae":
+        made = tdvae(
+            beliefs, *maps, decoder, bernoulli(), latent, train.shape, gap=uniform(*gap), pairs=pairs, **common
+        )
+    else:
+        made = state_space(
+            beliefs, *maps, decoder, bernoulli(), latent, train.shape, mean_field=model == "mean_field", **common
+        )
+    return Experiment(
+        model=made,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
