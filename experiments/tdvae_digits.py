@@ -20,17 +20,19 @@ from aejax.types import Experiment
 def experiment(
     data: str = "moving_digits",
     model: Literal["tdvae", "filtering", "mean_field"] = "tdvae",
-    latent: int = 8,
-    layers: int = 2,
-    hidden: tuple[int, ...] = (128,),
-    channels: int = 64,
+    latent: int = 32,
+    layers: int = 1,
+    hidden: tuple[int, ...] = (256,),
+    channels: int = 96,
+    maps: int = 256,
+    depth: int = 1,
     gap: tuple[int, int] = (1, 4),
-    pairs: int = 4,
+    pairs: int = 16,
     warm_up: float = 0.3,
     rate: float = 0.0,
-    lr: float = 1e-3,
-    batch_size: int = 64,
-    steps: int = 4_000,
+    lr: float = 2e-3,
+    batch_size: int = 32,
+    steps: int = 10_000,
     seed: int = 0,
 ) -> Experiment:
     """A model of sequences of black and white frames.
@@ -42,7 +44,9 @@ def experiment(
         latent: Dimensions of each layer of the state.
         layers: Of the state.
         hidden: Widths of the hidden layers of the frames' encoder; the decoder mirrors them.
-        channels: Of what runs over the frames, and width of the maps between states.
+        channels: Of what runs over the frames.
+        maps: Width of the maps between states.
+        depth: Of these maps, gated layers.
         gap: Shortest and longest jump in training.
         pairs: Jumps in each sequence of a step.
         warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
@@ -53,8 +57,8 @@ def experiment(
         seed: Of initialisation, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    beliefs = Beliefs(MLP(hidden, channels, out_activation=nn.relu), nn.OptimizedLSTMCell(channels))
-    maps = [Gated(channels, 2 * latent)] * (3 if model == "tdvae" else 2)
+    beliefs = Beliefs(MLP(hidden, channels, out_activation=nn.relu), nn.GRUCell(channels))
+    between = [Gated(maps, 2 * latent, depth)] * (3 if model == "tdvae" else 2)
     decoder = MLP(hidden[::-1], train.shape[1:])
     beta = optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0
     common = {
@@ -64,11 +68,11 @@ def experiment(
     }
     if model == "tdvae":
         made = tdvae(
-            beliefs, *maps, decoder, bernoulli(), latent, train.shape, gap=uniform(*gap), pairs=pairs, **common
+            beliefs, *between, decoder, bernoulli(), latent, train.shape, gap=uniform(*gap), pairs=pairs, **common
         )
     else:
         made = state_space(
-            beliefs, *maps, decoder, bernoulli(), latent, train.shape, mean_field=model == "mean_field", **common
+            beliefs, *between, decoder, bernoulli(), latent, train.shape, mean_field=model == "mean_field", **common
         )
     return Experiment(
         model=made,

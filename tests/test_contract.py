@@ -23,7 +23,20 @@ from aejax.step import Layout, init_state, make_runner, on_one_device, refuse_co
 from aejax.train import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
-ALIKE = {"beta_vae", "cvae", "dip_vae", "fashion_nll", "fsq", "ksparse", "sparse", "tcvae", "vamp", "wae"}
+ALIKE = {
+    "beta_vae",
+    "cvae",
+    "dip_vae",
+    "fashion_nll",
+    "fsq",
+    "ksparse",
+    "sparse",
+    "tcvae",
+    "tdvae_linear",
+    "tdvae_oscillator",
+    "vamp",
+    "wae",
+}
 """Experiments whose models are those of another with other arguments: trained here only with the slow tests."""
 HALF, EXACT = 3, Layout(shards=8)
 TINY = {
@@ -38,6 +51,8 @@ TINY = {
     "k": 2,
     "levels": 17,
     "channels": 8,
+    "maps": 6,
+    "pairs": 2,
     "layers": 1,
     "codes": 16,
 }

@@ -39,7 +39,9 @@ def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray
         return None
     nll = importance_nll(run, data, draws) if draws else None
     found = {**latent_use(run, data, codes), "importance": nll, "bits_per_dimension": None}
-    symbols = None if model.symbols is None else model.symbols(take(data, np.arange(min(data.size, 256)))["x"])
+    some = take(data, np.arange(min(data.size, 256)))
+    # Sequences that differ in length have no number of dimensions in common.
+    symbols = None if model.symbols is None or "length" in some else model.symbols(some["x"])
     if symbols is not None:
         per_bit = symbols * math.log(2)
         found["bits_per_dimension"] = {

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from job import Job, Trainer
-from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, aejax_vae, aejax_vqvae, matmul
+from ours import aejax_ae, aejax_dae_bernoulli, aejax_dae_exact, aejax_tdvae, aejax_vae, aejax_vqvae, matmul
 from theirs import disent_ae, pythae_ae, pythae_vae, torch_ae, torch_dae, torch_vqvae, vector_quantize_vqvae
+from theirs_sequences import torch_tdvae
 
 
 class Contender(NamedTuple):
@@ -48,6 +49,7 @@ TASKS = {
     "DAE": Task("masked", 0.0115),
     "VAE": Task("test", 0.016),
     "VQ-VAE": Task("test", 0.012),
+    "TD-VAE": Task("test", 0.03),
 }
 
 CONTENDERS = {
@@ -66,6 +68,8 @@ CONTENDERS = {
         "aejax", aejax_vqvae, "VQ-VAE", beside=("PyTorch VQ-VAE", "vector-quantize-pytorch VQ-VAE")
     ),
     "PyTorch VQ-VAE": Contender("torch", torch_vqvae, "VQ-VAE"),
+    "aejax TD-VAE": Contender("aejax", aejax_tdvae, "TD-VAE", beside=("PyTorch TD-VAE",)),
+    "PyTorch TD-VAE": Contender("torch", torch_tdvae, "TD-VAE"),
     "vector-quantize-pytorch VQ-VAE": Contender("vector-quantize-pytorch", vector_quantize_vqvae, "VQ-VAE"),
 }
 

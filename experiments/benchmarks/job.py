@@ -19,6 +19,9 @@ MASKED = 0.3
 MATMUL = 2048
 CODES, CODE_WIDTH, CHANNELS, COMMITMENT = 512, 64, (64, 128), 0.25
 """Of the VQ-VAE: K, D, the channels after each halving of the image, and β."""
+STATE, BELIEF, MAPPED, PAIRS, GAP = 16, 128, 256, 8, (1, 4)
+"""Of the TD-VAE, to which the rows of an image are a sequence: dimensions of its state, widths of what runs over the frames
+and of the frames' encoder, jumps in each sequence of a step, and the shortest and the longest."""
 
 
 class Job(NamedTuple):

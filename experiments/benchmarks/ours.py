@@ -7,7 +7,24 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from job import CHANNELS, CODE_WIDTH, CODES, COMMITMENT, LATENT, LEARNING_RATE, MASKED, MATMUL, Job, Trainer, images
+from job import (
+    BELIEF,
+    CHANNELS,
+    CODE_WIDTH,
+    CODES,
+    COMMITMENT,
+    GAP,
+    LATENT,
+    LEARNING_RATE,
+    MAPPED,
+    MASKED,
+    MATMUL,
+    PAIRS,
+    STATE,
+    Job,
+    Trainer,
+    images,
+)
 
 
 def aejax_trainer(job: Job, model: Any) -> Trainer:
@@ -112,6 +129,22 @@ def aejax_vqvae(job: Job) -> Trainer:
     shape = images(job).shape[1:]
     encoder, decoder = ConvEncoder(CHANNELS, CODE_WIDTH, spatial=True), ConvDecoder(CHANNELS[::-1], shape)
     return aejax_trainer(job, vqvae(encoder, decoder, bernoulli(), nearest(CODES, CODE_WIDTH, COMMITMENT), shape))
+
+
+def aejax_tdvae(job: Job) -> Trainer:
+    import flax.linen as nn
+
+    from aejax.gaps import uniform
+    from aejax.likelihoods import bernoulli
+    from aejax.models import tdvae
+    from aejax.nets import MLP, Beliefs, Gated
+
+    shape = images(job).shape[1:]
+    beliefs = Beliefs(MLP((MAPPED,), BELIEF, out_activation=nn.relu), nn.GRUCell(BELIEF))
+    maps = [Gated(BELIEF, 2 * STATE)] * 3
+    decoder = MLP((MAPPED,), shape[1:])
+    model = tdvae(beliefs, *maps, decoder, bernoulli(), STATE, shape, gap=uniform(*GAP), pairs=PAIRS)
+    return aejax_trainer(job, model)
 
 
 def matmul(job: Job) -> Trainer:

@@ -23,7 +23,7 @@ def torch_trainer(job: Job, net: Any, loss: Callable) -> Trainer:
     """
     import torch
 
-    x, done = _float_tensor(job), 0
+    x, done = float_tensor(job), 0
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
 
     def train(n):
@@ -43,8 +43,8 @@ def _torch_mlp(job: Job, rate: float) -> Trainer:
     import torch
     from torch.nn import functional as F
 
-    _start_torch(job)
-    shape = _float_tensor(job).shape[1:]
+    start_torch(job)
+    shape = float_tensor(job).shape[1:]
     encoder, decoder = _torch_halves(job, shape)
     logits = torch.nn.Sequential(encoder, decoder)
 
@@ -73,7 +73,7 @@ def _torch_halves(job: Job, shape: tuple[int, ...]) -> tuple[Any, Any]:
         nn.Linear(LATENT, job.hidden), nn.ReLU(), nn.Linear(job.hidden, size), nn.Unflatten(1, tuple(shape))
     )
     for layer in (encoder[1], encoder[3], decoder[0], decoder[2]):
-        _as_flax(layer, layer.in_features)
+        as_flax(layer, layer.in_features)
     return encoder, decoder
 
 
@@ -102,8 +102,8 @@ def _pythae_trainer(job: Job, make: Callable[[tuple[int, ...]], Any]) -> Trainer
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from torch.utils.data import DataLoader
 
-    _start_torch(job)
-    x = _float_tensor(job)
+    start_torch(job)
+    x = float_tensor(job)
     data, done = BaseDataset(x, torch.zeros(len(x))), 0
     model = make(tuple(x.shape[1:]))
     config = BaseTrainerConfig(
@@ -136,8 +136,8 @@ def disent_ae(job: Job) -> Trainer:
     from lightning import Trainer as LightningTrainer
     from torch.utils.data import DataLoader, Dataset
 
-    _start_torch(job)
-    x = _float_tensor(job)
+    start_torch(job)
+    x = float_tensor(job)
     shape = tuple(x.shape[1:])
     encoder, decoder = _torch_halves(job, shape)
 
@@ -284,9 +284,9 @@ def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
     from torch import nn
     from torch.nn import functional as F
 
-    _start_torch(job)
+    start_torch(job)
     first, second = CHANNELS
-    channels = _float_tensor(job).shape[1]
+    channels = float_tensor(job).shape[1]
     halve = {"kernel_size": 4, "stride": 2, "padding": 1}
 
     class Residual(nn.Module):
@@ -336,11 +336,11 @@ def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
         # At stride 2 an output of the transposed one meets a quarter of the kernel.
         fan = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
         fan = fan // 4 if isinstance(layer, nn.ConvTranspose2d) else fan
-        _as_flax(layer, fan)
+        as_flax(layer, fan)
     return torch_trainer(job, net, loss)
 
 
-def _as_flax(layer: Any, fan: int) -> None:
+def as_flax(layer: Any, fan: int) -> None:
     """Flax's default: LeCun's variance 1/n, from a normal cut at two standard deviations, which 0.87962566 corrects for."""
     from torch import nn
 
@@ -357,12 +357,12 @@ def _float_tensors(folder: str) -> Any:
     return torch.from_numpy(x).permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
 
 
-def _float_tensor(job: Job) -> Any:
+def float_tensor(job: Job) -> Any:
     """The training images as PyTorch takes them: float32 [n, c, h, w] in [0, 1]; read once a process."""
     return _float_tensors(job.folder)[: job.examples]
 
 
-def _start_torch(job: Job) -> None:
+def start_torch(job: Job) -> None:
     import torch
 
     torch.set_num_threads(cores())

@@ -1,0 +1,231 @@
+"""TD-VAE beside the models it is compared with, what its rollouts keep, and how far it is from what is exact.
+
+    python experiments/results/sequences.py
+
+Trains and judges what is not there yet under runs/sequences/ (tdvae_digits.py, tdvae_oscillator.py, tdvae_linear.py), then
+writes studies/sequences.json beside this file, and the tables between the markers in experiments/README.md. Killed and started
+again, it goes on where it was.
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from sklearn.svm import SVC
+
+from aejax.data import take
+from aejax.data.linear_gaussian import kalman_filter
+from aejax.directory import write_json
+from aejax.errors import UsageError
+from aejax.evaluate import evaluate
+from aejax.loop import Settings, keep_compiled
+from aejax.run import Run, open_run
+from aejax.study import finished, mean_sd
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"
+
+MODELS = {"TD-VAE": "tdvae", "filtering": "filtering", "mean field": "mean_field"}
+COMPARED = ("moving_digits", "maze")
+DRAWS = 200
+"""Of the states of each sequence, for −log p."""
+SEEN, AHEAD = (1, 3), 10
+"""Frames after which digits are gone on with, and for how many."""
+BEGUN, JUMPS, FITTED = 80, (20, 100), 16
+"""Frames of an oscillation that are seen, jumps from there, and frames after a jump to which a phase is fitted."""
+
+
+def study(
+    seeds: int = 3,
+    steps: tuple[int, int, int] = (8_000, 5_000, 5_000),
+    directory: Path = Path("runs/sequences"),
+    experiments: Path = EXPERIMENTS,
+) -> None:
+    """All of it.
+
+    Args:
+        seeds: Of each row.
+        steps: Of training: models of frames, of oscillations, of linear-Gaussian sequences.
+        directory: Of the runs.
+        experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
+    """
+    keep_compiled()
+    frames, oscillations, linear = steps
+    found: dict[str, Any] = {"seeds": seeds, "steps": list(steps), "compared": {}}
+    trained = partial(runs_of, directory, seeds)
+    for data in COMPARED:
+        for name, model in MODELS.items():
+            rows = [judged(run) for run in trained("tdvae_digits.py", frames, data=data, model=model)]
+            found["compared"].setdefault(data, {})[name] = summary(rows)
+    found["digits"] = summary(
+        [moving(run) for run in trained("tdvae_digits.py", frames, data="moving_digits", model="tdvae")]
+    )
+    found["oscillator"] = summary([phases(run) for run in trained("tdvae_oscillator.py", oscillations)])
+    found["linear"] = summary([beside_exact(run) for run in trained("tdvae_linear.py", linear)])
+    (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
+    write_json(experiments / "results" / "studies" / "sequences.json", found)
+    readme = experiments / "README.md"
+    readme.write_text(with_tables(readme.read_text(), tables(found)))
+    print(tables(found))
+
+
+def runs_of(directory: Path, seeds: int, file: str, steps: int, **arguments: Any) -> list[Run]:
+    """The finished runs of an experiment over seeds, with their data."""
+    told = [file.removesuffix(".py"), *(str(value) for value in arguments.values())]
+    found = []
+    for seed in range(seeds):
+        where = directory / "-".join([*told, str(seed)])
+        where.parent.mkdir(parents=True, exist_ok=True)
+        settings = Settings(save_every=steps, log_every=max(1, steps // 10))
+        finished(EXPERIMENTS / file, where, settings, steps=steps, seed=seed, **arguments)
+        found.append(open_run(where, with_data=True))
+    return found
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: mean_sd([row[name] for row in rows]) for name in rows[0]}
+
+
+def judged(run: Run) -> dict[str, float]:
+    """Of a run on the test split, nats per step."""
+    stored = run.directory / "eval.json"
+    result = json.loads((run.directory / "result.json").read_text())
+    found = json.loads(stored.read_text()) if stored.exists() else None
+    if found is None or found["digest"] != result["digest"]:
+        found = evaluate(run, draws=DRAWS)
+    t = run.experiment.test.shape[0]
+    after = found["sequences"]
+    return {
+        "nelbo": found["terms"]["nelbo"] / t,
+        "nll": found["bound"]["importance"]["nll"] / t,
+        "distortion": found["terms"]["distortion"] / t,
+        "future": after["mean"][-1],
+        "held": after["held"][-1],
+        "seconds": result["seconds"],
+    }
+
+
+def moving(run: Run) -> dict[str, float]:
+    """What rollouts of digits keep: percent whose direction is right after so many frames, and whose class is, AHEAD frames after
+    the last that was seen, by a support vector machine trained on true frames; of true test frames beside."""
+    test, train = run.experiment.test, run.experiment.train
+    batch, learnt = take(test, np.arange(test.size)), take(train, np.arange(train.size))
+    x = batch["x"]
+    rng = np.random.default_rng(0)
+    pixels = lambda frames: (frames.reshape(len(frames), -1) > 0.5).astype(np.float64)
+    shown = learnt["x"][np.arange(train.size), rng.integers(train.shape[0], size=train.size)]
+    classifier = SVC(C=10.0).fit(pixels(shown), learnt["label"])
+    right = lambda frames: 100 * float(np.mean(classifier.predict(pixels(frames)) == batch["label"]))
+    found = {"classifier": right(x[:, max(SEEN) - 1 + AHEAD])}
+    velocity = batch["state"][:, 0, 1].astype(int)
+    for seen in SEEN:
+        futures = run.rollout(test, [1] * AHEAD, seen)
+        last = x[:, seen - 1]
+        errors = [
+            sum(
+                np.square(futures[:, k] - np.roll(last, way * (k + 1), axis=2)).reshape(len(x), -1).sum(axis=1)
+                for k in range(3)
+            )
+            for way in (-1, 1)
+        ]
+        found[f"direction_{seen}"] = 100 * float(np.mean(np.where(errors[0] < errors[1], -1, 1) == velocity))
+        found[f"class_{seen}"] = right(futures[:, -1])
+    return found
+
+
+def phases(run: Run) -> dict[str, float]:
+    """Mean size of the phase's error in radians after a jump, of one future, and of an extrapolation from the true phase by the
+    mean frequency of the training data."""
+    test = run.experiment.test
+    angle = lambda data: np.unwrap(np.arctan2(*np.moveaxis(take(data, np.arange(data.size))["state"], 2, 0)), axis=1)
+    truth, learnt = angle(test), angle(run.experiment.train)
+    frequency = truth[:, 1] - truth[:, 0]
+    mean_frequency = np.mean(learnt[:, 1] - learnt[:, 0])
+    found = {}
+    for jump in JUMPS:
+        futures = run.rollout(test, [jump, *[1] * (FITTED - 1)], BEGUN)[..., 0]
+        at = BEGUN - 1 + jump
+        turned = frequency[:, None] * np.arange(FITTED)
+        # x_{t+k} = a cos ωk + b sin ωk with a = sin θ_t and b = cos θ_t, by least squares.
+        basis = np.stack([np.cos(turned), np.sin(turned)], axis=2)
+        a, b = np.moveaxis(_fits(basis, futures), 1, 0)
+        error = np.arctan2(a, b) - truth[:, at]
+        naive = (mean_frequency - frequency) * jump
+        found[f"phase_{jump}"] = float(np.mean(np.abs(_turn(error))))
+        found[f"naive_{jump}"] = float(np.mean(np.abs(_turn(naive))))
+    return found
+
+
+def _fits(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Least squares for each of n: [n, k, 2] and [n, k] -> [n, 2]."""
+    normal = np.einsum("nki,nkj->nij", basis, basis)
+    return np.linalg.solve(normal, np.einsum("nki,nk->ni", basis, values)[..., None])[..., 0]
+
+
+def _turn(angle: np.ndarray) -> np.ndarray:
+    """The same within ±π."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def beside_exact(run: Run) -> dict[str, float]:
+    """Nats per step: the bound and the importance-sampled −log p on the test split, and what is exact."""
+    test = run.experiment.test
+    found = judged(run)
+    exact = -float(kalman_filter(take(test, np.arange(test.size))["x"]).log_p.mean())
+    return {"nelbo": found["nelbo"], "nll": found["nll"], "exact": exact, "gap": found["nelbo"] - exact}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """All of it in Markdown."""
+
+    def cell(value: dict[str, float], digits: int) -> str:
+        mean, sd = f"{value['mean']:.{digits}f}", f"{value['sd']:.{digits}f}"
+        return mean if float(sd) == 0 else f"{mean} ± {sd}"
+
+    lines = []
+    for data, rows in found["compared"].items():
+        lines += [
+            f"| {data}, nats per step | bound, −ELBO | −log p | of a frame given its state | MSE of the mean future at the last "
+            "step | of the last frame seen, held | training, s |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, row in rows.items():
+            digits = {"nelbo": 2, "nll": 2, "distortion": 2, "future": 4, "held": 4, "seconds": 0}
+            lines.append(f"| {name} | " + " | ".join(cell(row[key], d) for key, d in digits.items()) + " |")
+        lines.append("")
+    digits, waves, linear = found["digits"], found["oscillator"], found["linear"]
+    lines += [
+        f"Moving digits: TD-VAE's rollouts go the right way in {cell(digits['direction_3'], 1)} % after three frames, "
+        f"{cell(digits['direction_1'], 1)} % after one; the class {AHEAD} steps after three frames is right in "
+        f"{cell(digits['class_3'], 1)} % by a classifier that is right on {cell(digits['classifier'], 1)} % of true frames.",
+        "",
+        f"Oscillations, {BEGUN} frames seen: error of the phase after a jump of 20 steps {cell(waves['phase_20'], 2)} rad, "
+        f"of 100 {cell(waves['phase_100'], 2)}; by the mean frequency {cell(waves['naive_20'], 2)} and "
+        f"{cell(waves['naive_100'], 2)}.",
+        "",
+        f"Linear-Gaussian sequences: −ELBO {cell(linear['nelbo'], 3)} nats per step, −log p {cell(linear['nll'], 3)}; exact "
+        f"{cell(linear['exact'], 3)}.",
+        "",
+        f"{' / '.join(map(str, found['steps']))} steps of 64 sequences (frames / oscillations / linear), {found['seeds']} seeds, "
+        f"mean ± sd, test split, −log p by {DRAWS} draws.",
+    ]
+    return "\n".join(lines)
+
+
+def with_tables(readme: str, told: str) -> str:
+    """The README with the tables between the markers; at its end where it has none."""
+    if BEGIN not in readme:
+        readme = f"{readme.rstrip()}\n\n## Sequences\n\n{BEGIN}\n{END}\n"
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(study, description=__doc__)
+    except UsageError as error:
+        sys.exit(f"sequences.py: error: {error}")

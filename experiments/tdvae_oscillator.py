@@ -1,0 +1,75 @@
+"""TD-VAE (Gregor et al. 2019, §5.2) of noisy oscillations, 200 steps long: jumps of 20 and of 100 steps at once.
+
+aejax train experiments/tdvae_oscillator.py
+"""
+
+import flax.linen as nn
+import optax
+
+from aejax.data import load
+from aejax.gaps import mixed
+from aejax.likelihoods import gaussian
+from aejax.models import tdvae
+from aejax.nets import MLP, Beliefs, Gated
+from aejax.types import Experiment
+
+
+def experiment(
+    data: str = "oscillator",
+    latent: int = 8,
+    layers: int = 2,
+    channels: int = 64,
+    depth: int = 2,
+    pairs: int = 8,
+    window: int = 0,
+    remat: bool = False,
+    warm_up: float = 0.2,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A TD-VAE that jumps by 1 to 10 steps, or in a fifth of the cases by up to 120.
+
+    Args:
+        data: Name of a data set of sequences of at least 120 frames of real numbers, or path of a .npz whose x is [n, t, ...].
+        latent: Dimensions of each layer of the state.
+        layers: Of the state.
+        channels: Of what runs over the frames, and width of the maps between states.
+        depth: Of these maps, gated layers.
+        pairs: Jumps in each sequence of a step.
+        window: Frames of each sequence that training sees in a step, from a random start; 0 for all.
+        remat: Computes most of what ran over the frames once more for the gradient, to save memory.
+        warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine.
+        batch_size: Sequences in a step, over all devices.
+        steps: Training steps.
+        seed: Of initialisation, order of the sequences, jumps and draws of states.
+    """
+    train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    model = tdvae(
+        Beliefs(MLP((), channels), nn.OptimizedLSTMCell(channels), remat=remat),
+        Gated(channels, 2 * latent, depth),
+        Gated(channels, 2 * latent, depth),
+        Gated(channels, 2 * latent, depth),
+        MLP((channels,), train.shape[1:]),
+        gaussian(0.1),
+        latent,
+        train.shape,
+        gap=mixed([(0.8, (1, 10)), (0.2, (1, 120))]),
+        layers=layers,
+        pairs=pairs,
+        window=window or None,
+        beta=optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0,
+    )
+    return Experiment(
+        model=model,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
+        train=train,
+        validation=validation,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        monitor="nelbo",
+    )
