@@ -24,7 +24,7 @@ def experiment(
     layers: int = 1,
     hidden: tuple[int, ...] = (256,),
     channels: int = 96,
-    maps: int = 256,
+    maps: int = 128,
     depth: int = 1,
     gap: tuple[int, int] = (1, 4),
     pairs: int = 16,
@@ -32,7 +32,7 @@ def experiment(
     rate: float = 0.0,
     lr: float = 2e-3,
     batch_size: int = 32,
-    steps: int = 10_000,
+    steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
     """A model of sequences of black and white frames.

@@ -24,8 +24,8 @@ def experiment(
     window: int = 0,
     remat: bool = False,
     warm_up: float = 0.2,
-    lr: float = 1e-3,
-    batch_size: int = 64,
+    lr: float = 2e-3,
+    batch_size: int = 32,
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:

@@ -41,7 +41,7 @@ BEGUN, JUMPS, FITTED = 80, (20, 100), 16
 
 def study(
     seeds: int = 3,
-    steps: tuple[int, int, int] = (8_000, 5_000, 5_000),
+    steps: tuple[int, int, int] = (5_000, 5_000, 5_000),
     directory: Path = Path("runs/sequences"),
     experiments: Path = EXPERIMENTS,
 ) -> None:
@@ -210,7 +210,7 @@ def tables(found: dict[str, Any]) -> str:
         f"Linear-Gaussian sequences: −ELBO {cell(linear['nelbo'], 3)} nats per step, −log p {cell(linear['nll'], 3)}; exact "
         f"{cell(linear['exact'], 3)}.",
         "",
-        f"{' / '.join(map(str, found['steps']))} steps of 64 sequences (frames / oscillations / linear), {found['seeds']} seeds, "
+        f"{' / '.join(map(str, found['steps']))} steps of training (frames / oscillations / linear), {found['seeds']} seeds, "
         f"mean ± sd, test split, −log p by {DRAWS} draws.",
     ]
     return "\n".join(lines)
