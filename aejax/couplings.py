@@ -148,4 +148,4 @@ def _moments(name: str, latents: Any) -> tuple[Array, Array]:
     posterior = latents.parts.encoding(latents.params, latents.c).posterior
     if posterior.moments is None:
         raise UsageError(f"{name}() needs independent Gaussian dimensions, not {posterior.name}(); use diagonal()")
-    return jax.vmap(lambda h: posterior.moments(latents.params["posterior"], h))(latents.h)
+    return latents.parts.moments(latents.params, latents.h)

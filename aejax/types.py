@@ -45,6 +45,8 @@ class Model(NamedTuple):
     product of m factors with draws of their own, as of a sequence's steps."""
     divergences: Callable | None = None
     """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
+    moments: Callable | None = None
+    """(params, extras, batch, key) -> (means [b, d], variances [b, d]) of q(z|x), of independent Gaussian dimensions."""
     codes: Callable | None = None
     """(params, extras, batch, key) -> int [b, *positions, books]; of a hierarchy a tuple of these, from the level next to x up.
     `decode` takes them too."""

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import optax
 import pytest
@@ -22,7 +23,7 @@ from aejax.evaluate.disentanglement import (
 )
 from aejax.evaluate.information import mig, mig_sampled, modularity, mutual_information
 from aejax.likelihoods import bernoulli
-from aejax.models import autoencoder
+from aejax.models import vae
 from aejax.nets import MLP
 from aejax.report import report
 from aejax.train import Settings, train
@@ -160,7 +161,7 @@ def test_sampled_gap_by_quadrature(factors):
         for j in range(3)
     ]
     many = np.tile(few, (300, 1))
-    found = mig_sampled(many.astype(float), np.full(many.shape, 2 * np.log(sd)), many)
+    found = mig_sampled(many.astype(float), np.full(many.shape, sd**2), many)
     np.testing.assert_allclose(found["information"], table, atol=0.02)
     gaps = [(sorted(c)[-1] - sorted(c)[-2]) / np.log(s) for c, s in zip(np.transpose(table), SIZES)]
     assert found["score"] == pytest.approx(np.mean(gaps), abs=0.01)
@@ -246,15 +247,22 @@ def test_what_cannot_be_judged_is_refused(factors):
 def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 3)
     train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
-    model = autoencoder(MLP((8,), 3), MLP((8,), train_set.shape), bernoulli())
-    run = train(
-        Experiment(model, optax.adam(1e-3), train_set, test, 64, 5, seed=0), tmp_path / "run", Settings(save_every=5)
-    )
-    found = evaluate(run)["disentanglement"]
+    model = vae(MLP((8,), 6), MLP((8,), train_set.shape), bernoulli(), 3, train_set.shape)
+    made = Experiment(model, optax.adam(1e-3), train_set, test, 64, 5, seed=0, monitor="nelbo")
+    run = train(made, tmp_path / "run", Settings(save_every=5))
+    judged = evaluate(run, draws=0)
+    found = judged["disentanglement"]
     assert found["factors"] == ["shape", "scale", "orientation", "x", "y"]
     codes = run.encode(test)
-    by_hand = mig(codes, take(test, np.arange(300))["factors"])
-    np.testing.assert_allclose(found["mig"]["information"], by_hand["information"])
+    batch = take(test, np.arange(300))
+    np.testing.assert_allclose(found["mig"]["information"], mig(codes, batch["factors"])["information"])
+    means, variances = jax.jit(model.moments)(run.state.params, {}, batch, None)
+    np.testing.assert_allclose(means, codes, atol=1e-6)
+    kl = 0.5 * (means**2 + variances - np.log(variances) - 1)
+    np.testing.assert_allclose(kl.mean(axis=0), judged["bound"]["divergences"], atol=1e-5)
+    by_hand = mig_sampled(means, variances, batch["factors"])
+    np.testing.assert_allclose(found["mig_sampled"]["information"], by_hand["information"], atol=1e-4)
     assert "Factors of variation" in report([run]).read_text()
-    assert (run.directory / "figures" / "factor-information.png").exists()
-    assert of_test_split(codes, test._replace(factors=None), 0) is None
+    drawn = {"factor-information", "factors", *(f"code-along-{name}" for name in found["factors"])}
+    assert drawn <= {file.stem for file in (run.directory / "figures").glob("*.png")}
+    assert of_test_split(run, codes, test._replace(factors=None)) is None

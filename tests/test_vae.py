@@ -299,6 +299,7 @@ def test_every_prior_goes_with_every_posterior(prior, posterior):
     # The parts are those of the very divergence that is judged, drawn or not.
     parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.divergences, model.evaluate))
     np.testing.assert_allclose(parts.sum(axis=1), terms["kl"], rtol=1e-5, atol=1e-5)
+    assert (model.moments is None) == (posterior.moments is None)
 
 
 def test_a_conditional_linear_gaussian_model_is_exact():

@@ -98,7 +98,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         codes = run.encode(test)
         components = int(np.prod(codes.shape[1:]))
         result["jacobian"] = _jacobian(run, codes, test)
-        result["disentanglement"] = disentanglement.of_test_split(codes, test, experiment.seed)
+        result["disentanglement"] = disentanglement.of_test_split(run, codes, test)
         result["bound"] = bound(run, test, result["terms"], codes, draws)
         if "label" in take(test, np.arange(1)):
             result["probes"], result["robustness"] = _probes(run, codes, test, train, components)

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aejax.errors import UsageError
-from aejax.evaluate.information import checked, mig, modularity
+from aejax.evaluate.information import checked, mig, mig_sampled, modularity
 from aejax.evaluate.probes import scaler
-from aejax.run import map_examples
+from aejax.keys import evaluation_key
+from aejax.run import Run, map_examples
 from aejax.types import Dataset
 
 # scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.
@@ -51,8 +53,9 @@ def disentanglement(
     }
 
 
-def of_test_split(codes: np.ndarray, data: Dataset, seed: int) -> dict[str, Any] | None:
-    """What `evaluate` writes of the codes of a data set: every metric, JSON-able, with the names of the factors that vary.
+def of_test_split(run: Run, codes: np.ndarray, data: Dataset) -> dict[str, Any] | None:
+    """What `evaluate` writes of a run's codes of a data set: every metric, JSON-able, with the names of the factors that vary;
+    `mig_sampled` where the posterior tells its moments.
 
     None where factors are not known, or fewer than two vary, or a code is no vector of two dimensions or more.
     """
@@ -62,7 +65,13 @@ def of_test_split(codes: np.ndarray, data: Dataset, seed: int) -> dict[str, Any]
     varying = [k for k, column in enumerate(factors.T) if np.any(column != column[0])]
     if len(varying) < 2:
         return None
+    seed, moments = run.experiment.seed, run.experiment.model.moments
     found = disentanglement(codes, factors[:, varying], seed)
+    if moments is not None:
+        judge, key = jax.jit(moments), evaluation_key(seed, "encode")
+        of_batch = lambda batch: judge(run.state.params, run.state.extras, batch, key)
+        means, variances = map_examples(of_batch, data)
+        found["mig_sampled"] = mig_sampled(means, variances, factors[:, varying], seed)
     plain = {
         name: {part: np.asarray(value).tolist() for part, value in metric.items()} for name, metric in found.items()
     }

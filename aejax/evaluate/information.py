@@ -43,33 +43,33 @@ def mig(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bin
 
 
 def mig_sampled(
-    mu: Float[Codes, "n d"],
-    logvar: Float[Codes, "n d"],
+    means: Float[Codes, "n d"],
+    variances: Float[Codes, "n d"],
     factors: Int[Factors, "n f"],
     seed: int = 0,
     draws: int = 10_000,
 ) -> dict[str, Any]:
-    """The gap from q(z_j|x_n) = N(μ, σ²) itself (Chen et al. 2018, app. B), without bins.
+    """The gap from q(z_j|x_n) = N(means, variances) itself (Chen et al. 2018, app. B), without bins.
 
     I(z_j; v_k) = E log q(z_j|v_k) / q(z_j) over one z ~ q(z|x_n) of each of `draws` examples at random, where q(z_j) is the
     mean of q(z_j|x_n) over all examples, and q(z_j|v) over those of this value.
     """
-    mu_, v = checked(mu, factors)
-    sigma = np.exp(0.5 * np.asarray(logvar, np.float64))
+    mu, v = checked(means, factors)
+    sigma = np.sqrt(np.asarray(variances, np.float64))
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(len(mu_))[:draws]
-    z = mu_[drawn] + sigma[drawn] * rng.standard_normal((len(drawn), mu_.shape[1]))
+    drawn = rng.permutation(len(mu))[:draws]
+    z = mu[drawn] + sigma[drawn] * rng.standard_normal((len(drawn), mu.shape[1]))
     # One column for each value of each factor: the examples that have it.
     codes = [np.unique(column, return_inverse=True)[1] for column in v.T]
     member = np.concatenate([np.eye(c.max() + 1, dtype=np.float32)[c] for c in codes], axis=1)
     member /= member.sum(axis=0)
     starts = np.cumsum([0, *(c.max() + 1 for c in codes[:-1])])
     own = np.stack(codes, axis=1)[drawn] + starts  # [draws, f]
-    information = np.zeros((mu_.shape[1], v.shape[1]))
-    for j in range(mu_.shape[1]):
+    information = np.zeros((mu.shape[1], v.shape[1]))
+    for j in range(mu.shape[1]):
         for at in range(0, len(drawn), _DRAWS_AT_ONCE):
             some = slice(at, at + _DRAWS_AT_ONCE)
-            apart = ((z[some, j, None] - mu_[:, j]) / sigma[:, j]).astype(np.float32)
+            apart = ((z[some, j, None] - mu[:, j]) / sigma[:, j]).astype(np.float32)
             density = np.exp(np.float32(-0.5) * apart * apart) / sigma[:, j].astype(np.float32)
             of_value = np.take_along_axis(density @ member, own[some], axis=1).astype(np.float64)
             marginal = density.mean(axis=1, dtype=np.float64)

@@ -21,7 +21,8 @@ from aejax.keys import each
 from aejax.types import Batch, Model
 
 OF_A_BATCH = (
-    "evaluate", "encode", "reconstruct", "sample", "log_weights", "divergences", "codes", "rollout", "chain", "active",
+    "evaluate", "encode", "reconstruct", "sample", "log_weights", "divergences", "moments", "codes", "rollout", "chain",
+    "active",
 )  # fmt: skip
 """The functions `(params, extras, batch, …)` of a model outside training; `decode` has the batch after its code."""
 

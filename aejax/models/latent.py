@@ -45,6 +45,8 @@ class LatentNet(NamedTuple):
     """(params, x [b, *shape], c) -> h [b, width]."""
     mean: Callable
     """(params, h) -> [b, d], the deterministic code."""
+    moments: Callable | None
+    """(params, h) -> (means [b, d], variances [b, d]); None as in `Posterior`."""
     draw: Callable
     """(params, keys [b], h, k) -> (z [b, k, d], log q(z|x) [b, k])."""
     theta: Callable
@@ -116,6 +118,9 @@ def latent_net(
     def mean(params, h):
         return jax.vmap(lambda one: posterior.mean(params["posterior"], one))(h)
 
+    def moments(params, h):
+        return jax.vmap(lambda one: posterior.moments(params["posterior"], one))(h)
+
     def draw(params, keys: Key[Array, " b"], h, k):
         def one(key, h):
             return jax.vmap(lambda key: posterior.draw(params["posterior"], key, h))(jax.random.split(key, k))
@@ -164,8 +169,9 @@ def latent_net(
         return images
 
     return LatentNet(
-        init, given, numbers, mean, draw, theta, nats, log_prior, draw_prior, kl, log_weights, encoding, known
-    )
+        init, given, numbers, mean, None if posterior.moments is None else moments, draw, theta, nats, log_prior, draw_prior,
+        kl, log_weights, encoding, known,
+    )  # fmt: skip
 
 
 def variational(
@@ -232,6 +238,9 @@ def variational(
         h = parts.numbers(params, batch["x"], c)
         return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
 
+    def moments(params, extras, batch, key):
+        return parts.moments(params, parts.numbers(params, batch["x"], parts.condition(batch)))
+
     return Model(
         init=parts.init,
         loss=loss,
@@ -243,6 +252,7 @@ def variational(
         condition=parts.condition if conditional else None,
         log_weights=log_weights,
         divergences=divergences,
+        moments=None if parts.moments is None else moments,
         corrupt=corrupt,
         symbols=likelihood.symbols,
         check=likelihood.check,
