@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aejax.data import Streamed, batch_at, load, take
+from aejax.data import Streamed, batch_at, load, one_varied, take
 from aejax.data.named import _factors_of, _reader
 from aejax.data.sprites import FACTORS, KINDS, factors_at, render
 
@@ -53,6 +53,21 @@ def test_factors_reach_batches_and_tell_the_image():
     assert full.read is not None
     assert full.factors == FACTORS
     assert take(full, np.arange(3))["x"].shape == (3, 64, 64, 1)
+
+
+def test_one_factor_varies_and_the_others_stay():
+    splits = load("sprites_small")
+    unnamed = [split._replace(name=split.name.replace("sprites_small", "others")) for split in splits]
+    base = take(splits[1], np.arange(1))["factors"][0]
+    for k, size in enumerate(SMALL.sizes):
+        drawn, found = (take(one_varied(of, base, k), np.arange(size)) for of in (splits, unnamed))
+        np.testing.assert_array_equal(drawn["factors"][:, k], np.arange(size))
+        assert (np.delete(drawn["factors"], k, axis=1) == np.delete(base, k)).all()
+        for leaf in ("x", "factors"):
+            np.testing.assert_array_equal(drawn[leaf], found[leaf])
+    assert one_varied([unnamed[0]._replace(arrays=None)], base, 0) is None
+    alone = {name: array[:1] for name, array in unnamed[1].arrays.items()}
+    assert one_varied([unnamed[1]._replace(arrays=alone)], base, 0) is None
 
 
 @pytest.mark.parametrize("name", ["dsprites", "shapes3d", "smallnorb"])

@@ -15,6 +15,7 @@ from aejax.data.load import (
     usual_splits,
 )
 from aejax.data.named import Available, available
+from aejax.data.varied import one_varied
 
 __all__ = [
     "Available",
@@ -31,6 +32,7 @@ __all__ = [
     "has_data",
     "in_order",
     "load",
+    "one_varied",
     "open_split",
     "prepare",
     "recorded",

@@ -83,7 +83,7 @@ def traversals_block(record: Record, dimensions: np.ndarray) -> Block:
     pixels = tiles(coarse(still, SHARPEST), STATES, *data_range(x))
     caption = (
         f"Traversals: the code of the first test image, one dimension of which is set to {-SPAN:g} at the left up to {SPAN:g} at "
-        "the right. Dimensions from the dearest down."
+        f"the right. Dimensions from the dearest down: {', '.join(map(str, dimensions))}."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Traversals of the latent", "pixels wide")
     # By the cosine, which dwells at the ends and joins its end to its start.
