@@ -1,4 +1,5 @@
-"""What studies of many runs share: a run that is trained only where it is not yet complete, and intervals of means.
+"""What studies of many runs share: a run that is trained and judged only where it is not yet, intervals of means, and where
+their tables go.
 
 A study is a script in `experiments/` that trains what a paper's table needs and prints the table; killed and started again, it
 goes on where it was.
@@ -16,6 +17,8 @@ import numpy as np
 
 from aejax.directory import GROUP, finished_in, is_group, read_config, read_json
 from aejax.errors import UsageError
+from aejax.evaluate import evaluate
+from aejax.evaluate.bounds import DRAWS
 from aejax.experiment import Source, build, load_file, sha256
 from aejax.loop import Settings
 from aejax.members import resume_members, train_members
@@ -58,6 +61,25 @@ def finished_members(
         if missing
         else [open_run(run, file=file) for run in finished_in(directory)]
     )
+
+
+def judged(run: Run, draws: int = DRAWS) -> dict[str, Any]:
+    """What eval.json holds of a complete run's parameters; `evaluate` makes it where it is not there."""
+    file = run.directory / "eval.json"
+    digest = read_json(run.directory / "result.json", "")["digest"]
+    found = read_json(file, "") if file.exists() else None
+    if found is None or found["digest"] != digest:
+        return evaluate(open_run(run.directory, with_data=True), draws=draws)
+    return found
+
+
+def put_between(file: Path, begin: str, end: str, heading: str, text: str) -> None:
+    """Writes the text between two markers of a Markdown file; at its end, under the heading, where it has none."""
+    told = file.read_text()
+    if begin not in told:
+        told = f"{told.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
+    before, rest = told.split(begin)
+    file.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def mean_sd(values: Sequence[float]) -> dict[str, float]:

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from aejax.errors import UsageError
 from aejax.loop import Settings
-from aejax.study import finished, finished_members, interval, proportion_interval
+from aejax.run import Run, as_dataset
+from aejax.study import finished, finished_members, interval, judged, proportion_interval, put_between
+from aejax.types import Experiment, Model, TrainState
 
 QUICK = Settings(log_every=2, save_every=2)
 SMALL = {"hidden": (8,), "latent": 4, "batch_size": 16, "steps": 2}
@@ -25,6 +28,30 @@ def test_a_run_is_trained_once_and_taken_up_again(root, tmp_path):
         finished(file, tmp_path / "run", QUICK, **SMALL, lr=0.1)
     with pytest.raises(UsageError, match="no argument depth"):
         finished(file, tmp_path / "run", QUICK, depth=3)
+
+
+def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
+    (tmp_path / "result.json").write_text(json.dumps({"digest": "of these"}))
+    data, asked = as_dataset(np.zeros((1, 2), np.float32)), []
+    experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)
+    run = Run(tmp_path, {}, experiment, TrainState(0, {}, {}, None))
+    monkeypatch.setattr("aejax.study.open_run", lambda directory, with_data: directory)
+    monkeypatch.setattr("aejax.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"})
+    assert judged(run, draws=7) == {"digest": "of these"}
+    (tmp_path / "eval.json").write_text(json.dumps({"digest": "of others"}))
+    judged(run, draws=8)
+    assert asked == [7, 8]
+    (tmp_path / "eval.json").write_text(json.dumps({"digest": "of these", "kept": True}))
+    assert judged(run)["kept"]
+    assert asked == [7, 8]
+
+
+def test_a_table_takes_the_place_of_the_one_before(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("# Title\n")
+    for text in ("first", "second"):
+        put_between(file, "<b>", "<e>", "Study", text)
+    assert file.read_text() == "# Title\n\n## Study\n\n<b>\n\nsecond\n<e>\n"
 
 
 def test_a_group_likewise(root, tmp_path):
