@@ -1,8 +1,12 @@
-"""Metrics of disentanglement: oracles, invariances, and each metric computed again by plain loops."""
+"""Metrics of disentanglement: oracles, invariances, and each metric computed again by plain loops (those that fit machines in
+test_disentanglement_fitted.py)."""
 
 import itertools
+import json
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -26,8 +30,9 @@ from aejax.likelihoods import bernoulli
 from aejax.models import vae
 from aejax.nets import MLP
 from aejax.report import report
+from aejax.run import Run
 from aejax.train import Settings, train
-from aejax.types import Experiment
+from aejax.types import Experiment, Model, TrainState
 
 SIZES = (2, 3, 4)
 
@@ -244,6 +249,33 @@ def test_what_cannot_be_judged_is_refused(factors):
         mig(np.where(factors > 1, np.nan, factors), factors)
 
 
+def test_what_is_written_names_the_factors_that_vary(monkeypatch):
+    monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 2)
+    (test,) = load("sprites_small", ("test[:200]",))
+    arrays = {name: np.array(array) for name, array in test.arrays.items()}
+    arrays["factors"][:, 1] = 3
+    test = test._replace(arrays=arrays)
+
+    def moments(params, extras, batch, key):
+        means = jnp.stack([batch["x"].mean((1, 2, 3)), batch["x"][:, :14].mean((1, 2, 3))], axis=1)
+        return means, jnp.full_like(means, 1e-3)
+
+    def run(moments):
+        experiment = Experiment(Model(None, None, None, moments=moments), None, test, test, 1, 1, 0)
+        return Run(Path(), {}, experiment, TrainState(0, {}, {}, None))
+
+    means, variances = moments(None, None, take(test, np.arange(200)), None)
+    found = of_test_split(run(moments), np.asarray(means), test)
+    kept = ["shape", "orientation", "x", "y"]
+    assert json.loads(json.dumps(found))["factors"] == kept
+    by_hand = mig_sampled(means, variances, arrays["factors"][:, [0, 2, 3, 4]])
+    np.testing.assert_allclose(found["mig_sampled"]["information"], by_hand["information"], atol=1e-5)
+    assert of_test_split(run(None), np.asarray(means), test).keys() == found.keys() - {"mig_sampled"}
+    assert of_test_split(run(None), np.asarray(means)[:, :1], test) is None
+    assert of_test_split(run(None), np.asarray(means), test._replace(factors=None)) is None
+
+
+@pytest.mark.slow
 def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 3)
     train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
@@ -265,4 +297,3 @@ def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
     assert "Factors of variation" in report([run]).read_text()
     drawn = {"factor-information", "factors", *(f"code-along-{name}" for name in found["factors"])}
     assert drawn <= {file.stem for file in (run.directory / "figures").glob("*.png")}
-    assert of_test_split(run, codes, test._replace(factors=None)) is None
