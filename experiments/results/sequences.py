@@ -7,7 +7,6 @@ writes studies/sequences.json beside this file, and the tables between the marke
 again, it goes on where it was.
 """
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,12 +18,11 @@ from sklearn.svm import SVC
 
 from aejax.data import take
 from aejax.data.linear_gaussian import kalman_filter
-from aejax.directory import write_json
+from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
 from aejax.loop import Settings, keep_compiled
 from aejax.run import Run, open_run
-from aejax.study import finished, mean_sd
+from aejax.study import finished, judged, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"
@@ -59,7 +57,7 @@ def study(
     trained = partial(runs_of, directory, seeds)
     for data in COMPARED:
         for name, model in MODELS.items():
-            rows = [judged(run) for run in trained("tdvae_digits.py", frames, data=data, model=model)]
+            rows = [numbers(run) for run in trained("tdvae_digits.py", frames, data=data, model=model)]
             found["compared"].setdefault(data, {})[name] = summary(rows)
     found["digits"] = summary(
         [moving(run) for run in trained("tdvae_digits.py", frames, data="moving_digits", model="tdvae")]
@@ -68,8 +66,7 @@ def study(
     found["linear"] = summary([beside_exact(run) for run in trained("tdvae_linear.py", linear)])
     (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
     write_json(experiments / "results" / "studies" / "sequences.json", found)
-    readme = experiments / "README.md"
-    readme.write_text(with_tables(readme.read_text(), tables(found)))
+    put_between(experiments / "README.md", BEGIN, END, "Sequences", tables(found))
     print(tables(found))
 
 
@@ -90,13 +87,9 @@ def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return {name: mean_sd([row[name] for row in rows]) for name in rows[0]}
 
 
-def judged(run: Run) -> dict[str, float]:
+def numbers(run: Run) -> dict[str, float]:
     """Of a run on the test split, nats per step."""
-    stored = run.directory / "eval.json"
-    result = json.loads((run.directory / "result.json").read_text())
-    found = json.loads(stored.read_text()) if stored.exists() else None
-    if found is None or found["digest"] != result["digest"]:
-        found = evaluate(run, draws=DRAWS)
+    found, result = judged(run, DRAWS), read_json(run.directory / "result.json", "")
     t = run.experiment.test.shape[0]
     after = found["sequences"]
     return {
@@ -174,7 +167,7 @@ def _turn(angle: np.ndarray) -> np.ndarray:
 def beside_exact(run: Run) -> dict[str, float]:
     """Nats per step: the bound and the importance-sampled −log p on the test split, and what is exact."""
     test = run.experiment.test
-    found = judged(run)
+    found = numbers(run)
     exact = -float(kalman_filter(take(test, np.arange(test.size))["x"]).log_p.mean())
     return {"nelbo": found["nelbo"], "nll": found["nll"], "exact": exact, "gap": found["nelbo"] - exact}
 
@@ -214,14 +207,6 @@ def tables(found: dict[str, Any]) -> str:
         f"mean ± sd, test split, −log p by {DRAWS} draws.",
     ]
     return "\n".join(lines)
-
-
-def with_tables(readme: str, told: str) -> str:
-    """The README with the tables between the markers; at its end where it has none."""
-    if BEGIN not in readme:
-        readme = f"{readme.rstrip()}\n\n## Sequences\n\n{BEGIN}\n{END}\n"
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{told}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
