@@ -7,7 +7,6 @@ Trains and judges what is not there yet under runs/probe_table/, then writes wha
 Killed and started again, it goes on where it was.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 import tyro
 
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
 from aejax.loop import Settings, keep_compiled
 from aejax.report import report
 from aejax.report.probe_table import markdown, probe_tables
 from aejax.report.records import read, slug
-from aejax.run import Run, open_run
-from aejax.study import finished_members
+from aejax.run import Run
+from aejax.study import finished_members, judged, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- probe table: made by results/probe_table.py -->", "<!-- end of probe table -->"
@@ -84,7 +82,7 @@ def study(
     keep_compiled()
     runs = [run for name in data for row in rows(name) for run in row_of(name, row, steps, seeds, directory)]
     for run in runs:
-        judge(run)
+        judged(run)
     page = directory / "probe_table.html"
     report(runs, page)
     told = []
@@ -92,8 +90,7 @@ def study(
         figure = f"probes-{slug(table.data)}.png"
         shutil.copy(page.with_name("probe_table-figures") / figure, experiments / "results" / figure)
         told.append(f"{markdown(table)}\n![Accuracy of logistic regression on {table.data}](results/{figure})\n")
-    readme = experiments / "README.md"
-    readme.write_text(with_tables(readme.read_text(), "\n".join(told)))
+    put_between(experiments / "README.md", BEGIN, END, "Probe table", "\n".join(told))
     print(page)
 
 
@@ -104,22 +101,6 @@ def row_of(data: str, row: str, steps: int, seeds: int, directory: Path) -> list
     arguments = {"data": data, "steps": steps, **DATA[data], **rows(data)[row]}
     settings = Settings(save_every=steps)
     return finished_members(EXPERIMENTS / "classical.py", folder, {"seed": range(seeds)}, settings, **arguments)
-
-
-def judge(run: Run) -> None:
-    """Writes eval.json where there is none of these parameters."""
-    file = run.directory / "eval.json"
-    digest = json.loads((run.directory / "result.json").read_text())["digest"]
-    if not file.exists() or json.loads(file.read_text())["digest"] != digest:
-        evaluate(open_run(run.directory, with_data=True))
-
-
-def with_tables(readme: str, tables: str) -> str:
-    """The README with the tables between the markers; at its end where it has none."""
-    if BEGIN not in readme:
-        readme = f"{readme.rstrip()}\n\n## Probe table\n\n{BEGIN}\n{END}\n"
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Trains and judges what is not there yet under runs/quantisers/ (vqvae.py and fsq
 beside this file, and the tables between the markers in experiments/README.md. Killed and started again, it goes on where it was.
 """
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,12 +13,10 @@ from typing import Any
 
 import tyro
 
-from aejax.directory import write_json
+from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
 from aejax.loop import Settings, keep_compiled
-from aejax.run import open_run
-from aejax.study import finished, mean_sd
+from aejax.study import finished, judged, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
@@ -73,7 +70,7 @@ def study(
         found = {}
         for row, (file, arguments) in rows(setting["codes"]).items():
             runs = [
-                judged(
+                numbers(
                     file, directory / name / row / str(seed), steps, data=name, seed=seed, **setting["net"], **arguments
                 )
                 for seed in range(seeds)
@@ -84,8 +81,7 @@ def study(
         (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
         write_json(experiments / "results" / "studies" / f"quantisers-{name}.json", result)
         told.append(table(result))
-    readme = experiments / "README.md"
-    readme.write_text(with_tables(readme.read_text(), "\n".join(told)))
+    put_between(experiments / "README.md", BEGIN, END, "Quantisers", "\n".join(told))
     print("\n".join(told))
 
 
@@ -102,16 +98,12 @@ COLUMNS = {
 means."""
 
 
-def judged(file: str, directory: Path, steps: int, **arguments: Any) -> dict[str, Any]:
+def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[str, Any]:
     """The numbers of one run by COLUMNS, and its digest."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(save_every=steps)
     run = finished(EXPERIMENTS / file, directory, settings, steps=steps, **arguments)
-    result = json.loads((run.directory / "result.json").read_text())
-    stored = run.directory / "eval.json"
-    found = json.loads(stored.read_text()) if stored.exists() else None
-    if found is None or found["digest"] != result["digest"]:
-        found = evaluate(open_run(run.directory, with_data=True))
+    found, result = judged(run), read_json(run.directory / "result.json", "")
     books = found["codebook"]["books"]
     return {
         "codes": math.prod(book["size"] for book in books),
@@ -140,14 +132,6 @@ def table(result: dict[str, Any]) -> str:
     ]
     about = f"{result['steps']} steps of 64 examples, {result['seeds']} seeds, mean ± sd, test split."
     return "\n".join([*lines, "", about, ""])
-
-
-def with_tables(readme: str, tables: str) -> str:
-    """The README with the tables between the markers; at its end where it has none."""
-    if BEGIN not in readme:
-        readme = f"{readme.rstrip()}\n\n## Quantisers\n\n{BEGIN}\n{END}\n"
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables}\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":
