@@ -20,13 +20,13 @@ def experiment(
     layers: int = 2,
     channels: int = 64,
     depth: int = 2,
-    pairs: int = 8,
+    pairs: int = 48,
     window: int = 0,
     remat: bool = False,
     warm_up: float = 0.2,
     lr: float = 2e-3,
-    batch_size: int = 32,
-    steps: int = 5_000,
+    batch_size: int = 16,
+    steps: int = 6_000,
     seed: int = 0,
 ) -> Experiment:
     """A TD-VAE that jumps by 1 to 10 steps, or in a fifth of the cases by up to 120.

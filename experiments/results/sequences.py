@@ -45,7 +45,7 @@ BEGUN, JUMPS, FITTED = 80, (20, 100), 16
 
 def study(
     seeds: int = 3,
-    steps: tuple[int, int, int] = (5_000, 5_000, 5_000),
+    steps: tuple[int, int, int] = (5_000, 6_000, 5_000),
     directory: Path = Path("runs/sequences"),
     experiments: Path = EXPERIMENTS,
 ) -> None:
