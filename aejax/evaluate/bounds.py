@@ -32,12 +32,14 @@ ACTIVE = 0.01
 
 
 def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray, draws: int) -> dict[str, Any] | None:
-    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them), and
-    bits per dimension where the data are discrete. None for another model."""
+    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them; of a model
+    of sequences by so many over all steps), and bits per dimension where the data are discrete. None for another model."""
     model = run.experiment.model
     if model.log_weights is None or model.divergences is None:
         return None
-    nll = importance_nll(run, data, draws) if draws else None
+    # Of a sequence a draw is one of every step's state.
+    of_each = draws if model.rollout is None else max(1, draws // data.shape[0])
+    nll = importance_nll(run, data, of_each) if draws else None
     found = {**latent_use(run, data, codes), "importance": nll, "bits_per_dimension": None}
     some = take(data, np.arange(min(data.size, 256)))
     # Sequences that differ in length have no number of dimensions in common.
