@@ -35,8 +35,8 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 COMPARED = ("moving_digits", "maze")
 """Each model is trained by its own bound, and judged by that of a whole sequence, step by step."""
-DRAWS = 200
-"""Of the states of each sequence, for −log p."""
+DRAWS = 4000
+"""Of states of each sequence, over all its steps, for −log p."""
 SEEN, AHEAD = (1, 3), 10
 """Frames after which digits are gone on with, and for how many."""
 BEGUN, JUMPS, FITTED = 80, (20, 100), 16
@@ -212,7 +212,7 @@ def tables(found: dict[str, Any]) -> str:
         f"{cell(linear['exact'], 3)}.",
         "",
         f"{' / '.join(map(str, found['steps']))} steps of training (frames / oscillations / linear), {found['seeds']} seeds, "
-        f"mean ± sd, test split, −log p by {DRAWS} draws.",
+        f"mean ± sd, test split, −log p by {DRAWS} draws of a sequence's states.",
     ]
     return "\n".join(lines)
 
