@@ -19,7 +19,8 @@ def evaluate(args: list[str]) -> int:
     def flags(draws: int = 5000) -> None:
         """
         Args:
-            draws: Of z for each example (of a sequence over all its steps), by which a variational model's -log p(x) is estimated; 0 leaves it out.
+            draws: Of z for each example (of a sequence over all its steps), by which a variational model's -log p(x) is
+                estimated; 0 leaves it out.
         """
 
     told = "Judge a run on its test split, beside baselines; writes eval.json."
