@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aejax.data import Streamed, batch_at, load, one_varied, take
+from aejax.data import Streamed, available, batch_at, load, one_varied, take
 from aejax.data.named import _factors_of, _reader
 from aejax.data.sprites import FACTORS, KINDS, factors_at, render
 
@@ -44,6 +44,8 @@ def test_factors_reach_batches_and_tell_the_image():
     train, test = load("sprites_small")
     assert train.factors == test.factors == FACTORS
     assert train.size + test.size == np.prod(SMALL.sizes)
+    (listed,) = (line for line in available() if line.name == "sprites_small")
+    assert listed.sizes == {"train": train.size, "test": test.size}
     batch = batch_at(train, 0, 3, 50)
     assert batch["factors"].dtype == np.int32
     np.testing.assert_array_equal(render(SMALL, batch["factors"]), batch["x"] == 1)

@@ -8,6 +8,7 @@ in that the orientations stop a step before the full turn, which there comes twi
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,11 @@ class Kind(NamedTuple):
         """Values by factor, in the order of FACTORS."""
         return len(SHAPES), self.scales, self.orientations, self.positions, self.positions
 
+    @property
+    def images(self) -> int:
+        """How many: one for every combination of factors. Ten divides it."""
+        return math.prod(self.sizes)
+
 
 KINDS = {"sprites": Kind(64, 6, 40, 32), "sprites_small": Kind(28, 4, 20, 12)}
 
@@ -48,7 +54,7 @@ def sprites_readers(name: str) -> Readers:
         factors = factors_at(kind, positions)
         return {"x": render(kind, factors), "factors": factors}
 
-    return with_a_tenth_held_out(Reader(int(np.prod(kind.sizes)), None, read, FACTORS))
+    return with_a_tenth_held_out(Reader(kind.images, None, read, FACTORS))
 
 
 def factors_at(kind: Kind, positions: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n f"]:
