@@ -15,6 +15,7 @@ from aejax.data import load, take
 from aejax.errors import UsageError
 from aejax.evaluate import evaluate
 from aejax.evaluate.disentanglement import (
+    _Groups,
     beta_vae_score,
     dci,
     disentanglement,
@@ -205,6 +206,38 @@ def test_votes_by_plain_loops(mixed, factors):
         votes[np.argmin(batch.var(axis=0, ddof=1) / mixed.var(axis=0)), k] += 1
     found = factor_vae_score(mixed, factors)
     assert found["score"] == pytest.approx(votes.max(axis=1).sum() / votes.sum(), abs=0.02)
+
+
+def test_votes_are_of_variances_in_units_of_the_dimension(mixed, factors):
+    found, scaled = (factor_vae_score(mixed * by, factors) for by in (1.0, np.array([0.2, 5.0, 1.0, 30.0])))
+    np.testing.assert_array_equal(found["votes"], scaled["votes"])
+    # The one that hardly moves would always move least.
+    still = np.concatenate([mixed, 1e-3 * mixed[:, :1]], axis=1)
+    found = factor_vae_score(still, factors)
+    assert found["active"] == 4
+    assert not found["votes"][4].any()
+    none = factor_vae_score(1e-3 * mixed, factors)
+    assert none["score"] == none["active"] == none["votes"].sum() == 0
+
+
+def test_votes_are_judged_by_others(factors, monkeypatch):
+    for name in ("VOTES", "JUDGED_VOTES"):
+        monkeypatch.setattr(f"aejax.evaluate.disentanglement.{name}", 40)
+    # Few votes for many dimensions agree with themselves, with others by chance.
+    noise = np.random.default_rng(0).standard_normal((len(factors), 30))
+    assert factor_vae_score(noise, factors)["score"] < 0.55
+
+
+def test_others_of_the_same_value_come_equally_often():
+    values = np.array([3, 7, 3, 3, 5, 7])
+    groups, rng = _Groups(values), np.random.default_rng(0)
+    positions = np.repeat(np.arange(6), 3000)
+    for draw, others in ((groups.members, 0), (groups.partners, 1)):
+        pairs = np.zeros((6, 6))
+        np.add.at(pairs, (positions, draw(rng, positions)), 1 / 3000)
+        alike = (values[:, None] == values) & ~(np.eye(6, dtype=bool) & (others == 1))
+        alike[4, 4] = True  # alone
+        np.testing.assert_allclose(pairs, alike / alike.sum(axis=1, keepdims=True), atol=0.05)
 
 
 def test_pairs_by_plain_loops(mixed, factors):
