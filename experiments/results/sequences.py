@@ -33,8 +33,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "filtering": {"model": "filtering"},
     "mean field": {"model": "mean_field"},
 }
-COMPARED = ("moving_digits", "maze")
-"""Each model is trained by its own bound, and judged by that of a whole sequence, step by step."""
+"""Each is trained by its own bound, and judged by that of a whole sequence, step by step."""
+STEPS = {"moving_digits": 5_000, "maze": 5_000, "oscillator": 6_000, "linear": 5_000}
+"""Of training, by the parts of the study."""
 DRAWS = 4000
 """Of states of each sequence, over all its steps, for −log p."""
 SEEN, AHEAD = (1, 3), 10
@@ -44,42 +45,47 @@ BEGUN, JUMPS, FITTED = 80, (20, 100), 16
 
 
 def study(
+    parts: tuple[str, ...] = tuple(STEPS),
     seeds: int = 3,
-    steps: tuple[int, int, int] = (5_000, 6_000, 5_000),
     directory: Path = Path("runs/sequences"),
     experiments: Path = EXPERIMENTS,
 ) -> None:
-    """All of it.
+    """Some of it, or all.
 
     Args:
+        parts: Of moving_digits, maze, oscillator and linear. The tables are of all parts that have been made.
         seeds: Of each row.
-        steps: Of training: models of frames, of oscillations, of linear-Gaussian sequences.
         directory: Of the runs.
         experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
     """
+    if unknown := sorted(set(parts) - set(STEPS)):
+        raise UsageError(f"no part of the study is called {', '.join(unknown)}; there are {', '.join(STEPS)}")
     keep_compiled()
-    frames, oscillations, linear = steps
-    found: dict[str, Any] = {"seeds": seeds, "steps": list(steps), "compared": {}}
-    trained = partial(runs_of, directory, seeds)
-    for data in COMPARED:
-        for name, arguments in MODELS.items():
-            runs = trained(f"{data}, {name}", "tdvae_digits.py", frames, data=data, **arguments)
-            found["compared"].setdefault(data, {})[name] = summary([numbers(run) for run in runs])
-            if data == "moving_digits" and arguments["model"] == "tdvae":
-                found.setdefault("digits", {})[name] = summary([moving(run) for run in runs])
-    found["oscillator"] = summary([phases(run) for run in trained("oscillator", "tdvae_oscillator.py", oscillations)])
-    found["linear"] = summary([beside_exact(run) for run in trained("linear", "tdvae_linear.py", linear)])
-    (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
-    write_json(experiments / "results" / "studies" / "sequences.json", found)
-    put_between(experiments / "README.md", BEGIN, END, "Sequences", tables(found))
-    print(tables(found))
+    studies = experiments / "results" / "studies"
+    studies.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        trained = partial(runs_of, directory, seeds, part)
+        if part == "oscillator":
+            rows = {"TD-VAE": summary([phases(run) for run in trained("TD-VAE", "tdvae_oscillator.py")])}
+        elif part == "linear":
+            rows = {"TD-VAE": summary([beside_exact(run) for run in trained("TD-VAE", "tdvae_linear.py")])}
+        else:
+            judge = with_rollouts if part == "moving_digits" else numbers
+            rows = {
+                name: summary([judge(run) for run in trained(name, "tdvae_digits.py", data=part, **arguments)])
+                for name, arguments in MODELS.items()
+            }
+        write_json(studies / f"sequences-{part}.json", {"steps": STEPS[part], "seeds": seeds, "rows": rows})
+    made = {part: read_json(file, "") for part in STEPS if (file := studies / f"sequences-{part}.json").exists()}
+    put_between(experiments / "README.md", BEGIN, END, "Sequences", tables(made))
+    print(tables(made))
 
 
-def runs_of(directory: Path, seeds: int, row: str, file: str, steps: int, **arguments: Any) -> list[Run]:
+def runs_of(directory: Path, seeds: int, part: str, row: str, file: str, **arguments: Any) -> list[Run]:
     """The finished runs of a row over seeds, with their data."""
-    found = []
+    found, steps = [], STEPS[part]
     for seed in range(seeds):
-        where = directory / row / str(seed)
+        where = directory / part / row / str(seed)
         where.parent.mkdir(parents=True, exist_ok=True)
         settings = Settings(save_every=steps, log_every=max(1, steps // 10))
         finished(EXPERIMENTS / file, where, settings, steps=steps, seed=seed, **arguments)
@@ -104,6 +110,11 @@ def numbers(run: Run) -> dict[str, float]:
         "held": after["held"][-1],
         "seconds": result["seconds"],
     }
+
+
+def with_rollouts(run: Run) -> dict[str, float]:
+    """Of a run on moving digits also what rollouts keep."""
+    return {**numbers(run), **moving(run)}
 
 
 def moving(run: Run) -> dict[str, float]:
@@ -176,44 +187,53 @@ def beside_exact(run: Run) -> dict[str, float]:
     return {"nelbo": found["nelbo"], "nll": found["nll"], "exact": exact, "gap": found["nelbo"] - exact}
 
 
-def tables(found: dict[str, Any]) -> str:
-    """All of it in Markdown."""
+_FRAMES = {
+    "nelbo": ("bound, −ELBO", 2),
+    "nll": ("−log p", 2),
+    "distortion": ("of a frame given its state", 2),
+    "future": ("MSE of the mean future at the last step", 4),
+    "held": ("of the last frame seen, held", 4),
+    "seconds": ("training, s", 0),
+}
+
+COLUMNS = {
+    "moving_digits": {
+        **_FRAMES,
+        "direction_3": ("right way after 3 frames, %", 1),
+        "direction_1": ("after 1", 1),
+        "class_3": (f"right class {AHEAD} steps after 3 frames, %", 1),
+        "classifier": ("of true frames", 1),
+    },
+    "maze": _FRAMES,
+    "oscillator": {
+        "phase_20": ("phase's error after a jump of 20, rad", 2),
+        "naive_20": ("by the mean frequency", 2),
+        "phase_100": ("after 100", 2),
+        "naive_100": ("by the mean frequency", 2),
+    },
+    "linear": {"nelbo": ("bound, −ELBO", 3), "nll": ("−log p", 3), "exact": ("exact", 3), "gap": ("bound − exact", 3)},
+}
+"""What a row tells: its heading, and places after the point. Nats are per step."""
+
+
+def tables(made: dict[str, Any]) -> str:
+    """All parts in Markdown."""
 
     def cell(value: dict[str, float], digits: int) -> str:
         mean, sd = f"{value['mean']:.{digits}f}", f"{value['sd']:.{digits}f}"
         return mean if float(sd) == 0 else f"{mean} ± {sd}"
 
     lines = []
-    for data, rows in found["compared"].items():
+    for part, result in made.items():
+        columns = COLUMNS[part]
         lines += [
-            f"| {data}, nats per step | bound, −ELBO | −log p | of a frame given its state | MSE of the mean future at the last "
-            "step | of the last frame seen, held | training, s |",
-            "|---|---|---|---|---|---|---|",
+            f"| {part} | " + " | ".join(heading for heading, _ in columns.values()) + " |",
+            "|---" * (1 + len(columns)) + "|",
         ]
-        for name, row in rows.items():
-            digits = {"nelbo": 2, "nll": 2, "distortion": 2, "future": 4, "held": 4, "seconds": 0}
-            lines.append(f"| {name} | " + " | ".join(cell(row[key], d) for key, d in digits.items()) + " |")
-        lines.append("")
-    waves, linear = found["oscillator"], found["linear"]
-    first, last = min(SEEN), max(SEEN)
-    for name, kept in found["digits"].items():
-        lines += [
-            f"Moving digits, {name}: rollouts go the right way in {cell(kept[f'direction_{last}'], 1)} % after {last} frames, in "
-            f"{cell(kept[f'direction_{first}'], 1)} % after {first}; the class {AHEAD} steps after {last} frames is right in "
-            f"{cell(kept[f'class_{last}'], 1)} % by a classifier that is right on {cell(kept['classifier'], 1)} % of true ones.",
-            "",
-        ]
-    lines += [
-        f"Oscillations, {BEGUN} frames seen: error of the phase after a jump of 20 steps {cell(waves['phase_20'], 2)} rad, "
-        f"of 100 {cell(waves['phase_100'], 2)}; by the mean frequency {cell(waves['naive_20'], 2)} and "
-        f"{cell(waves['naive_100'], 2)}.",
-        "",
-        f"Linear-Gaussian sequences: −ELBO {cell(linear['nelbo'], 3)} nats per step, −log p {cell(linear['nll'], 3)}; exact "
-        f"{cell(linear['exact'], 3)}.",
-        "",
-        f"{' / '.join(map(str, found['steps']))} steps of training (frames / oscillations / linear), {found['seeds']} seeds, "
-        f"mean ± sd, test split, −log p by {DRAWS} draws of a sequence's states.",
-    ]
+        for name, row in result["rows"].items():
+            lines.append(f"| {name} | " + " | ".join(cell(row[key], d) for key, (_, d) in columns.items()) + " |")
+        seeds = "one seed" if result["seeds"] == 1 else f"{result['seeds']} seeds, mean ± sd"
+        lines += ["", f"{result['steps']} steps of training, {seeds}, test split, nats per step.", ""]
     return "\n".join(lines)
 
 
