@@ -128,9 +128,8 @@ def nearest(
         return Quantised(vectors, found.reshape(*z.shape[:-1], 1), loss, extras)
 
     def advance(extras, rows, found, key, axis):
-        member = jax.nn.one_hot(found, codes, dtype=rows.dtype)
         # In parts of the batch: a mean over devices is then that of the global one, of whatever size.
-        share, sums = mean((jnp.mean(member, axis=0), jnp.einsum("nk,nd->kd", member, rows) / len(rows)), axis)
+        share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, found, codes)), axis)
         share = decay * extras["share"] + (1.0 - decay) * share
         sums = decay * extras["sums"] + (1.0 - decay) * sums
         weight = decay * extras["weight"] + (1.0 - decay)
@@ -301,14 +300,29 @@ def _nearest(rows: Float[Array, "n d"], book: Float[Array, "k d"]) -> Int[Array,
     return jnp.argmin(jnp.sum(jnp.square(book), axis=1)[None, :] - 2.0 * product, axis=1).astype(jnp.int32)
 
 
+def _gathered(
+    rows: Float[Array, "n d"], found: Int[Array, " n"], codes: int
+) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
+    """How many rows have a code, and their sum."""
+
+    def one_by_one(rows, found):  # fifty times as fast as the product on CPU; of no fixed order elsewhere
+        ones = jnp.ones(len(rows), rows.dtype)
+        return jax.ops.segment_sum(ones, found, codes), jax.ops.segment_sum(rows, found, codes)
+
+    def by_product(rows, found):
+        member = jax.nn.one_hot(found, codes, dtype=rows.dtype)
+        return jnp.sum(member, axis=0), jnp.einsum("nk,nd->kd", member, rows)
+
+    return jax.lax.platform_dependent(rows, found, cpu=one_by_one, default=by_product)
+
+
 def _k_means(key: Key[Array, ""], z: Float[Array, "n d"], codes: int) -> Float[Array, "k d"]:
     """Lloyd's algorithm from vectors chosen at random; a centre that loses all its vectors stays."""
     chosen = jax.random.choice(key, len(z), (codes,), replace=len(z) < codes)
 
     def improve(_, centres):
-        member = jax.nn.one_hot(_nearest(z, centres), codes, dtype=z.dtype)
-        counts = jnp.sum(member, axis=0)[:, None]
-        return jnp.where(counts > 0, jnp.einsum("nk,nd->kd", member, z) / jnp.maximum(counts, 1.0), centres)
+        counts, sums = _gathered(z, _nearest(z, centres), codes)
+        return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1.0)[:, None], centres)
 
     return jax.lax.fori_loop(0, LLOYD, improve, z[chosen])
 

@@ -22,7 +22,7 @@ EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
 
 DATA: dict[str, dict[str, Any]] = {
-    "fashion_mnist": {"codes": 512, "net": {"levels": 256, "hidden": (64, 128), "blocks": 2}},
+    "fashion_mnist": {"codes": 512, "net": {"levels": 256, "hidden": (16, 32), "blocks": 1}},
     "digits": {"codes": 64, "net": {"levels": 17, "hidden": (32,), "blocks": 1}},
 }
 """How many codes a position has, and the net. Numbers of a vector are 32 where the row does not say otherwise."""
@@ -49,7 +49,7 @@ def rows(codes: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def study(
     data: tuple[str, ...] = tuple(DATA),
-    steps: int = 5_000,
+    steps: int = 1_000,
     seeds: int = 3,
     directory: Path = Path("runs/quantisers"),
     experiments: Path = EXPERIMENTS,
