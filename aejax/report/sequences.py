@@ -63,27 +63,32 @@ def _drawn(record: Record, x: np.ndarray, futures: np.ndarray, seen: int) -> lis
         [x[:, None], np.concatenate([known, futures], axis=2)], axis=1
     )  # [n, 1 + FUTURES, t, h, w, c]
     shown = rows[:, :, ::every]
-    pixels = tiles(coarse(shown.reshape(-1, *x.shape[2:]), SHARPEST), shown.shape[2], low, high)
+    pixels = sheet(shown, shown.shape[2], low, high)
     caption = (
         f"In fours: a test sequence, and {FUTURES} futures after its first {seen} frames"
         + (f"; every {every}th frame" if every > 1 else "")
         + ". The first sequences, none picked."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Futures", "pixels wide")
-    moving = [
-        tiles(coarse(rows[:, :, i].reshape(-1, *x.shape[2:]), SHARPEST), 1 + FUTURES, low, high) for i in range(t)
-    ]
+    moving = [sheet(rows[:, :, i], 1 + FUTURES, low, high) for i in range(t)]
     factor = max(1, round(MOVING / x.shape[3]))
     gif = animation([frame.repeat(factor, axis=0).repeat(factor, axis=1) for frame in moving])
     uri = "data:image/gif;base64," + base64.b64encode(gif).decode()
     told = f"The same in motion: the test sequence at the left, its futures beside it, from frame {seen + 1} on."
     image += page.folded("Futures in motion", page.figure(uri, told, "Animated futures", "pixels"))
     sampled = record.run.sample(SAMPLES, record.run.experiment.seed)[:, ::every]
-    from_nothing = tiles(coarse(sampled.reshape(-1, *x.shape[2:]), SHARPEST), sampled.shape[1], low, high)
+    from_nothing = sheet(sampled, sampled.shape[1], low, high)
     image += page.figure(
         page.png_uri(pixels_png(from_nothing)), "Sequences from nothing.", "Sampled sequences", "pixels wide"
     )
     return [(image, {"futures": pixels_png(pixels, 1000), "sequences": pixels_png(from_nothing, 1000)})]
+
+
+def sheet(frames: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
+    """Pixels of frames [..., h, w, c] in rows of `columns`, on grey: otherwise a frame that is white at its edge would not end."""
+    pixels = tiles(coarse(frames.reshape(-1, *frames.shape[-3:]), SHARPEST), columns, low, high)
+    pixels[pixels[..., 3] == 0] = (*(int(drawing.GREY[i : i + 2], 16) for i in (1, 3, 5)), 255)
+    return pixels
 
 
 def _curves(x: np.ndarray, futures: np.ndarray, seen: int) -> list[Block]:
