@@ -1,5 +1,6 @@
 """Studies: what is complete is not trained again, and the intervals are the textbook's."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -63,6 +64,25 @@ def test_a_group_likewise(root, tmp_path):
     assert digests[0] != digests[1]
     with pytest.raises(UsageError, match="with other steps"):
         finished_members(file, tmp_path / "group", seeds, QUICK, **{**SMALL, "steps": 3})
+
+
+def test_shares_of_variance_between_rows_and_order_by_beta(root):
+    spec = importlib.util.spec_from_file_location("study", root / "experiments" / "results" / "disentanglement.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    rng, names = np.random.default_rng(0), list(script.rows())
+
+    def shares(values):
+        return script.shares({n: {c: {"values": v} for c in script.COLUMNS} for n, v in zip(names, values)})
+
+    places = np.arange(len(names))[:, None] * np.ones((1, 200))
+    alike, apart = shares(rng.standard_normal(places.shape)), shares(places)
+    assert alike["by_row"]["mig"] == pytest.approx(0, abs=0.01)
+    assert alike["by_beta"]["mig"] == pytest.approx(0, abs=0.1)
+    assert apart["by_row"]["mig"] == apart["by_beta"]["mig"] == pytest.approx(1)
+    # Variances 10 of the rows, by places 0 to 10, and 10 of the seeds.
+    half = shares(places + 10**0.5 * rng.standard_normal(places.shape))
+    assert half["by_row"]["mig"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_intervals_are_those_of_the_tables():

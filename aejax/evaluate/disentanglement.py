@@ -33,6 +33,9 @@ VOTES, JUDGED_VOTES, BATCH = 10_000, 5_000, 64
 PRUNED = 0.05
 """Dimensions of a smaller deviation do not vote in FactorVAE's metric (Locatello et al. 2019)."""
 
+INFORMATIVE = 0.01
+"""UDR compares the dimensions of a larger divergence, in nats (Duan et al. 2020)."""
+
 ROUNDS, DEPTH = 100, 3
 """Of DCI's boosted trees: those of scikit-learn's GradientBoostingClassifier, which the large study takes."""
 
@@ -246,7 +249,7 @@ def udr(
     """Unsupervised disentanglement ranking (Duan et al. 2020, §4): how alike runs of different seeds are, up to order and sign.
 
     Of each run its representations of the same examples, and which of its dimensions are `informative` (a divergence above
-    .01 nats). Of two runs, R is the absolute rank correlation [d, d] of their informative dimensions, and each row and column
+    INFORMATIVE). Of two runs, R is the absolute rank correlation [d, d] of their informative dimensions, and each row and column
     counts with its largest entry's square over its sum. `pairs` [m, m] are symmetric, `runs` the medians over the other runs;
     `score` is the median run's.
     """
