@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.stats import spearmanr
 
 from aejax.data import load, take
 from aejax.errors import UsageError
@@ -268,6 +269,14 @@ def test_ranking_of_runs():
     np.testing.assert_allclose(found["score"], np.mean(1 / r.sum(axis=0)), atol=1e-9)
     q, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     assert udr([z, z @ q], [every] * 2)["score"] < found["score"] - 0.1
+    wider = z @ rng.standard_normal((3, 5)) + 0.3 * rng.standard_normal((400, 5))
+    r = [[abs(spearmanr(a, b).statistic) for b in wider.T] for a in z.T]
+    parts = [max(line) ** 2 / sum(line) for line in [*r, *zip(*r)]]
+    assert udr([z, wider], [every, np.ones(5, bool)])["score"] == pytest.approx(np.mean(parts))
+    # One run of four that is unlike the others is outvoted.
+    runs = udr([*alike, z @ q], [every] * 4)["runs"]
+    np.testing.assert_allclose(runs[:3], found["score"], atol=1e-9)
+    assert runs[3] < found["score"] - 0.1
     with_noise = np.concatenate([z, rng.standard_normal((400, 1))], axis=1)
     kept = np.array([True, True, True, False])
     assert udr([z, with_noise], [every, kept])["score"] == pytest.approx(found["score"])
