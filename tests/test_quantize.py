@@ -150,6 +150,10 @@ def test_dead_codes_are_put_among_the_vectors_and_only_they():
     # They go on with a fair share of vectors, all of them there.
     np.testing.assert_allclose(move["share"][3:] / move["weight"], 1 / 8, rtol=1e-5)
     np.testing.assert_allclose(move["sums"][3:] / move["share"][3:, None], move["codebook"][3:], rtol=1e-5)
+    # The key says where.
+    again, elsewhere = (trained(nearest(8, 2, expire=0.2))({}, extras, z, jax.random.key(k)) for k in (0, 1))
+    np.testing.assert_array_equal(again["codebook"], move["codebook"])
+    assert (elsewhere["codebook"][3:] != move["codebook"][3:]).any()
 
 
 def test_cosine_codes_are_of_length_one_and_lengths_say_nothing():

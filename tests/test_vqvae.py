@@ -76,6 +76,20 @@ def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not():
         assert np.allclose(terms["denoising_distortion"], expected, rtol=1e-6) == same
 
 
+def test_what_is_trained_sees_the_corrupted_image_and_is_judged_by_the_clean_one():
+    """With all pixels masked the codes, and so the distortion, of every x are those of the empty image."""
+    model = built(nearest(8, 4), corrupt=masking(1.0))
+    empty, x = {**batch(), "x": jnp.zeros((8, *SHAPE))}, batch()["x"]
+
+    def both(*of):
+        _, (_, terms) = model.loss(*of, batch(), jax.random.key(3), jnp.int32(0), None)
+        return terms["distortion"], model.reconstruct(*of, empty, None)
+
+    distortion, mean = started(model, both)
+    expected = -jnp.mean(jnp.sum(x * jnp.log(mean) + (1.0 - x) * jnp.log1p(-mean), axis=(1, 2, 3)))
+    np.testing.assert_allclose(distortion, expected, rtol=1e-4)
+
+
 def test_a_flat_code_is_one_position():
     model = vqvae(MLP((8,), 4), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
     codes, terms = started(model, lambda *of: (model.codes(*of, batch(), None), model.evaluate(*of, batch(), None)))

@@ -117,6 +117,35 @@ def test_every_parameter_learns(two):
     assert all(jnp.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
+def test_every_level_asks_for_its_commitment_and_keeps_its_statistics():
+    """Without a gradient of its own an upper codebook moves by its averages alone, and is drawn to by its own loss."""
+    once, thrice = (made((nearest(8, 4), nearest(8, 4, commitment=beta))) for beta in (1.0, 3.0))
+    found = []
+    for model, params, extras in (once, thrice):
+        train = jax.jit(lambda p, e, model=model: model.loss(p, e, batch(), jax.random.key(3), jnp.int32(0), None)[1])
+        after, terms = train(params, extras)
+        found.append(float(terms["commitment"]))
+        for level in ("level_0", "level_1"):
+            assert float(after["quantisers"][level]["weight"]) > 0.0
+    lower, _, _ = made((nearest(8, 4), nearest(8, 4, commitment=0.0)))
+    _, params, extras = once
+    without = float(jnp.mean(jax.jit(lower.evaluate)(params, extras, batch(), None)["commitment"]))
+    assert found[0] > without + 1e-3
+    np.testing.assert_allclose(found[1] - without, 3.0 * (found[0] - without), rtol=1e-3)
+
+
+def test_what_is_trained_sees_the_corrupted_image_and_is_judged_by_the_clean_one(two):
+    """With all pixels masked the codes, and so the distortion, of every x are those of the empty image."""
+    _, params, extras = two
+    model = vqvae2(*nets(2), bernoulli(), (BOTTOM, TOP), SHAPE, corrupt=masking(1.0))
+    train = jax.jit(lambda batch: model.loss(params, extras, batch, jax.random.key(3), jnp.int32(0), None)[1][1])
+    empty = {**batch(), "x": jnp.zeros((8, *SHAPE))}
+    mean = jax.jit(model.reconstruct)(params, extras, empty, None)
+    x = batch()["x"]
+    expected = -jnp.mean(jnp.sum(x * jnp.log(mean) + (1.0 - x) * jnp.log1p(-mean), axis=(1, 2, 3)))
+    np.testing.assert_allclose(train(batch())["distortion"], expected, rtol=1e-4)
+
+
 def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not(two):
     plain, params, extras = two
     expected = jax.jit(plain.evaluate)(params, extras, batch(), jax.random.key(2))["distortion"]

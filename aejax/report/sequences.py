@@ -85,7 +85,7 @@ def _drawn(record: Record, x: np.ndarray, futures: np.ndarray, seen: int) -> lis
 
 
 def sheet(frames: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
-    """Pixels of frames [..., h, w, c] in rows of `columns`, on grey: otherwise a frame that is white at its edge would not end."""
+    """Pixels of frames [..., h, w, c] in rows of `columns`, on grey: else a frame that is white at its edge would not end."""
     pixels = tiles(coarse(frames.reshape(-1, *frames.shape[-3:]), SHARPEST), columns, low, high)
     pixels[pixels[..., 3] == 0] = (*(int(drawing.GREY[i : i + 2], 16) for i in (1, 3, 5)), 255)
     return pixels

@@ -15,8 +15,10 @@ import tyro
 
 from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
+from aejax.evaluate.codebook import codebook
 from aejax.loop import Settings, keep_compiled
-from aejax.study import finished, judged, mean_sd, put_between
+from aejax.run import means, open_run
+from aejax.study import finished, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
@@ -103,15 +105,20 @@ def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[st
     directory.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(save_every=steps)
     run = finished(EXPERIMENTS / file, directory, settings, steps=steps, **arguments)
-    found, result = judged(run), read_json(run.directory / "result.json", "")
-    books = found["codebook"]["books"]
+    result = read_json(run.directory / "result.json", "")
+    # Not `evaluate`, whose probes of so many numbers take longer than the training.
+    opened = open_run(run.directory, with_data=True)
+    terms = means(opened.evaluate(opened.experiment.test))
+    found = codebook(opened, opened.experiment.test, terms)
+    assert found is not None  # all of these have codes
+    books = found["books"]
     return {
         "codes": math.prod(book["size"] for book in books),
         "used": sum(book["used"] / book["size"] for book in books) / len(books),
         "perplexity": sum(book["perplexity"] / book["size"] for book in books) / len(books),
-        "mse": found["terms"]["mse"],
-        "bits_of_code": found["terms"]["kl"] / math.log(2),
-        "bits_per_dimension": found["codebook"]["bits_per_dimension"],
+        "mse": terms["mse"],
+        "bits_of_code": terms["kl"] / math.log(2),
+        "bits_per_dimension": found["bits_per_dimension"],
         "seconds": result["seconds"],
         "digest": result["digest"],
     }
