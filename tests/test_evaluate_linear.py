@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.corrupt import Moments, chain, corrupt_batch, gaussian, masking, salt_and_pepper
-from aejax.evaluate.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics
+from aejax.evaluate.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
 
 D = 8
 
@@ -99,6 +99,16 @@ def test_pca_beats_any_other_projection_of_its_rank():
 def test_pca_with_more_components_than_dimensions_is_the_identity():
     x = data()
     np.testing.assert_allclose(apply(pca(statistics(x), 99), x), x, atol=1e-12)
+
+
+def test_axes_that_are_worked_out_once_serve_every_projection(monkeypatch):
+    x = data()
+    train = statistics(x)
+    once = with_axes(train)
+    expected = apply(pca(train, 3), x), pca_codes(train, 3, x)
+    monkeypatch.setattr(np.linalg, "eigh", None)
+    np.testing.assert_array_equal(apply(pca(once, 3), x), expected[0])
+    np.testing.assert_array_equal(pca_codes(once, 3, x), expected[1])
 
 
 def test_pca_codes_are_uncorrelated_with_the_largest_eigenvalues_as_variances():

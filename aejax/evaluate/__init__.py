@@ -37,14 +37,14 @@ from aejax.evaluate import disentanglement, images
 from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.codebook import codebook
 from aejax.evaluate.jacobian import spectrum
-from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics
+from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
 from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
 from aejax.evaluate.robustness import CORRUPTION, robustness
 from aejax.evaluate.sequences import sequences
 from aejax.keys import evaluation_key
 from aejax.run import Run, inference_batch, map_examples, means
-from aejax.types import Batch, Dataset
+from aejax.types import Batch, Dataset, Experiment
 
 PROBE_EXAMPLES = 10_000
 """Training examples that a probe sees at most, evenly spaced over the split: raw pixels would take minutes with all."""
@@ -93,10 +93,11 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         "sequences": sequences(run, test),
     }
     result["codebook"] = codebook(run, test, result["terms"])
-    train, components = _linear_statistics(experiment.train), None
-    if experiment.model.encode is not None:
-        codes = run.encode(test)
-        components = int(np.prod(codes.shape[1:]))
+    codes = None if experiment.model.encode is None else run.encode(test)
+    components = None if codes is None else int(np.prod(codes.shape[1:]))
+    train = linear_statistics(experiment, components)
+    if codes is not None:
+        assert components is not None
         result["jacobian"] = _jacobian(run, codes, test)
         result["disentanglement"] = disentanglement.of_test_split(run, codes, test)
         result["bound"] = bound(run, test, result["terms"], codes, draws)
@@ -279,10 +280,16 @@ def _clipped(affine: Any, low: float, high: float) -> Callable[[Batch], np.ndarr
     return lambda batch: np.clip(apply(affine, batch["x"]), low, high)
 
 
-def _linear_statistics(train: Dataset) -> Statistics | None:
-    if math.prod(train.shape) > LINEAR_DIMENSIONS:
+def linear_statistics(experiment: Experiment, components: int | None) -> Statistics | None:
+    """What the linear baselines need to know; None where there are none."""
+    train = experiment.train
+    projects = components is not None and compresses(components, train)
+    if math.prod(train.shape) > LINEAR_DIMENSIONS or not (
+        projects or experiment.model.corrupt is not None or experiment.sweep
+    ):
         return None
-    return remembered("statistics", [train], lambda: statistics(np.asarray(take(train, learnt_from(train))["x"])))
+    found = remembered("statistics", [train], lambda: statistics(np.asarray(take(train, learnt_from(train))["x"])))
+    return remembered("statistics with axes", [train], lambda: with_axes(found)) if projects else found
 
 
 def _probes(

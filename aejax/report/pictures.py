@@ -12,8 +12,8 @@ import numpy as np
 
 from aejax.corrupt import corrupt_batch
 from aejax.data import chosen, has_data, take
-from aejax.evaluate import LINEAR_DIMENSIONS, compresses, judged_part, learnt_from
-from aejax.evaluate.linear import Affine, apply, optimal_linear, pca, statistics
+from aejax.evaluate import compresses, judged_part, linear_statistics
+from aejax.evaluate.linear import Affine, apply, optimal_linear, pca
 from aejax.keys import evaluation_key
 from aejax.report import drawing, figures, page
 from aejax.report.page import Section
@@ -104,16 +104,17 @@ def replaced(examples: Dataset, x: np.ndarray) -> Dataset:
 def linear_maps(run: Run) -> dict[str, Affine]:
     """The baselines of `aejax.evaluate` that apply."""
     train, model = run.experiment.train, run.experiment.model
-    if math.prod(train.shape) > LINEAR_DIMENSIONS or not has_data(train):
+    if not has_data(train):
         return {}
-    moments = statistics(take(train, learnt_from(train))["x"])
+    size = None if model.encode is None else math.prod(run.encode(chosen(train, np.arange(1))).shape[1:])
+    moments = linear_statistics(run.experiment, size)
+    if moments is None:
+        return {}
     maps = {}
     if model.corrupt is not None and hasattr(model.corrupt, "moments"):
         maps["optimal_linear"] = optimal_linear(moments, model.corrupt.moments(train.shape))
-    if model.encode is not None:
-        size = math.prod(run.encode(chosen(train, np.arange(1))).shape[1:])
-        if compresses(size, train):
-            maps["pca"] = pca(moments, size)
+    if size is not None and compresses(size, train):
+        maps["pca"] = pca(moments, size)
     return maps
 
 
