@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
 """Each is trained by its own bound, and judged by that of a whole sequence, step by step."""
 STEPS = {"moving_digits": 5_000, "maze": 5_000, "oscillator": 6_000, "linear": 5_000}
 """Of training, by the parts of the study."""
-DRAWS = 4000
+DRAWS = 1000
 """Of states of each sequence, over all its steps, for −log p."""
 SEEN, AHEAD = (1, 3), 10
 """Frames after which digits are gone on with, and for how many."""
