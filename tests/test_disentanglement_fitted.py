@@ -72,6 +72,12 @@ def test_areas_by_pairs(mixed, factors):
     assert found["score"] == pytest.approx(np.mean(means), abs=0.01)
 
 
+def test_scale_and_offset_of_a_dimension_are_worth_nothing(mixed, factors):
+    moved = mixed * np.array([1e-2, 1.0, 30.0, -4.0]) + np.array([3.0, 0.0, -50.0, 1.0])
+    for metric, parts in ((sap, "accuracies"), (explicitness, "factors")):
+        np.testing.assert_allclose(metric(moved, factors)[parts], metric(mixed, factors)[parts], atol=1e-3)
+
+
 def boosted(z, v, rounds, depth=3, rate=0.1):
     """Gains [d] of all splits, and z' -> answers, of trees on every threshold that follow Newton's step of the log-likelihood."""
     n, size, gains, trees = len(z), v.max() + 1, np.zeros(z.shape[1]), []
