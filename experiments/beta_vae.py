@@ -10,7 +10,13 @@ aejax train experiments/beta_vae.py --objective capacity
 dimensions active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat
 beyond the capacity.
 
-At β = 4 the code of so small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number
+aejax train experiments/beta_vae.py --data sprites --beta 4 --hidden 256 256 --latent 10 --batch-size 64 --steps 10000
+1 busy CPU core, 806 s, images drawn as they are read, one seed: of the first 10 000 test images -log p(x|z) is 110.42 nats,
+the divergence 14.82 with 7 of 10 dimensions active; MIG .088, DCI .110, SAP .040, BetaVAE .835, FactorVAE .663, modularity
+.732, explicitness .721, IRS .409. All metrics took 112 s, 48 of the processor. Beside the other objectives and weights, on
+smaller images: results/disentanglement.py, and its table in README.md.
+
+At β = 4 the code of digits' small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number
 of a paper compares.
 """
 
