@@ -241,6 +241,14 @@ def test_others_of_the_same_value_come_equally_often():
         np.testing.assert_allclose(pairs, alike / alike.sum(axis=1, keepdims=True), atol=0.05)
 
 
+def test_a_pair_is_of_two_examples():
+    """Each value of the first factor has two examples, a number apart; of any two, every other pair is."""
+    rng = np.random.default_rng(0)
+    pairs = np.stack([np.repeat(np.arange(60), 2), rng.integers(2, size=120)], axis=1)
+    z = np.stack([np.tile([0.0, 1.0], 60), np.zeros(120)], axis=1)
+    assert beta_vae_score(z, pairs)["score"] > 0.99
+
+
 def test_pairs_by_plain_loops(mixed, factors):
     from sklearn.linear_model import LogisticRegression
 
