@@ -174,6 +174,27 @@ def test_sampled_gap_by_quadrature(factors):
     assert found["score"] == pytest.approx(np.mean(gaps), abs=0.01)
 
 
+def test_sampled_gap_of_a_factor_that_is_told_by_the_width():
+    sds, grid = np.array([1.0, 6.0]), np.linspace(-40, 40, 8001)
+    values = np.stack([np.arange(4000) % 2, np.arange(4000) // 2 % 2], axis=1)
+    variances = np.stack([sds[values[:, 0]] ** 2, np.ones(4000)], axis=1)
+    each = np.exp(-0.5 * (grid[:, None] / sds) ** 2) / (sds * np.sqrt(2 * np.pi))
+    h = lambda p: -np.sum(p * np.log(np.maximum(p, 1e-300))) * (grid[1] - grid[0])
+    told = h(each.mean(axis=1)) - np.mean([h(p) for p in each.T])
+    found = mig_sampled(np.zeros((4000, 2)), variances, values)
+    np.testing.assert_allclose(found["information"], [[told, 0], [0, 0]], atol=0.03)
+
+
+def test_a_dimension_that_is_still_counts_for_nothing(factors):
+    still = np.concatenate([factors, np.full((len(factors), 1), 3)], axis=1)
+    assert modularity(still, factors)["dimensions"][3] == 0
+    moves, trees = irs(still, factors), dci(still, factors)
+    assert moves["dimensions"][3] == moves["robustness"][3].max() == 0
+    assert trees["disentanglement"][3] == pytest.approx(0, abs=1e-9)
+    assert moves["score"] == pytest.approx(irs(factors, factors)["score"])
+    assert trees["score"] == pytest.approx(dci(factors, factors)["score"], abs=1e-6)
+
+
 def test_robustness(mixed, factors):
     rows = []
     for j in range(4):
