@@ -1,15 +1,15 @@
 """TD-VAE (Gregor et al. 2019) of digits that move to the left or to the right, with the models it is compared with.
 
 aejax train experiments/tdvae_digits.py --gap 1 1
-1 busy CPU core, 110 to 420 s: over 3 seeds the bound of test sequences is 11.62 ± .11 nats a step, -log p by 50 draws of each
-step's states 9.40 ± .10. After three frames all rollouts go the right way, after one 50.3 ± 2.8 %; ten steps on a digit is still what
-it was in 58.5 ± 3.0 % (94.2 % of true frames are classified rightly). With jumps of one to four steps, as by default, 13.90 ± .19,
-11.60 ± .38 and 39.1 ± 2.7 %.
+1 busy CPU core, 110 to 420 s: the bound of test sequences is 11.62 ± .11 nats a step over 3 seeds, -log p by 50 draws of
+each step's states 9.40 ± .10. After three frames all rollouts go the right way, after one 50.3 ± 2.8 %; ten steps on a digit is
+still what it was in 58.5 ± 3.0 % (94.2 % of true frames are classified rightly). With jumps of one to four steps, as by default,
+13.90 ± .19, 11.60 ± .38 and 39.1 ± 2.7 %.
 
 aejax train experiments/tdvae_digits.py --model filtering
-11.57 ± .19 and 10.66 ± .18, 71.6 ± 2.8 % ten steps on; with --model mean_field 14.08 ± .24, 13.00 ± .25, 41.3 ± 1.9 %. By -log p the
-order is the paper's (TD-VAE, filtering, mean field), by the bound filtering is level with TD-VAE. All are far from done after 5000
-steps: a digit that is known costs nothing more.
+11.57 ± .19 and 10.66 ± .18, 71.6 ± 2.8 % ten steps on; with --model mean_field 14.08 ± .24, 13.00 ± .25, 41.3 ± 1.9 %. By
+-log p the order is the paper's (TD-VAE, filtering, mean field), by the bound filtering is level with TD-VAE. None is done after
+5000 steps: to go on with a digit that is known should cost next to nothing.
 """
 
 from typing import Literal
