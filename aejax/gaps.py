@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aejax.errors import UsageError
@@ -29,13 +31,14 @@ def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
     """One of several such ranges with the probability before it, as `[(.8, (1, 10)), (.2, (1, 120))]`."""
     if not parts or any(p < 0 or not 1 <= low <= high for p, (low, high) in parts) or sum(p for p, _ in parts) <= 0:
         raise UsageError(f"gap {list(parts)}: ranges of steps from 1 up, with their probabilities")
-    share = jnp.array([p for p, _ in parts], jnp.float32)
-    low, high = jnp.array([steps for _, steps in parts], jnp.int32).T
+    # In NumPy: a default argument is made while the module is imported, when JAX must not start yet.
+    share = np.array([math.log(p) if p > 0 else -math.inf for p, _ in parts], np.float32)
+    low, high = np.array([steps for _, steps in parts], np.int32).T
 
     def draw(key):
         k_part, k_steps = jax.random.split(key)
-        part = jax.random.categorical(k_part, jnp.log(share))
-        return jax.random.randint(k_steps, (), low[part], high[part] + 1, jnp.int32)
+        part = jax.random.categorical(k_part, share)
+        return jax.random.randint(k_steps, (), jnp.asarray(low)[part], jnp.asarray(high)[part] + 1, jnp.int32)
 
     return Gap(draw, max(high for _, (_, high) in parts))
 

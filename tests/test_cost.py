@@ -42,11 +42,11 @@ def test_flops_of_a_conv_net_are_those_counted_by_hand():
     )
 
     def strided(size, c, d):
-        # Each of size / 2 windows of 4 along a side; padding takes one from the first and one from the last.
-        return 2 * (2 * size - 2) ** 2 * c * d
+        # Each of size / 2 windows of 4 along a side, with their padding: products of whole patches.
+        return 2 * (2 * size) ** 2 * c * d
 
     def residual(size, c):
-        return 2 * ((3 * size - 2) ** 2 + size**2) * c * c
+        return 2 * ((3 * size) ** 2 + size**2) * c * c
 
     first, second, dense = strided(32, 3, 16), strided(16, 16, 32), 2 * 8 * 8 * 32 * 8
     by_hand = 16 * (3 * (2 * first + 2 * second + 2 * residual(8, 32) + 2 * dense) - first)
