@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.cli import main
+from aejax.evaluate.table import print_table
 from aejax.run import open_run
 
 N, T, SIDE = 48, 6, 4
@@ -35,9 +36,11 @@ def run(data, tmp_path_factory):
     return directory
 
 
-def test_it_is_judged_by_how_it_goes_on(run):
+def test_it_is_judged_by_how_it_goes_on(run, capsys):
     assert main(["evaluate", str(run), "--draws", "3"]) == 0
-    found = json.loads((run / "eval.json").read_text())["sequences"]
+    assert "3 after 3 frames" in capsys.readouterr().out
+    result = json.loads((run / "eval.json").read_text())
+    found = result["sequences"]
     assert (found["seen"], found["steps"]) == (3, [1, 2, 3])
     assert all(len(found[of]) == 3 and min(found[of]) > 0 for of in ("one", "mean", "held"))
     # A bar that is held is wrong in two of four columns at the next step, whichever way it goes, and at the one after.
@@ -45,6 +48,11 @@ def test_it_is_judged_by_how_it_goes_on(run):
     assert list(found["probes"]) == ["0", "1"]
     # The mean of eight has less spread.
     assert sum(found["mean"]) < sum(found["one"])
+    # Where no judged sequence is so long, the table ends sooner.
+    for of in ("one", "mean", "held"):
+        found[of][-1] = None
+    print_table(result)
+    assert "2 after 3 frames" in capsys.readouterr().out
 
 
 def test_its_page_shows_what_it_foresees(run):

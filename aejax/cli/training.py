@@ -162,7 +162,7 @@ def resume(args: list[str]) -> int:
 def _conclude(run: Run, judged: bool) -> None:
     """After training: the table and the report, or only where the run lies."""
     from aejax.evaluate import evaluate as evaluate_run
-    from aejax.evaluate import print_table
+    from aejax.evaluate.table import print_table
     from aejax.report import report as write_report
 
     if not is_first():

@@ -29,7 +29,7 @@ def evaluate(args: list[str]) -> int:
     if more["draws"] < 0:
         raise UsageError(f"--draws {more['draws']}: it must be at least 0")
     from aejax.evaluate import evaluate as evaluate_run
-    from aejax.evaluate import print_table
+    from aejax.evaluate.table import print_table
     from aejax.summary import print_summary, summarise
 
     directory = opened.pop("run")

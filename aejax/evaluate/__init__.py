@@ -25,8 +25,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from aejax.activity import EDGES, active_terms, activity_histogram
 from aejax.checkpoint import digest
@@ -36,12 +34,13 @@ from aejax.directory import write_json
 from aejax.evaluate import disentanglement, images
 from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.codebook import codebook
-from aejax.evaluate.jacobian import spectrum
+from aejax.evaluate.jacobian import LARGE, spectrum
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
 from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
 from aejax.evaluate.robustness import CORRUPTION, robustness
 from aejax.evaluate.sequences import sequences
+from aejax.evaluate.table import NAMES
 from aejax.keys import evaluation_key
 from aejax.run import Run, inference_batch, map_examples, means
 from aejax.types import Batch, Dataset, Experiment
@@ -60,9 +59,6 @@ decoding at each use."""
 JACOBIAN_EXAMPLES, JACOBIAN_WORK = 100, 10**10
 """Examples whose Jacobian is decomposed, evenly spaced, if that takes no more than so many multiplications (some seconds);
 of a wide encoder fewer, and none where eight would take more."""
-
-LARGE = 0.05
-"""Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
 
 
 def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str, Any]:
@@ -330,93 +326,3 @@ def _probes(
         found["pca"] = baseline("pca", partial(pca_codes, train, components), components)
     probes, robust = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     return {"train_examples": data.size, "components": components, **probes}, {"corruption": CORRUPTION.name, **robust}
-
-
-NAMES = {"input": "corrupted input", "model": "model", "pca": "PCA", "optimal_linear": "optimal linear"}
-"""As people call what eval.json holds."""
-
-
-def print_table(result: Mapping[str, Any]) -> None:
-    """The numbers of eval.json on standard output, for a person."""
-    console = Console()
-    console.print(f"{result['data']}, {result['examples']} examples, step {result['step']}", highlight=False)
-    console.print("  ".join(f"{name} {value:.4g}" for name, value in result["terms"].items()), highlight=False)
-    restoration = result["restoration"] or {"trained": None, "sweep": []}
-    if result["reconstruction"] is not None:
-        table = Table("", "", "MSE", "PSNR dB", "SSIM")
-        _add(table, "clean", result["reconstruction"])
-        if restoration["trained"] is not None:
-            _add(table, restoration["corruption"], restoration["trained"])
-        console.print(table)
-    if restoration["sweep"]:
-        contenders = [name for name in restoration["sweep"][0] if name != "level"]
-        table = Table("MSE of restoration at level", *(NAMES[name] for name in contenders))
-        for level in restoration["sweep"]:
-            table.add_row(f"{level['level']:g}", *(f"{level[name]['mse']:.5f}" for name in contenders))
-        console.print(table)
-    if result["probes"] is not None:
-        under = result["robustness"]
-        noise = under["corruption"]
-        table = Table("accuracy", "logistic regression", f"under {noise}", "nearest neighbours", f"moved by {noise}")
-        for name in ("codes", "raw", "pca"):
-            if name in result["probes"]:
-                accuracy, robust = result["probes"][name], under[name]
-                moved = "" if robust["displacement"] is None else f"{robust['displacement']:.3f}"
-                values = accuracy["logistic_regression"], robust["logistic_regression"], accuracy["nearest_neighbours"]
-                table.add_row(name, *(f"{value:.3f}" for value in values), moved)
-        console.print(table)
-    if (latent := result["bound"]) is not None:
-        console.print(f"latent: {latent['active_units']} of {latent['units']} units active", highlight=False)
-        if (importance := latent["importance"]) is not None:
-            bits = latent["bits_per_dimension"]
-            console.print(
-                f"-log p(x) by {importance['draws']} draws: {importance['nll']:.2f} nats, sampling error "
-                f"{importance['sampling_error']:.2g}"
-                + ("" if bits is None else f"; {bits['importance']:.4f} bits/dim"),
-                highlight=False,
-            )
-    if (factors := result["disentanglement"]) is not None:
-        scores = (f"{name} {metric['score']:.3f}" for name, metric in factors.items() if name != "factors")
-        console.print(f"disentanglement of {', '.join(factors['factors'])}: {', '.join(scores)}", highlight=False)
-    if (after := result["sequences"]) is not None and "one" in after:
-        at = [0, len(after["steps"]) - 1]
-        console.print(
-            f"after {after['seen']} frames: "
-            + ", ".join(
-                f"step {after['steps'][i]}: MSE {after['one'][i]:.4f}, of the mean future {after['mean'][i]:.4f}, of the last "
-                f"frame held {after['held'][i]:.4f}"
-                for i in at
-            ),
-            highlight=False,
-        )
-        for name, explained in (after["probes"] or {}).items():
-            told = ", ".join(f"{of} {value:.3f}" for of, value in explained.items() if value is not None)
-            console.print(f"R² of {name} by {told}", highlight=False)
-    if (discrete := result["codebook"]) is not None:
-        bits = discrete["bits_per_dimension"]
-        console.print(
-            f"codes at {discrete['positions']} positions: "
-            + ", ".join(f"{b['used']} of {b['size']} used, perplexity {b['perplexity']:.1f}" for b in discrete["books"])
-            + ("" if bits is None else f"; bound {bits:.4f} bits/dim"),
-            highlight=False,
-        )
-    if (activity := result["activity"]) is not None:
-        console.print(
-            f"units {activity['units']}, of which an example activates {activity['active_units']:.4g}; "
-            f"{activity['dead_units']:.0f} dead",
-            highlight=False,
-        )
-    if (jacobian := result["jacobian"]) is not None:
-        console.print(
-            f"Jacobian: squared norm {jacobian['squared_norm']:.4g}; {jacobian['large_values']:.3g} of "
-            f"{len(jacobian['singular_values'])} singular values above {100 * LARGE:.0f} % of the first",
-            highlight=False,
-        )
-
-
-def _add(table: Table, title: str, scores: Mapping[str, Mapping[str, float | None]]) -> None:
-    for i, (name, score) in enumerate(scores.items()):
-        similarity = "" if score["ssim"] is None else f"{score['ssim']:.3f}"
-        first = title if i == 0 else ""
-        table.add_row(first, NAMES[name], f"{score['mse']:.5f}", f"{score['psnr']:.2f}", similarity)
-    table.add_section()

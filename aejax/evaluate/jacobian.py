@@ -16,6 +16,9 @@ from aejax.penalties import narrow_side, pullback, unit
 JACOBIAN_BYTES = 64 * 2**20
 """Upper bound for the Jacobians held at once, of as many examples as fit, at least one."""
 
+LARGE = 0.05
+"""Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
+
 
 def spectrum(encode: Callable, x: Float[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n r"]:
     """The singular values of the encoder's Jacobian at each example, largest first; r is the smaller of its two widths.

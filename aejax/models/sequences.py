@@ -1,4 +1,4 @@
-"""What models of sequences share: steps, lengths and windows, and how they go on from what they have seen.
+"""What models of sequences share: steps, lengths and windows, how they are judged and go on from what they have seen.
 
 A sequence is x [t, *frame]. Those of a batch that are shorter are padded at the end, and `batch["length"]` [b] tells how many
 frames count; where a batch has no such thing, all do.
@@ -7,35 +7,80 @@ frames count; where a batch has no such thing, all do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from aejax.corrupt import corrupt_batch
 from aejax.keys import each
 from aejax.likelihoods import Likelihood
-from aejax.types import Batch
+from aejax.models.autoencoder import per_dimension
+from aejax.types import Batch, Model
 
 
-class Continued(NamedTuple):
-    """`Model.sample` and `Model.rollout`."""
-
-    sample: Callable
-    rollout: Callable
-
-
-def continued(
-    shape: tuple[int, ...], likelihood: Likelihood, state: Callable, onward: Callable, theta: Callable
-) -> Continued:
-    """How a model goes on.
+def model_of(
+    init: Callable,
+    loss: Callable,
+    log_weights: Callable,
+    shape: tuple[int, ...],
+    likelihood: Likelihood,
+    corrupt: Callable | None,
+    stepwise: Callable,
+    states: Callable,
+    current: Callable,
+    onward: Callable,
+    theta: Callable,
+    further: Callable = lambda params, batch, x_seen, key: {},
+) -> Model:
+    """The model of sequences that is trained by `loss`, judged by its bound step by step, and goes on from what it has seen.
 
     Args:
+        init, loss, log_weights: as in `Model`.
         shape: of a sequence, (T, *frame).
-        state: (params, keys [b], x [b, t, *frame], n [b]) -> z [b, d], a draw of the state after the first n frames.
+        corrupt: what training corrupts sequences by, or None.
+        stepwise: (params, keys [b], x_seen, x [b, t, *frame]) -> the bound's two parts at every step, [b, t] each:
+            −log p(x_t|z_t), and what else it costs, of x where the states are told from x_seen.
+        states: (params, x) -> z [b, t, d], the deterministic code of every step.
+        current: (params, keys [b], x [b, t, *frame], n [b]) -> z [b, d], a draw of the state after the first n frames.
         onward: (params, keys [b], z, δ []) -> z, a draw of the state δ steps later.
-        theta: (params, z) -> theta of the frames at these states.
+        theta: (params, z [n, d]) -> theta of the frames at these states.
+        further: (params, batch, x_seen, key) -> {name: [b]}, more to be judged by.
     """
+
+    def judge(params, batch, x_seen, key, name):
+        k_steps, k_further = jax.random.split(key)
+        x, n = batch["x"], lengths(batch)
+        found = decode(params, {}, states(params, x_seen), batch)
+        among = jnp.where(over_frames(counted(n, x.shape[1]), x), found, x)
+        terms = {
+            **bound(stepwise(params, each(k_steps, batch["index"]), x_seen, x), n),
+            **further(params, batch, x_seen, k_further),
+            "mse": per_dimension(among, x) * x.shape[1] / n.astype(x.dtype),
+        }
+        return {f"{name}{term}": values for term, values in terms.items()}
+
+    def evaluate(params, extras, batch, key):
+        k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
+        terms = judge(params, batch, batch["x"], k_clean, "")
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, batch["x"], batch["index"])
+            terms |= judge(params, batch, x_tilde, k_denoise, "denoising_")
+        return terms
+
+    def divergences(params, extras, batch, key):
+        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
+        return judge(params, batch, batch["x"], k_clean, "")["kl"][:, None]
+
+    def encode(params, extras, batch, key):
+        return states(params, batch["x"])
+
+    def decode(params, extras, z, batch):
+        return likelihood.mean(theta(params, z.reshape(-1, z.shape[-1]))).reshape(*z.shape[:2], *shape[1:])
+
+    def reconstruct(params, extras, batch, key):
+        return decode(params, extras, states(params, batch["x"]), batch)
 
     def go_on(params, keys, z, gaps):
         """Frames [b, g, *frame], each a gap after the one before it."""
@@ -57,15 +102,37 @@ def continued(
         """Sequences from the first frame on: the mean of p(x_t|z_t), or a draw where the mean of discrete data is no datum."""
         k_state, k_steps = halves(each(key, batch["index"]))
         b = len(batch["index"])
-        z = state(params, k_state, jnp.zeros((b, 1, *shape[1:])), jnp.zeros(b, jnp.int32))
+        z = current(params, k_state, jnp.zeros((b, 1, *shape[1:])), jnp.zeros(b, jnp.int32))
         return go_on(params, k_steps, z, jnp.ones(shape[0], jnp.int32))
 
     def rollout(params, extras, batch, key, gaps):
         k_state, k_steps = halves(each(key, batch["index"]))
-        z = state(params, k_state, batch["x"], lengths(batch))
+        z = current(params, k_state, batch["x"], lengths(batch))
         return go_on(params, k_steps, z, gaps)
 
-    return Continued(sample, rollout)
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        sample=sample,
+        log_weights=log_weights,
+        divergences=divergences,
+        rollout=rollout,
+        corrupt=corrupt,
+        symbols=likelihood.symbols,
+        check=likelihood.check,
+    )
+
+
+def bound(parts: tuple[Float[Array, "b t"], Float[Array, "b t"]], n: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
+    """Of a whole sequence, from its two parts at every step: the sums over the n frames that count."""
+    frames = counted(n, parts[0].shape[1])
+    distortion, kl = (jnp.sum(jnp.where(frames, part, 0.0), axis=1) for part in parts)
+    nelbo = distortion + kl
+    return {"distortion": distortion, "kl": kl, "nelbo": nelbo, "nelbo_per_step": nelbo / n.astype(kl.dtype)}
 
 
 def lengths(batch: Batch) -> Int[Array, " b"]:

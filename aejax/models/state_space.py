@@ -18,9 +18,9 @@ from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.likelihoods import Likelihood
-from aejax.models.autoencoder import as_theta, per_dimension, total
+from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
-from aejax.models.sequences import continued, counted, folded, lengths, over_frames
+from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
 from aejax.posteriors import Posterior, diagonal
 from aejax.rates import weighted
@@ -110,53 +110,19 @@ def state_space(
         rows = x.reshape(-1, *frame)
         return total(likelihood.nats(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
 
-    def bound(params, keys, x_seen, x, n):
-        frames = counted(n, x.shape[1])
-        found = stepwise(params, keys, x_seen, x)
-        distortion, kl = (jnp.sum(jnp.where(frames, term, 0.0), axis=1) for term in found)
-        nelbo = distortion + kl
-        return {"distortion": distortion, "kl": kl, "nelbo": nelbo, "nelbo_per_step": nelbo / n.astype(kl.dtype)}
-
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_window, k_draw = jax.random.split(key, 3)
         index = batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
         (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), lengths(batch))
-        terms = bound(params, each(k_draw, index), x_tilde, x, n)
+        terms = bound(stepwise(params, each(k_draw, index), x_tilde, x), n)
         objective = jnp.mean(terms["distortion"] + cost(terms["kl"][:, None], step, axis))
         return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
-
-    def judge(params, batch, x_seen, keys, name):
-        x, n = batch["x"], lengths(batch)
-        terms = bound(params, keys, x_seen, x, n)
-        found = decode(params, {}, states(params, x_seen), batch)
-        among = jnp.where(over_frames(counted(n, x.shape[1]), x), found, x)
-        terms["mse"] = per_dimension(among, x) * x.shape[1] / n.astype(x.dtype)
-        return {f"{name}{term}": values for term, values in terms.items()}
-
-    def evaluate(params, extras, batch, key):
-        k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
-        x, index = batch["x"], batch["index"]
-        terms = judge(params, batch, x, each(k_clean, index), "")
-        if corrupt is not None:
-            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, x, index)
-            terms |= judge(params, batch, x_tilde, each(k_denoise, index), "denoising_")
-        return terms
-
-    def encode(params, extras, batch, key):
-        return states(params, batch["x"])
-
-    def decode(params, extras, z, batch):
-        return likelihood.mean(theta(params, z.reshape(-1, z.shape[-1]))).reshape(*z.shape[:2], *frame)
 
     def log_weights(params, extras, batch, key, k):
         x, n = batch["x"], lengths(batch)
         keys = jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
-        return jax.vmap(lambda keys: -bound(params, keys, x, x, n)["nelbo"], 1, 1)(keys)
-
-    def divergences(params, extras, batch, key):
-        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
-        return judge(params, batch, batch["x"], each(k_clean, batch["index"]), "")["kl"][:, None]
+        return jax.vmap(lambda keys: -bound(stepwise(params, keys, x, x), n)["nelbo"], 1, 1)(keys)
 
     def current(params, keys, x, n):
         z, _ = drawn(params, keys, x)
@@ -167,17 +133,4 @@ def state_space(
         step = lambda i, z: p.draw(params["transition"], folded(keys, i), z)[0]
         return jax.lax.fori_loop(0, delta, step, z)
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=lambda params, extras, batch, key: decode(params, extras, states(params, batch["x"]), batch),
-        log_weights=log_weights,
-        divergences=divergences,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
-        **continued(shape, likelihood, current, onward, theta)._asdict(),
-    )
+    return model_of(init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta)

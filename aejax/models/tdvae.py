@@ -22,9 +22,9 @@ from aejax.errors import UsageError
 from aejax.gaps import Gap, told, uniform
 from aejax.keys import each
 from aejax.likelihoods import Likelihood
-from aejax.models.autoencoder import as_theta, per_dimension, total
+from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
-from aejax.models.sequences import continued, counted, halves, lengths, of_steps, over_frames
+from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
 from aejax.posteriors import Posterior, diagonal
 from aejax.rates import weighted
@@ -151,44 +151,11 @@ def tdvae(
         flat = lambda v: v.reshape(-1, *v.shape[2:])
         one = jnp.ones(len(x) * t, jnp.int32)
         found = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
-        return [term.reshape(-1, t) for term in found]
-
-    def judge(params, batch, x_seen, key, name):
-        k_steps, k_jumpy = jax.random.split(key)
-        x, index, n = batch["x"], batch["index"], lengths(batch)
-        frames = counted(n, x.shape[1])
-        distortion, kl = (
-            jnp.sum(jnp.where(frames, term, 0.0), axis=1) for term in stepwise(params, each(k_steps, index), x_seen, x)
-        )
-        jumps = jumpy(params, k_jumpy, index, x_seen, x, n)
-        seen_as = decode(params, {}, states(params, x_seen), batch)
-        terms = {
-            "distortion": distortion,
-            "kl": kl,
-            "nelbo": distortion + kl,
-            "nelbo_per_step": (distortion + kl) / n.astype(kl.dtype),
-            "jumpy_nelbo": jumps[0] + jumps[1],
-            "mse": per_dimension(jnp.where(over_frames(frames, x), seen_as, x), x) * x.shape[1] / n.astype(kl.dtype),
-        }
-        return {f"{name}{term}": values for term, values in terms.items()}
-
-    def evaluate(params, extras, batch, key):
-        k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
-        terms = judge(params, batch, batch["x"], k_clean, "")
-        if corrupt is not None:
-            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, batch["x"], batch["index"])
-            terms |= judge(params, batch, x_tilde, k_denoise, "denoising_")
-        return terms
+        return tuple(term.reshape(-1, t) for term in found)
 
     def states(params, x):
         b = believed(params, x)[:, 1:]
         return p_b.mean(params["state"], b.reshape(-1, b.shape[-1])).reshape(*b.shape[:2], -1)
-
-    def encode(params, extras, batch, key):
-        return states(params, batch["x"])
-
-    def decode(params, extras, z, batch):
-        return likelihood.mean(theta(params, z.reshape(-1, z.shape[-1]))).reshape(*z.shape[:2], *frame)
 
     def log_weights(params, extras, batch, key, k):
         x, keys = batch["x"], jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
@@ -196,9 +163,9 @@ def tdvae(
         one = lambda keys: jnp.where(frames, -sum(stepwise(params, keys, x, x)), 0.0)
         return jax.vmap(one, 1, 1)(keys)
 
-    def divergences(params, extras, batch, key):
-        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
-        return judge(params, batch, batch["x"], k_clean, "")["kl"][:, None]
+    def further(params, batch, x_seen, key):
+        distortion, kl = jumpy(params, key, batch["index"], x_seen, batch["x"], lengths(batch))
+        return {"jumpy_nelbo": distortion + kl}
 
     def current(params, keys, x, n):
         b = believed(params, x)
@@ -208,17 +175,6 @@ def tdvae(
         delta = told(jnp.full(len(z), delta, jnp.int32), gap.most)
         return p.draw(params["transition"], keys, joined(z, delta))[0]
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=lambda params, extras, batch, key: decode(params, extras, states(params, batch["x"]), batch),
-        log_weights=log_weights,
-        divergences=divergences,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
-        **continued(shape, likelihood, current, onward, theta)._asdict(),
+    return model_of(
+        init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta, further
     )
