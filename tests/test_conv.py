@@ -6,8 +6,9 @@ import pytest
 from aejax.errors import UsageError
 from aejax.likelihoods import bernoulli, gaussian_learned
 from aejax.models import autoencoder
-from aejax.nets import ConvDecoder, ConvEncoder
-from aejax.nets.conv import conv, conv_transpose, halvings
+from aejax.nets import ConvDecoder, ConvEncoder, convolution
+from aejax.nets.conv import halvings
+from aejax.nets.convolution import LAYOUT, conv, conv_transpose
 
 
 def normal(*shape, seed=0):
@@ -33,23 +34,53 @@ def test_the_transposed_convolution_and_both_gradients_are_the_librarys(size):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [((4, 4), 2), ((3, 3), 1), ((3, 5), 2)])
+def library(x, kernel, stride):
+    return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, "SAME", dimension_numbers=LAYOUT)
+
+
+def with_gradients(f, x, kernel, stride, g):
+    @jax.jit
+    def both(x, kernel, g):
+        value, pull = jax.vjp(lambda x, kernel: f(x, kernel, stride), x, kernel)
+        return value, *pull(g)
+
+    return both(x, kernel, g)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((4, 4), 2), ((3, 3), 1), ((3, 5), 2), ((2, 3), 1)])
 @pytest.mark.parametrize("size", [(14, 14), (13, 8), (2, 1)])
 def test_the_convolution_and_both_gradients_are_the_librarys(size, kernel, stride):
     x, kernel = normal(3, *size, 4), normal(*kernel, 4, 5, seed=1)
     g = normal(3, *(-(-side // stride) for side in size), 5, seed=2)
-
-    def library(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride,) * 2, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-
-    def of(f):
-        value, pull = jax.vjp(f, x, kernel)
-        return value, *pull(g)
-
-    for ours, theirs in zip(of(lambda x, kernel: conv(x, kernel, stride)), of(library)):
+    for ours, theirs in zip(*(with_gradients(f, x, kernel, stride, g) for f in (conv, library))):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), 1), ((2, 2), 1), ((4, 4), 2), ((3, 3), 2)])
+@pytest.mark.parametrize("size", [(13, 8), (2, 1)])
+def test_tiles_of_winograd_give_the_convolution_and_both_gradients(size, kernel, stride, monkeypatch):
+    """An identity, so to the last digits of float64; `conv` itself takes this way in float32 alone."""
+    monkeypatch.setattr(convolution, "_in_fewer", lambda x, kernel: True)
+    with jax.enable_x64(True):
+        x, kernel, g = (
+            jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+            for seed, shape in enumerate(
+                [(2, *size, 3), (*kernel, 3, 5), (2, *(-(-side // stride) for side in size), 5)]
+            )
+        )
+        for ours, theirs in zip(*(with_gradients(f, x, kernel, stride, g) for f in (conv, library))):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere convolutions are the library's")
+@pytest.mark.parametrize(("kernel", "stride", "size"), [((3, 3), 1, (7, 7)), ((4, 4), 2, (14, 13))])
+def test_many_channels_lose_a_digit_by_fewer_multiplications(kernel, stride, size):
+    small = [-(-side // stride) for side in size]
+    x, kernel, g = normal(4, *size, 64), normal(*kernel, 64, 65, seed=1), normal(4, *small, 65, seed=2)
+    text = jax.jit(lambda x, kernel: conv(x, kernel, stride)).lower(x, kernel).as_text()
+    assert "convolution" not in text
+    for ours, theirs in zip(*(with_gradients(f, x, kernel, stride, g) for f in (conv, library))):
+        np.testing.assert_allclose(ours, theirs, rtol=0.0, atol=1e-5 * float(jnp.max(jnp.abs(theirs))))
 
 
 def test_the_transposed_convolution_is_the_transpose():

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
+from aejax.nets.convolution import conv, conv_transpose
 
 
 class ConvEncoder(nn.Module):
@@ -168,8 +168,6 @@ def as_matrix(initial: Callable) -> Callable:
     return lambda key, shape, dtype: initial(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-
 LECUN = as_matrix(nn.initializers.lecun_normal())
 
 
@@ -188,126 +186,12 @@ def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
     return sizes
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 2
-) -> Float[Array, "b small_h small_w d"]:
-    """The convolution, padded so that a size is divided by the stride and rounded up. Reverse mode of any order, but no
-    forward mode.
-
-    On CPU it and both gradients are products of matrices with the patches of x, which XLA computes several times faster there
-    than convolutions, most of all the gradients' within a loop, as training is one.
-    """
-    return jax.lax.platform_dependent(
-        x, kernel, cpu=partial(_by_product, stride=stride), default=partial(_by_library, stride=stride)
-    )
-
-
-def _by_library(x, kernel, stride):
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT)
-
-
-def _by_product(x, kernel, stride):
-    return _patches(x, kernel.shape[:2], stride) @ _as_rows(kernel, stride)
-
-
-def _patches(x: Float[Array, "b h w c"], size: tuple[int, int], stride: int) -> Float[Array, "b small_h small_w k"]:
-    """What each position of the result sees of x, in the order of `_as_rows`.
-
-    Squares of stride × stride pixels are first laid into the channels, so that a patch is a few slices of whole such squares.
-    """
-    b, h, w, c = x.shape
-    small = [-(-side // stride) for side in (h, w)]
-    squares = [-(-side // stride) for side in size]
-    pads = jax.lax.padtype_to_pads((h, w), size, (stride, stride), "SAME")
-    sides = [stride * (n + taps - 1) for n, taps in zip(small, squares)]
-    before = [low for low, _ in pads]
-    fill = [(low, side - low - had, 0) for low, side, had in zip(before, sides, (h, w))]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *fill, (0, 0, 0)))
-    if stride > 1:
-        x = x.reshape(b, sides[0] // stride, stride, sides[1] // stride, stride, c).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(b, sides[0] // stride, sides[1] // stride, stride * stride * c)
-    return jnp.concatenate(
-        [x[:, i : i + small[0], j : j + small[1]] for i in range(squares[0]) for j in range(squares[1])], axis=-1
-    )
-
-
-def _as_rows(kernel: Float[Array, "kh kw c d"], stride: int) -> Float[Array, "k d"]:
-    """The kernel as the matrix that patches are multiplied by, filled up with zeros to a whole number of strides."""
-    kh, kw, c, d = kernel.shape
-    taps = [-(-side // stride) for side in (kh, kw)]
-    fill = [(0, stride * n - side, 0) for n, side in zip(taps, (kh, kw))]
-    kernel = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), (*fill, (0, 0, 0), (0, 0, 0)))
-    return kernel.reshape(taps[0], stride, taps[1], stride, c, d).transpose(0, 2, 1, 3, 4, 5).reshape(-1, d)
-
-
-def _conv_forward(x, kernel, stride):
-    return conv(x, kernel, stride), (x, kernel)
-
-
-def _conv_backward(stride, kept, g):
-    x, kernel = kept
-    return _gradient_of_image(g, kernel, x.shape[1:3], stride), _gradient_of_kernel(x, g, kernel.shape[:2], stride)
-
-
-conv.defvjp(_conv_forward, _conv_backward)
-
-
-def _gradient_of_image(g, kernel, size, stride):
-    image = jax.ShapeDtypeStruct((g.shape[0], *size, kernel.shape[2]), g.dtype)
-
-    def transposed(f):
-        return lambda g, kernel: jax.linear_transpose(lambda x: f(x, kernel, stride), image)(g)[0]
-
-    return jax.lax.platform_dependent(g, kernel, cpu=transposed(_by_product), default=transposed(_by_library))
-
-
-def _gradient_of_kernel(x, g, size, stride):
-    """Σ over examples and positions of x around a position ⊗ g there."""
-    kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), g.dtype)
-
-    def by_library(x, g):
-        return jax.linear_transpose(lambda kernel: _by_library(x, kernel, stride), kernel)(g)[0]
-
-    def by_product(x, g):
-        rows = _patches(x, size, stride)
-        # With g in front the product is a quarter faster than with the patches, which are the longer.
-        found = (g.reshape(-1, g.shape[3]).T @ rows.reshape(-1, rows.shape[3])).T
-        return jax.linear_transpose(lambda kernel: _as_rows(kernel, stride), kernel)(found)[0]
-
-    return jax.lax.platform_dependent(x, g, cpu=by_product, default=by_library)
-
-
 def _for_flax(x, kernel, strides, padding, **_):
     """`conv` as `flax.linen.Conv` calls it."""
     return conv(x, kernel, strides[0])
 
 
 _convolution = partial(nn.Conv, kernel_init=LECUN, conv_general_dilated=_for_flax)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv_transpose(
-    z: Float[Array, "b h w d"], kernel: Float[Array, "kh kw c d"], size: tuple[int, int]
-) -> Float[Array, "b double_h double_w c"]:
-    """The transpose of `conv` from images of `size`, which halved is z's. Reverse mode of any order, but no forward mode.
-
-    The kernel's gradient is that of the convolution which it transposes, since <conv_transpose(z, kernel), g> =
-    <z, conv(g, kernel)>.
-    """
-    return _gradient_of_image(z, kernel, size, 2)
-
-
-def _conv_transpose_forward(z, kernel, size):
-    return conv_transpose(z, kernel, size), (z, kernel)
-
-
-def _conv_transpose_backward(size, kept, g):
-    z, kernel = kept
-    return conv(g, kernel), _gradient_of_kernel(g, z, kernel.shape[:2], 2)
-
-
-conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
 
 
 def _block(net: Any, kind: type[nn.Module], width: int, **fields: Any) -> nn.Module:
