@@ -297,7 +297,12 @@ def _as_row(values: np.ndarray, like: Array) -> Array:
 def _nearest(rows: Float[Array, "n d"], book: Float[Array, "k d"]) -> Int[Array, " n"]:
     """Of equally near ones the first."""
     product = jnp.einsum("nd,kd->nk", rows, book, precision=jax.lax.Precision.HIGHEST)
-    return jnp.argmin(jnp.sum(jnp.square(book), axis=1)[None, :] - 2.0 * product, axis=1).astype(jnp.int32)
+    away = jnp.sum(jnp.square(book), axis=1)[None, :] - 2.0 * product
+    # The smallest, then the first that is as small: two plain reductions, which XLA makes several times faster on CPU than the
+    # one of pairs that argmin is. (Of vectors that are not numbers none is; then the last.)
+    place = jnp.arange(len(book), dtype=jnp.int32)[None, :]
+    least = jnp.min(away, axis=1, keepdims=True)
+    return jnp.min(jnp.where(away <= least, place, len(book) - 1), axis=1)
 
 
 def _gathered(
