@@ -21,7 +21,7 @@ from aejax.types import Batch, Experiment, TrainState
 STRETCH_BYTES = 32 * 2**20
 """Upper bound for the batches put on the device at once; two such stretches exist while one is gathered ahead."""
 
-STRETCH_SECONDS = 0.2
+STRETCH_SECONDS = 1.0
 """How long a stretch should take: the reaction time to a signal, and many times the cost of a call (about 1 ms)."""
 
 
