@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -28,11 +29,65 @@ class Gated(nn.Module):
         return nn.Dense(self.out, name="out")(x)
 
 
+class GRU(nn.RNNCellBase):
+    """The gated recurrent unit of `nn.GRUCell` (Cho et al. 2014), given what a frame says to its gates, [b, 3·width].
+
+    That has nothing to do with the frames before, so the dense layer that makes it is the frame encoder's last, of all frames at
+    once, and one product is left to run over them in place of six.
+    """
+
+    width: int
+    num_feature_axes = 1
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "b h"], given: Float[Array, "b gates"]) -> tuple[Array, Array]:
+        carried = nn.Dense(3 * self.width, kernel_init=_each_gate(3), name="carried")(h)
+        (reset, update, new), (from_r, from_u, from_n) = (jnp.split(of, 3, axis=1) for of in (given, carried))
+        r, u = nn.sigmoid(reset + from_r), nn.sigmoid(update + from_u)
+        h = (1.0 - u) * jnp.tanh(new + r * from_n) + u * h
+        return h, h
+
+    def initialize_carry(self, rng, input_shape):
+        return jnp.zeros((*input_shape[:-1], self.width))
+
+
+class LSTM(nn.RNNCellBase):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), given what a frame says to its gates, [b, 4·width], as `GRU`."""
+
+    width: int
+    num_feature_axes = 1
+
+    @nn.compact
+    def __call__(self, carry: tuple[Array, Array], given: Float[Array, "b gates"]) -> tuple[tuple, Array]:
+        c, h = carry
+        gates = given + nn.Dense(4 * self.width, kernel_init=_each_gate(4), name="carried")(h)
+        keep, write, new, show = jnp.split(gates, 4, axis=1)
+        c = nn.sigmoid(keep) * c + nn.sigmoid(write) * jnp.tanh(new)
+        h = nn.sigmoid(show) * jnp.tanh(c)
+        return (c, h), h
+
+    def initialize_carry(self, rng, input_shape):
+        zeros = jnp.zeros((*input_shape[:-1], self.width))
+        return zeros, zeros
+
+
+def _each_gate(gates: int) -> Callable:
+    """An orthogonal matrix for each gate, side by side."""
+    orthogonal = nn.initializers.orthogonal()
+
+    def init(key, shape, dtype):
+        one = lambda key: orthogonal(key, (shape[0], shape[1] // gates), dtype)
+        return jnp.concatenate([one(k) for k in jax.random.split(key, gates)], axis=1)
+
+    return init
+
+
 class Beliefs(nn.Module):
     """What is known after each frame: sequences [b, t, *frame] -> [b, t + 1, width], the first before any frame, zeros.
 
-    `frame` encodes each frame [n, *frame] -> [n, m], `cell` is what runs over them (`nn.GRUCell(width)`,
-    `nn.OptimizedLSTMCell(width)`). What follows a step does not enter it, so frames that pad a sequence at its end do nothing.
+    `frame` encodes each frame [n, *frame] -> [n, m], `cell` is what runs over them: `GRU(width)` for m = 3·width, `LSTM(width)`
+    for m = 4·width, or a cell of Flax, which has the dense layer before its gates within itself. What follows a step does not
+    enter it, so frames that pad a sequence at its end do nothing.
     """
 
     frame: nn.Module
