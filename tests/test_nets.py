@@ -1,10 +1,13 @@
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.nets import MLP
+from aejax.nets import GRU, LSTM, MLP
 from aejax.nets.mlp import check_mirror, tie, untie
 
 
@@ -86,3 +89,31 @@ def test_bfloat16_is_the_arithmetic_of_the_layers_only():
     # Eight bits of mantissa: near, and not equal.
     np.testing.assert_allclose(by_half, by_single, atol=0.03)
     assert not np.array_equal(by_half, by_single)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "gates"), [(nn.GRUCell(4), GRU(4), "rzn"), (nn.OptimizedLSTMCell(4), LSTM(4), "figo")]
+)
+def test_recurrent_cells_are_flaxs_with_the_dense_layers_before_their_gates_outside(theirs, ours, gates):
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    x = normal(5, 7)
+    carry = jax.tree.map(lambda part: normal(*part.shape), theirs.initialize_carry(jax.random.key(0), x.shape))
+    params = jax.tree.map(lambda leaf: normal(*leaf.shape), theirs.init(jax.random.key(0), carry, x)["params"])
+
+    def side_by_side(source, part):
+        found = [params[source + gate].get(part, jnp.zeros(4)) for gate in gates]
+        return jnp.concatenate(found, axis=-1)
+
+    given = x @ side_by_side("i", "kernel") + side_by_side("i", "bias")[None]
+    carried = {"kernel": side_by_side("h", "kernel"), "bias": side_by_side("h", "bias")}
+    found = ours.apply({"params": {"carried": carried}}, carry, given)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, theirs.apply({"params": params}, carry, x))
+
+
+@pytest.mark.parametrize(("cell", "gates"), [(GRU(4), 3), (LSTM(4), 4)])
+def test_recurrent_cells_begin_orthogonal_in_every_gate(cell, gates):
+    given = jnp.zeros((1, gates * 4))
+    kernel = cell.init(jax.random.key(0), cell.initialize_carry(jax.random.key(0), given.shape), given)["params"]
+    for gate in jnp.split(kernel["carried"]["kernel"], gates, axis=1):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-6)

@@ -132,15 +132,13 @@ def aejax_vqvae(job: Job) -> Trainer:
 
 
 def aejax_tdvae(job: Job) -> Trainer:
-    import flax.linen as nn
-
     from aejax.gaps import uniform
     from aejax.likelihoods import bernoulli
     from aejax.models import tdvae
-    from aejax.nets import MLP, Beliefs, Gated
+    from aejax.nets import GRU, MLP, Beliefs, Gated
 
     shape = images(job).shape[1:]
-    beliefs = Beliefs(MLP((MAPPED,), BELIEF, out_activation=nn.relu), nn.GRUCell(BELIEF))
+    beliefs = Beliefs(MLP((MAPPED, BELIEF), 3 * BELIEF), GRU(BELIEF))
     maps = [Gated(BELIEF, 2 * STATE)] * 3
     decoder = MLP((MAPPED,), shape[1:])
     model = tdvae(beliefs, *maps, decoder, bernoulli(), STATE, shape, gap=uniform(*GAP), pairs=PAIRS)
