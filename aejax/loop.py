@@ -22,7 +22,8 @@ STRETCH_BYTES = 32 * 2**20
 """Upper bound for the batches put on the device at once; two such stretches exist while one is gathered ahead."""
 
 STRETCH_SECONDS = 1.0
-"""How long a stretch should take: the reaction time to a signal, and many times the cost of a call (about 1 ms)."""
+"""How long a stretch should take: the reaction time to a signal, and many times the cost of a call: 1 ms, and on CPU 0.4 ms for
+each MiB that a step works in, which is new memory in every call."""
 
 
 class Settings(NamedTuple):
