@@ -159,15 +159,18 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
     if not (math.isfinite(minimum) and minimum > 0):
         raise UsageError(f"gaussian_learned(minimum={minimum}): the minimum must be a positive number")
 
-    def sigma(theta):
-        return minimum + jax.nn.softplus(theta[..., 1])
+    def moments(theta):
+        # Not theta[..., 0] and theta[..., 1], whose gradients XLA on CPU puts together element by element: several times slower.
+        mu, rho = jnp.unstack(theta, axis=-1)
+        return mu, minimum + jax.nn.softplus(rho)
 
     def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        s = sigma(theta)
-        return 0.5 * jnp.square((x - theta[..., 0]) / s) + jnp.log(s) + 0.5 * math.log(2 * math.pi)
+        mu, sigma = moments(theta)
+        return 0.5 * jnp.square((x - mu) / sigma) + jnp.log(sigma) + 0.5 * math.log(2 * math.pi)
 
     def draw(key: Key[Array, ""], theta):
-        return theta[..., 0] + sigma(theta) * jax.random.normal(key, theta.shape[:-1], theta.dtype)
+        mu, sigma = moments(theta)
+        return mu + sigma * jax.random.normal(key, mu.shape, mu.dtype)
 
     return Likelihood("gaussian_learned", nats, _location, draw, 2, _check_finite("gaussian_learned"))
 
@@ -227,13 +230,16 @@ def discretised_logistic(levels: int = 256) -> Likelihood:
     _refuse_levels(f"discretised_logistic(levels={levels})", levels)
 
     def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return -_log_mass(x, theta[..., 0], theta[..., 1], levels)
+        m, rho = jnp.unstack(theta, axis=-1)
+        return -_log_mass(x, m, rho, levels)
 
     def mean(theta):
-        return _held_mean(theta[..., 0], theta[..., 1], levels)
+        m, rho = jnp.unstack(theta, axis=-1)
+        return _held_mean(m, rho, levels)
 
     def draw(key: Key[Array, ""], theta):
-        return _drawn_level(key, theta[..., 0], theta[..., 1], levels)
+        m, rho = jnp.unstack(theta, axis=-1)
+        return _drawn_level(key, m, rho, levels)
 
     check = _check_levels("discretised_logistic", levels)
     return Likelihood("discretised_logistic", nats, mean, draw, 2, check, symbols=_every_element)
