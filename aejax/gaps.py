@@ -18,7 +18,7 @@ class Gap(NamedTuple):
     """How far training jumps."""
 
     draw: Callable
-    """key -> the number of steps from t1 to t2, int."""
+    """(key, step of training) -> the number of steps from t1 to t2, int."""
     most: int
 
 
@@ -35,12 +35,30 @@ def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
     share = np.array([math.log(p) if p > 0 else -math.inf for p, _ in parts], np.float32)
     low, high = np.array([steps for _, steps in parts], np.int32).T
 
-    def draw(key):
+    def draw(key, step):
         k_part, k_steps = jax.random.split(key)
         part = jax.random.categorical(k_part, share)
         return jax.random.randint(k_steps, (), jnp.asarray(low)[part], jnp.asarray(high)[part] + 1, jnp.int32)
 
     return Gap(draw, max(high for _, (_, high) in parts))
+
+
+def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
+    """As `first` until the step `start` of training, as `last` from `end` on, and the more often so between.
+
+    Where beliefs do not know yet how fast a sequence goes on, long jumps ask for states that say as little as possible.
+    """
+    if not 0 <= start <= end:
+        raise UsageError(
+            f"growing(start={start}, end={end}): steps of training from 0 up, the end no sooner than the start"
+        )
+
+    def draw(key, step):
+        k_which, k_first, k_last = jax.random.split(key, 3)
+        share = jnp.clip((step - start) / max(end - start, 1), 0.0, 1.0)
+        return jnp.where(jax.random.uniform(k_which) < share, last.draw(k_last, step), first.draw(k_first, step))
+
+    return Gap(draw, max(first.most, last.most))
 
 
 def told(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:

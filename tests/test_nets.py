@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.nets import GRU, LSTM, MLP
+from aejax.gaps import told
+from aejax.nets import GRU, LSTM, MLP, Gated, Turned
 from aejax.nets.mlp import check_mirror, tie, untie
 
 
@@ -117,3 +118,57 @@ def test_recurrent_cells_begin_orthogonal_in_every_gate(cell, gates):
     kernel = cell.init(jax.random.key(0), cell.initialize_carry(jax.random.key(0), given.shape), given)["params"]
     for gate in jnp.split(kernel["carried"]["kernel"], gates, axis=1):
         np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-6)
+
+
+class Sums(nn.Module):
+    """Of each row, n times."""
+
+    n: int
+
+    def __call__(self, x):
+        return jnp.broadcast_to(x.sum(axis=1, keepdims=True), (len(x), self.n))
+
+
+def turned(z, delta=None, most=0, **more):
+    """The state that goes on by itself: what a net of zeros adds."""
+    nothing = Gated(2, 2 * z.shape[1], last_init=nn.initializers.zeros)
+    row = z if delta is None else jnp.concatenate([z, told(jnp.full(len(z), delta, jnp.int32), most)], axis=1)
+    net = Turned(nothing, z.shape[1], most=most, **more)
+    out = net.apply(net.init(jax.random.key(0), row), row)
+    assert np.all(out[:, z.shape[1] :] == 0)
+    return out[:, : z.shape[1]]
+
+
+def test_a_turned_fourier_series_is_a_shift():
+    """Of eight numbers in a circle, by three places in three steps of one."""
+    x = np.random.default_rng(0).normal(size=(5, 8))
+    series = np.fft.rfft(x)
+    to_right = np.full((5, 1), -np.pi / 2)  # −2π/8 in each step
+    z = jnp.asarray(np.hstack([series.real[:, 1:], series.imag[:, 1:], to_right, series.real[:, :1]]), jnp.float32)
+    found = np.asarray(turned(z, 3, 7, planes=4, harmonics=4), np.float64)
+    again = np.hstack([found[:, 9:], found[:, :4] + 1j * found[:, 4:8]])
+    np.testing.assert_allclose(np.fft.irfft(again), np.roll(x, 3, axis=1), atol=1e-5)
+
+
+def test_a_jump_is_as_two_that_are_as_long_together_and_is_undone():
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 6)), jnp.float32)
+    jump = partial(turned, most=10, planes=2)
+    np.testing.assert_allclose(jump(jump(z, 2), 5), jump(z, 7), atol=1e-5)
+    np.testing.assert_allclose(jump(jump(z, 7), 7, back=True), z, atol=1e-5)
+    np.testing.assert_allclose(turned(z, planes=2), jump(z, 1), atol=1e-6)
+    assert not np.allclose(jump(z, 7), z, atol=0.1)
+
+
+def test_what_a_net_adds_is_of_the_row_and_the_turned_state():
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
+    by_itself, found = turned(z, planes=1), Turned(Sums(7), 4, 1).apply({}, z)
+    added = (z + by_itself).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, np.hstack([by_itself + added, np.repeat(added, 3, axis=1)]), rtol=1e-5)
+
+
+def test_what_skips_the_gates_is_linear():
+    net, x = Gated(3, 2, skip=True), jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
+    params = net.init(jax.random.key(0), x)["params"]
+    shut = {**params, "gated_0": jax.tree.map(jnp.zeros_like, params["gated_0"])}
+    np.testing.assert_allclose(net.apply({"params": shut}, x), x @ params["out"]["kernel"][3:], rtol=1e-5)
+    assert not np.allclose(net.apply({"params": params}, x), x @ params["out"]["kernel"][3:], atol=1e-3)

@@ -10,11 +10,12 @@ import pytest
 
 from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.gaps import mixed, told, uniform
+from aejax.gaps import growing, mixed, told, uniform
 from aejax.likelihoods import bernoulli, categorical, gaussian
 from aejax.models import state_space, tdvae
 from aejax.models.layered import layered
 from aejax.models.sequences import window
+from aejax.models.tdvae import TRAINED
 from aejax.nets import MLP, Beliefs, Gated
 from aejax.posteriors import LOG_VARIANCE, diagonal, flow, full_rank, planar
 
@@ -99,7 +100,7 @@ def exact(gap=1):
     a, q = map(held, predicted(gap))
 
     def smooth(row):
-        z2, (m, p) = row[:D], believed(row[D : D + 6])
+        z2, (m, p) = row[:D], believed(row[D + 9 : D + 15])  # nine numbers tell the gap
         gain = p @ a.T @ jnp.linalg.inv(a @ p @ a.T + q)
         return numbers(m + gain @ (z2 - a @ m), p - gain @ a @ p)
 
@@ -281,14 +282,18 @@ def test_gradients_are_those_of_finite_differences(make):
         assert abs(slope) > 0.02
 
 
-def test_a_frame_is_seen_by_no_earlier_belief():
-    beliefs = Beliefs(MLP((), 4), nn.OptimizedLSTMCell(6))
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_frame_is_seen_by_no_earlier_belief(shown):
+    beliefs = Beliefs(MLP((), 4), nn.OptimizedLSTMCell(6), shown)
     x = jnp.asarray(frames(1))
     params = beliefs.init(jax.random.key(0), x)
     slope = jnp.abs(jax.jacobian(lambda x: beliefs.apply(params, x)[0])(x)).sum(axis=(1, 2, 4, 5))  # [t + 1, t]
     assert np.all(np.triu(slope) == 0)
     assert np.all(slope[np.tril_indices(STEPS + 1, -1, STEPS)] > 0)
-    assert np.all(beliefs.apply(params, x)[:, 0] == 0)
+    b = beliefs.apply(params, x)
+    assert np.all(b[:, 0] == 0)
+    assert b.shape[2] == 6 + shown * x[0, 0].size
+    assert not shown or np.all(b[:, 1:, 6:] == x.reshape(1, STEPS, -1))
 
 
 @pytest.mark.parametrize("t", [1, 4, 7])
@@ -337,9 +342,10 @@ def test_a_state_is_filtered_exactly_where_nothing_is_remembered():
     variance = prior + noise**2
     truth = -0.5 * (x[..., 0] ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
     for mean_field in (True, False):
+        look = lambda row: posterior(row[-1:])  # a state before it that a filter sees too tells nothing
         model = state_space(
             last,
-            Exactly(jax.vmap(lambda row: jnp.concatenate([posterior(row)[0], raw(posterior(row)[1])]))),
+            Exactly(jax.vmap(lambda row, look=look: jnp.concatenate([look(row)[0], raw(look(row)[1])]))),
             Exactly(jax.vmap(lambda z: jnp.concatenate([jnp.zeros(1), raw(prior)]))),
             Exactly(lambda z: z),
             gaussian(noise),
@@ -357,7 +363,7 @@ def test_weights_of_states_are_unbiased(x, double):
     information = C.T @ C / SCALE**2
 
     def look(row):
-        frame, z = row[:D], row[D:]
+        z, frame = row[:D], row[D:]
         covariance = jnp.linalg.inv(np.linalg.inv(Q) + information)
         return numbers(covariance @ (np.linalg.inv(Q) @ A @ z + C.T @ frame / SCALE**2), covariance)
 
@@ -417,14 +423,36 @@ def test_training_sees_windows_and_corruption():
 def test_gaps_are_as_probable_as_told():
     keys = jax.random.split(jax.random.key(0), 4000)
     gap = mixed([(0.8, (1, 10)), (0.2, (1, 120))])
-    drawn = np.asarray(jax.vmap(gap.draw)(keys))
+    drawn = np.asarray(jax.vmap(gap.draw, (0, None))(keys, 0))
     assert gap.most == 120
     assert drawn.min() == 1
     assert abs(np.mean(drawn > 10) - 0.2 * 110 / 120) < 0.02
-    assert set(np.asarray(jax.vmap(uniform(2, 4).draw)(keys))) == {2, 3, 4}
+    assert set(np.asarray(jax.vmap(uniform(2, 4).draw, (0, None))(keys, 0))) == {2, 3, 4}
     rows = told(jnp.arange(1, 121, dtype=jnp.int32), 120)
     assert rows.shape == (120, 9)
     assert len(np.unique(np.asarray(rows), axis=0)) == 120
+
+
+def test_gaps_grow_with_training():
+    gap = growing(uniform(1, 2), uniform(5, 6), 10, 30)
+    drawn = lambda step: np.asarray(jax.vmap(gap.draw, (0, None))(jax.random.split(jax.random.key(0), 4000), step))
+    shares = [np.mean(drawn(step) > 2) for step in (0, 10, 15, 20, 30, TRAINED)]
+    np.testing.assert_allclose(shares, [0, 0, 0.25, 0.5, 1, 1], atol=0.03)
+    assert [shares[i] for i in (0, 1, 4, 5)] == [0, 0, 1, 1]
+    assert set(drawn(20)) == {1, 2, 5, 6}
+    assert gap.most == 6
+
+
+def test_training_jumps_as_far_as_its_step_says():
+    """The loss is that of gaps of one, then that of gaps of three."""
+    batch = batch_of(frames())
+    loss = lambda gap: jax.jit(small(gap=gap).loss, static_argnums=5)
+    params, _ = jax.jit(small(gap=uniform(1, 3)).init)(jax.random.key(0), batch)
+    found = loss(growing(uniform(1, 1), uniform(3, 3), 5, 5))
+    for step, same in ((5, mixed([(1.0, (1, 1)), (0.0, (3, 3))])), (6, uniform(3, 3))):
+        key = jax.random.key(1)
+        one, other = (f(params, {}, batch, key, step, None)[0] for f in (found, loss(same)))
+        assert abs(one - other) < 1e-5, step
 
 
 def test_discrete_data_are_drawn():
@@ -445,5 +473,7 @@ def test_what_cannot_be_is_said():
         small(posterior=flow([planar()], 2))
     with pytest.raises(UsageError, match="ranges of steps"):
         uniform(3, 2)
+    with pytest.raises(UsageError, match="no sooner than the start"):
+        growing(uniform(1, 1), uniform(1, 2), 3, 2)
     with pytest.raises(UsageError, match="is to give 4 numbers"):
         layered(Gated(5, 3), diagonal(), 2, 1, "state").init(jax.random.key(0), jnp.ones((1, 2)))

@@ -46,7 +46,7 @@ def state_space(
 
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
-        filtering: b_t, z_{t−1} (but for `mean_field`), and the layers above -> numbers of q(z_t|…).
+        filtering: z_{t−1} (but for `mean_field`), b_t, and the layers above -> numbers of q(z_t|…).
         transition: z_{t−1}, and the layers above -> numbers of p(z_t|z_{t−1}).
         decoder: z_t [b, layers · latent] -> theta of a frame.
         mean_field: q of every step by itself. The rest are as in `tdvae`.
@@ -73,7 +73,7 @@ def state_space(
         }, {}
 
     def given(b, z):
-        return b if mean_field else joined(b, z)
+        return b if mean_field else joined(z, b)
 
     def believed(params, x):
         return beliefs.apply({"params": params["beliefs"]}, x)

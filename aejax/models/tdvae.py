@@ -16,6 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
@@ -29,6 +30,9 @@ from aejax.models.sequences import window as window_of
 from aejax.posteriors import Posterior, diagonal
 from aejax.rates import weighted
 from aejax.types import Model
+
+TRAINED = np.iinfo(np.int32).max
+"""A step by which training is done."""
 
 
 def tdvae(
@@ -53,13 +57,13 @@ def tdvae(
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
         state: b_t, and the layers above -> numbers of p_B(z_t|b_t).
-        smoothing: z_t2, b_t1, b_t2, δ, and the layers above -> numbers of q(z_t1|…).
+        smoothing: z_t2, δ, b_t1, b_t2, and the layers above -> numbers of q(z_t1|…).
         transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `gaps.told` tells it.
         decoder: z_t [b, layers · latent] -> theta of a frame.
         likelihood: p(x_t|theta), of one frame.
         latent: dimensions of each of the layers of z.
         shape: of a sequence, (T, *frame).
-        gap: how far training jumps; `uniform(1, 1)` is the sequential objective.
+        gap: how far training jumps, which may change with its steps; `uniform(1, 1)` is the sequential objective.
         layers: of z, each with nets of its own.
         pairs: (t1, t2) of each sequence in a step.
         window: frames of each sequence that training sees in a step, from a random start, as if it began there; None for all.
@@ -90,7 +94,7 @@ def tdvae(
         return {
             "beliefs": params_of(belief_variables),
             "state": p_b.init(k_state, b),
-            "smoothing": q.init(k_smoothing, joined(z, b, b, told(delta, gap.most))),
+            "smoothing": q.init(k_smoothing, joined(z, told(delta, gap.most), b, b)),
             "transition": p.init(k_transition, joined(z, told(delta, gap.most))),
             "decoder": params_of(decoder_variables),
         }, {}
@@ -106,16 +110,16 @@ def tdvae(
         k1, k2 = halves(keys)
         delta = told(delta, gap.most)
         z2, log_b2 = p_b.draw(params["state"], k2, b2)
-        z1, log_q = q.draw(params["smoothing"], k1, joined(z2, b1, b2, delta))
+        z1, log_q = q.draw(params["smoothing"], k1, joined(z2, delta, b1, b2))
         log_b1 = p_b.log_prob(params["state"], b1, z1)
         log_p = p.log_prob(params["transition"], joined(z1, delta), z2)
         return total(likelihood.nats(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
 
-    def jumpy(params, key, index, x_seen, x, n):
+    def jumpy(params, key, index, x_seen, x, n, step):
         """[b]: the mean over pairs of a jump's two terms."""
         rows = jnp.arange(len(x))[:, None]
         keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
-        t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None)), (0, 0))(keys, n)
+        t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None, None)), (0, 0, None))(keys, n, step)
         b = believed(params, x_seen)
         found = jump(
             params,
@@ -127,10 +131,10 @@ def tdvae(
         )
         return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in found]
 
-    def ends(key, n):
+    def ends(key, n, step):
         """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
         k_gap, k_end, k_jump = jax.random.split(key, 3)
-        delta = jnp.minimum(gap.draw(k_gap), n)
+        delta = jnp.minimum(gap.draw(k_gap, step), n)
         t2 = jax.random.randint(k_end, (), delta, n + 1, n.dtype)
         return t2 - delta, t2, k_jump
 
@@ -140,7 +144,7 @@ def tdvae(
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
         n = lengths(batch)
         (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), n)
-        distortion, kl = jumpy(params, k_jump, index, x_tilde, x, n)
+        distortion, kl = jumpy(params, k_jump, index, x_tilde, x, n, step)
         terms = {"jumpy_distortion": distortion, "jumpy_kl": kl, "jumpy_nelbo": distortion + kl}
         objective = jnp.mean(distortion + cost(kl[:, None], step, axis))
         return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
@@ -164,7 +168,7 @@ def tdvae(
         return jax.vmap(one, 1, 1)(keys)
 
     def further(params, batch, x_seen, key):
-        distortion, kl = jumpy(params, key, batch["index"], x_seen, batch["x"], lengths(batch))
+        distortion, kl = jumpy(params, key, batch["index"], x_seen, batch["x"], lengths(batch), TRAINED)
         return {"jumpy_nelbo": distortion + kl}
 
     def current(params, keys, x, n):

@@ -9,3 +9,4 @@ from aejax.nets.recurrent import GRU as GRU
 from aejax.nets.recurrent import LSTM as LSTM
 from aejax.nets.recurrent import Beliefs as Beliefs
 from aejax.nets.recurrent import Gated as Gated
+from aejax.nets.recurrent import Turned as Turned

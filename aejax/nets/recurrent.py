@@ -8,25 +8,67 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
 class Gated(nn.Module):
     """tanh(Wx) ⊙ sigmoid(Vx), then a dense layer: the map D of Gregor et al. (2019, appendix), [b, n] -> [b, out].
 
-    With `depth` more such products follow one another before the dense layer.
+    With `depth` more such products follow one another before the dense layer, which starts as `last_init` says.
     """
 
     hidden: int
     out: int
     depth: int = 1
+    skip: bool = False
+    """Gives the dense layer x too: the products are bounded, and what is only to be passed on does not fit through them."""
+    last_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
+        h = x
         for i in range(self.depth):
-            value, gate = jnp.split(nn.Dense(2 * self.hidden, name=f"gated_{i}")(x), 2, axis=1)
-            x = jnp.tanh(value) * nn.sigmoid(gate)
-        return nn.Dense(self.out, name="out")(x)
+            value, gate = jnp.split(nn.Dense(2 * self.hidden, name=f"gated_{i}")(h), 2, axis=1)
+            h = jnp.tanh(value) * nn.sigmoid(gate)
+        if self.skip:
+            h = jnp.concatenate([h, x], axis=1)
+        return nn.Dense(self.out, kernel_init=self.last_init, name="out")(h)
+
+
+class Turned(nn.Module):
+    """How a state goes on, or `back`, by itself, and what `net` adds to that: [b, n] -> [b, out].
+
+    A row begins with a state z = (u, v, s, k) of `latent` numbers: `planes` of u and of v, one of s, the rest of k. The gap δ is
+    next, as `aejax.gaps.told` tells it, the longest being `most`; with most=0 it is one step and not told. By itself the state
+    keeps s and k, and what goes round with the speed s is a Fourier series in the planes, each (u_j, v_j) turned by
+
+        `unit` h_j s δ radians,   h = 1, …, `harmonics`, 1, …, `harmonics`, …
+
+    `net` sees the row and the turned state, and the first of its numbers, a mean, are added to that state. So what persists is
+    foreseen at no cost, the noise of a draw and all, and no net has to learn products of a gap and of a sequence's own speed.
+    """
+
+    net: nn.Module
+    latent: int
+    planes: int
+    harmonics: int = 1
+    most: int = 0
+    unit: float = 0.5
+    """Of speed, radians a step. Before training s is about 1; where a gap then turns by rounds, nobody can learn from it."""
+    back: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
+        m = self.planes
+        u, v, s, k = jnp.split(x[:, : self.latent], [m, 2 * m, 2 * m + 1], axis=1)
+        delta = self.most * x[:, self.latent, None] if self.most else jnp.ones_like(s)
+        harmonic = jnp.asarray(1 + np.arange(m) % self.harmonics, x.dtype)[None]
+        angle = (-self.unit if self.back else self.unit) * delta * s * harmonic
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        z = jnp.concatenate([u * cos - v * sin, u * sin + v * cos, s, k], axis=1)
+        out = self.net(jnp.concatenate([x, z], axis=1))
+        return out + jnp.pad(z, ((0, 0), (0, out.shape[1] - self.latent)))
 
 
 class GRU(nn.RNNCellBase):
@@ -92,6 +134,8 @@ class Beliefs(nn.Module):
 
     frame: nn.Module
     cell: nn.RNNCellBase
+    shown: bool = False
+    """Gives the last frame itself beside what the cell has of it: width + its size."""
     remat: bool = False
     """Keeps the values between stretches of √t frames, and computes what is within a stretch once more for the gradient (Chen et
     al. 2016, §4.1): the memory grows with √t in place of t but for the frames' codes: of an LSTM of 128 over 16 sequences of
@@ -124,4 +168,6 @@ class Beliefs(nn.Module):
             out = out.reshape(b, stretches * length, -1)[:, :t]
         else:
             _, out = run(self.cell, carry, codes)
+        if self.shown:
+            out = jnp.concatenate([out, x.reshape(b, t, -1)], axis=2)
         return jnp.concatenate([jnp.zeros_like(out[:, :1]), out], axis=1)
