@@ -22,26 +22,27 @@ from aejax.data import load
 from aejax.gaps import uniform
 from aejax.likelihoods import bernoulli
 from aejax.models import state_space, tdvae
-from aejax.nets import MLP, Beliefs, Gated
+from aejax.nets import GRU, MLP, Beliefs, Gated, Turned
 from aejax.types import Experiment
+
+HARMONICS = 4
+"""Of the speed: four are all that a row of eight pixels has."""
 
 
 def experiment(
     data: str = "moving_digits",
     model: Literal["tdvae", "filtering", "mean_field"] = "tdvae",
-    latent: int = 32,
-    layers: int = 1,
-    hidden: tuple[int, ...] = (256,),
-    channels: int = 96,
-    maps: int = 128,
-    depth: int = 1,
-    gap: tuple[int, int] = (1, 4),
+    latent: int = 64,
+    hidden: tuple[int, ...] = (),
+    channels: int = 64,
+    maps: int = 64,
+    gap: tuple[int, int] = (1, 1),
     pairs: int = 16,
-    warm_up: float = 0.3,
+    warm_up: float = 0.1,
     rate: float = 0.0,
-    lr: float = 2e-3,
+    lr: float = 7e-3,
     batch_size: int = 32,
-    steps: int = 5_000,
+    steps: int = 10_000,
     seed: int = 0,
 ) -> Experiment:
     """A model of sequences of black and white frames.
@@ -50,12 +51,10 @@ def experiment(
         data: Name of a data set of sequences (moving_digits, moving_fashion, maze, bouncing), or path of a .npz whose x is
             [n, t, ...], with the number of frames that count as `length` where it differs.
         model: TD-VAE, or a state-space model whose posterior of a state sees the state before (filtering) or not (mean_field).
-        latent: Dimensions of each layer of the state.
-        layers: Of the state.
-        hidden: Widths of the hidden layers of the frames' encoder; the decoder mirrors them.
+        latent: Dimensions of the state, of which three quarters go round with its speed.
+        hidden: Widths of the decoder's hidden layers; without any, rollouts of digits keep their class longest.
         channels: Of what runs over the frames.
         maps: Width of the maps between states.
-        depth: Of these maps, gated layers.
         gap: Shortest and longest jump in training.
         pairs: Jumps in each sequence of a step.
         warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
@@ -66,22 +65,45 @@ def experiment(
         seed: Of initialisation, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    beliefs = Beliefs(MLP(hidden, channels, out_activation=nn.relu), nn.GRUCell(channels))
-    between = [Gated(maps, 2 * latent, depth)] * (3 if model == "tdvae" else 2)
-    decoder = MLP(hidden[::-1], train.shape[1:])
-    beta = optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0
+    gap = uniform(*gap)
+    beliefs = Beliefs(MLP((), 3 * channels), GRU(channels), shown=True)
+    known = Gated(maps, 2 * latent, skip=True)
+
+    def onward(**more):
+        net = Gated(maps, 2 * latent, last_init=nn.initializers.zeros)
+        return Turned(net, latent, 3 * (latent // 8), HARMONICS, **more)
+
+    decoder = MLP(hidden, train.shape[1:])
     common = {
-        "layers": layers,
-        "beta": beta,
+        "beta": optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0,
         "corrupt": None if isinstance(rate, float) and rate == 0.0 else masking(rate),
     }
     if model == "tdvae":
         made = tdvae(
-            beliefs, *between, decoder, bernoulli(), latent, train.shape, gap=uniform(*gap), pairs=pairs, **common
+            beliefs,
+            known,
+            onward(most=gap.most, back=True),
+            onward(most=gap.most),
+            decoder,
+            bernoulli(),
+            latent,
+            train.shape,
+            gap=gap,
+            pairs=pairs,
+            **common,
         )
     else:
+        mean_field = model == "mean_field"
         made = state_space(
-            beliefs, *between, decoder, bernoulli(), latent, train.shape, mean_field=model == "mean_field", **common
+            beliefs,
+            known if mean_field else onward(),
+            onward(),
+            decoder,
+            bernoulli(),
+            latent,
+            train.shape,
+            mean_field=mean_field,
+            **common,
         )
     return Experiment(
         model=made,

@@ -12,25 +12,23 @@ import flax.linen as nn
 import optax
 
 from aejax.data import load
-from aejax.gaps import mixed
+from aejax.gaps import growing, mixed, uniform
 from aejax.likelihoods import gaussian
 from aejax.models import tdvae
-from aejax.nets import MLP, Beliefs, Gated
+from aejax.nets import GRU, MLP, Beliefs, Gated, Turned
 from aejax.types import Experiment
 
 
 def experiment(
     data: str = "oscillator",
-    latent: int = 8,
-    layers: int = 2,
+    latent: int = 6,
     channels: int = 64,
-    depth: int = 2,
-    pairs: int = 48,
+    pairs: int = 64,
     window: int = 0,
     remat: bool = False,
-    warm_up: float = 0.2,
-    lr: float = 2e-3,
-    batch_size: int = 16,
+    near: float = 0.3,
+    lr: float = 8e-3,
+    batch_size: int = 32,
     steps: int = 6_000,
     seed: int = 0,
 ) -> Experiment:
@@ -38,34 +36,38 @@ def experiment(
 
     Args:
         data: Name of a data set of sequences of at least 120 frames of real numbers, or path of a .npz whose x is [n, t, ...].
-        latent: Dimensions of each layer of the state.
-        layers: Of the state.
+        latent: Dimensions of the state, of which two thirds go round with its speed.
         channels: Of what runs over the frames, and width of the maps between states.
-        depth: Of these maps, gated layers.
         pairs: Jumps in each sequence of a step.
         window: Frames of each sequence that training sees in a step, from a random start; 0 for all.
         remat: Computes most of what ran over the frames once more for the gradient, to save memory.
-        warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
+        near: Share of the steps that jump by no more than 10; then long jumps come, all of them after as many steps again.
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Sequences in a step, over all devices.
         steps: Training steps.
         seed: Of initialisation, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
+    gap = growing(
+        uniform(1, 10), mixed([(0.8, (1, 10)), (0.2, (1, 120))]), round(near * steps), round(2 * near * steps)
+    )
+
+    def onward(back):
+        net = Gated(channels, 2 * latent, last_init=nn.initializers.zeros)
+        return Turned(net, latent, latent // 3, most=gap.most, unit=0.1, back=back)
+
     model = tdvae(
-        Beliefs(MLP((), channels), nn.OptimizedLSTMCell(channels), remat=remat),
-        Gated(channels, 2 * latent, depth),
-        Gated(channels, 2 * latent, depth),
-        Gated(channels, 2 * latent, depth),
+        Beliefs(MLP((), 3 * channels), GRU(channels), remat=remat),
+        Gated(channels, 2 * latent),
+        onward(back=True),
+        onward(back=False),
         MLP((channels,), train.shape[1:]),
         gaussian(0.1),
         latent,
         train.shape,
-        gap=mixed([(0.8, (1, 10)), (0.2, (1, 120))]),
-        layers=layers,
+        gap=gap,
         pairs=pairs,
         window=window or None,
-        beta=optax.linear_schedule(0.0, 1.0, round(warm_up * steps)) if warm_up else 1.0,
     )
     return Experiment(
         model=model,
