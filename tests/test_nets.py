@@ -159,11 +159,15 @@ def test_a_jump_is_as_two_that_are_as_long_together_and_is_undone():
     assert not np.allclose(jump(z, 7), z, atol=0.1)
 
 
-def test_what_a_net_adds_is_of_the_row_and_the_turned_state():
-    z = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)), jnp.float32)
-    by_itself, found = turned(z, planes=1), Turned(Sums(7), 4, 1).apply({}, z)
-    added = (z + by_itself).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, np.hstack([by_itself + added, np.repeat(added, 3, axis=1)]), rtol=1e-5)
+@pytest.mark.parametrize("most", [0, 5])
+def test_what_a_net_adds_is_of_all_but_the_gap(most):
+    rng = np.random.default_rng(0)
+    z, b = (jnp.asarray(rng.normal(size=(5, n)), jnp.float32) for n in (4, 3))
+    gap = [told(jnp.full(5, 1, jnp.int32), most)] if most else []
+    by_itself = turned(z, planes=1)
+    found = Turned(Sums(7), 4, 1, most=most).apply({}, jnp.concatenate([z, *gap, b], axis=1))
+    added = z.sum(axis=1, keepdims=True) + b.sum(axis=1, keepdims=True) + by_itself.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, np.hstack([by_itself + added, np.repeat(added, 3, axis=1)]), rtol=2e-5)
 
 
 def test_what_skips_the_gates_is_linear():

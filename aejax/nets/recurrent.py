@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+TOLD = 9
+"""Numbers that tell a gap, the first of them its share of the longest, see `aejax.gaps.told`."""
+
 
 class Gated(nn.Module):
     """tanh(Wx) ⊙ sigmoid(Vx), then a dense layer: the map D of Gregor et al. (2019, appendix), [b, n] -> [b, out].
@@ -47,6 +50,7 @@ class Turned(nn.Module):
 
     `net` sees the row and the turned state, and the first of its numbers, a mean, are added to that state. So what persists is
     foreseen at no cost, the noise of a draw and all, and no net has to learn products of a gap and of a sequence's own speed.
+    Of the gap `net` is told no more than that: by one that is, a jump which training hardly made is led astray.
     """
 
     net: nn.Module
@@ -55,19 +59,21 @@ class Turned(nn.Module):
     harmonics: int = 1
     most: int = 0
     unit: float = 0.5
-    """Of speed, radians a step. Before training s is about 1; where a gap then turns by rounds, nobody can learn from it."""
+    """Of speed, radians a step. Before training s is about 1; of a plane that then turns by rounds little can be learnt."""
     back: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
         m = self.planes
         u, v, s, k = jnp.split(x[:, : self.latent], [m, 2 * m, 2 * m + 1], axis=1)
-        delta = self.most * x[:, self.latent, None] if self.most else jnp.ones_like(s)
+        delta, rest = jnp.ones_like(s), x[:, self.latent :]
+        if self.most:
+            delta, rest = self.most * rest[:, :1], rest[:, TOLD:]
         harmonic = jnp.asarray(1 + np.arange(m) % self.harmonics, x.dtype)[None]
         angle = (-self.unit if self.back else self.unit) * delta * s * harmonic
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         z = jnp.concatenate([u * cos - v * sin, u * sin + v * cos, s, k], axis=1)
-        out = self.net(jnp.concatenate([x, z], axis=1))
+        out = self.net(jnp.concatenate([x[:, : self.latent], rest, z], axis=1))
         return out + jnp.pad(z, ((0, 0), (0, out.shape[1] - self.latent)))
 
 
