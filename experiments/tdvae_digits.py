@@ -32,7 +32,7 @@ HARMONICS = 4
 def experiment(
     data: str = "moving_digits",
     model: Literal["tdvae", "filtering", "mean_field"] = "tdvae",
-    latent: int = 64,
+    latent: int = 80,
     hidden: tuple[int, ...] = (),
     channels: int = 64,
     maps: int = 64,
@@ -42,7 +42,7 @@ def experiment(
     rate: float = 0.0,
     lr: float = 7e-3,
     batch_size: int = 32,
-    steps: int = 10_000,
+    steps: int = 12_000,
     seed: int = 0,
 ) -> Experiment:
     """A model of sequences of black and white frames.

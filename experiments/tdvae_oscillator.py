@@ -26,10 +26,10 @@ def experiment(
     pairs: int = 64,
     window: int = 0,
     remat: bool = False,
-    near: float = 0.3,
+    near: float = 0.4,
     lr: float = 8e-3,
     batch_size: int = 32,
-    steps: int = 6_000,
+    steps: int = 3_000,
     seed: int = 0,
 ) -> Experiment:
     """A TD-VAE that jumps by 1 to 10 steps, or in a fifth of the cases by up to 120.

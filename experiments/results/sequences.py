@@ -33,7 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mean field": {"model": "mean_field"},
 }
 """Each is trained by its own bound, and judged by that of a whole sequence, step by step."""
-STEPS = {"moving_digits": 10_000, "maze": 5_000, "oscillator": 6_000, "linear": 5_000}
+STEPS = {"moving_digits": 12_000, "maze": 3_000, "oscillator": 3_000, "linear": 5_000}
 """Of training, by the parts of the study."""
 DRAWS = 1000
 """Of states of each sequence, over all its steps, for −log p."""
@@ -127,7 +127,8 @@ def moving(run: Run) -> dict[str, float]:
     first, label = learnt["x"][:, 0], learnt["label"]
     places = [np.roll(first, place, axis=2) for place in range(first.shape[2])]
     shown, once = np.unique(pixels(np.concatenate(places)), axis=0, return_index=True)
-    classifier = SVC(C=10.0).fit(shown, np.tile(label, len(places))[once])
+    # Trained on three quarters of these digits it tells 96.1 % of the others rightly, with gamma="scale" 95.2 %.
+    classifier = SVC(C=10.0, gamma=0.1).fit(shown, np.tile(label, len(places))[once])
     right = lambda frames: 100 * float(np.mean(classifier.predict(pixels(frames)) == batch["label"]))
     found = {"classifier": right(x[:, max(SEEN) - 1 + AHEAD])}
     velocity = batch["state"][:, 0, 1].astype(int)
