@@ -36,8 +36,8 @@ DATA: dict[str, dict[str, Any]] = {
         "classifier": {"hidden": (512, 256), "optimizer": "adam", "lr": 1e-3, "batch_size": 128, "steps": 4_000},
     },
     "mosaics": {
-        "codes": ("vqvae2.py", {"steps": 2_000}),
-        "prior": {"channels": 48, "layers": 4, "heads": 4, "batch_size": 32, "steps": 1_000},
+        "codes": ("vqvae2.py", {"steps": 1_000}),
+        "prior": {"channels": 48, "layers": 4, "heads": 4, "batch_size": 32, "steps": 600},
         "classifier": {"hidden": (256, 128), "optimizer": "adam", "lr": 1e-3, "batch_size": 128, "steps": 1_500},
     },
 }
@@ -175,6 +175,11 @@ COLUMNS = {
 }
 
 
+def cell(value: dict[str, float], digits: int, seeds: int) -> str:
+    mean = f"{value['mean']:.{digits}f}"
+    return mean if seeds == 1 else f"{mean} ± {value['sd']:.{digits}f}"
+
+
 def table(found: dict[str, Any]) -> str:
     """All data sets in Markdown."""
     headings = [
@@ -186,14 +191,14 @@ def table(found: dict[str, Any]) -> str:
     lines = ["|  | " + " | ".join(headings) + " |", "|---" * (1 + len(headings)) + "|"]
     for name, it in found.items():
         cells = [f"{it['uniform']['bits_per_code']:.0f}", f"{it['uniform']['bits_per_dimension']:.3f}"]
-        cells += [f"{it[key]['mean']:.{d}f} ± {it[key]['sd']:.{d}f}" for key, (_, d) in COLUMNS.items()]
+        cells += [cell(it[key], d, it["seeds"]) for key, (_, d) in COLUMNS.items()]
         lines.append(f"| {name} | " + " | ".join([*cells, f"{it['real']:.1f}"]) + " |")
     lines += ["", "Samples of each class at the left, test images at the right:", ""]
     lines += [f"![Samples of {name} by class](results/priors-{name}.png)" for name in found]
-    seeds = {it["seeds"] for it in found.values()}
+    seeds = ", ".join(f"{it['seeds']} of {name}" for name, it in found.items())
     about = (
-        f"Mean ± sd over {', '.join(map(str, sorted(seeds)))} seeds of the prior, on the codes of one run; {OF_EACH} samples of "
-        "each class."
+        f"Mean ± sd over seeds of the prior ({seeds}), on the codes of one run; {OF_EACH} samples of each class; seconds of one "
+        "busy core."
     )
     return "\n".join([*lines, "", about, ""])
 
