@@ -239,7 +239,7 @@ def tables(made: dict[str, Any]) -> str:
         for name, row in result["rows"].items():
             lines.append(f"| {name} | " + " | ".join(cell(row[key], d) for key, (_, d) in columns.items()) + " |")
         seeds = "one seed" if result["seeds"] == 1 else f"{result['seeds']} seeds, mean ± sd"
-        lines += ["", f"{result['steps']} steps of training, {seeds}, test split, nats per step.", ""]
+        lines += ["", f"{result['steps']} steps of training, {seeds}, test split; nats are per step.", ""]
     return "\n".join(lines)
 
 
