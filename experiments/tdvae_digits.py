@@ -93,16 +93,15 @@ def experiment(
             **common,
         )
     else:
-        mean_field = model == "mean_field"
         made = state_space(
             beliefs,
-            known if mean_field else onward(),
+            known,
             onward(),
             decoder,
             bernoulli(),
             latent,
             train.shape,
-            mean_field=mean_field,
+            mean_field=model == "mean_field",
             **common,
         )
     return Experiment(
