@@ -6,6 +6,10 @@ aejax train experiments/fsq.py
 which 226 ± 14 are used in the test split, with a perplexity of 152 ± 8; the whole bound, with a uniform prior of the codes, is
 3.15 ± .04 bits a pixel. vqvae.py has 2.83 with 64 codes: what the larger code costs is more than what it saves.
 
+aejax train experiments/fsq.py --data fashion_mnist --levels 256 --scalars 8 8 8 --hidden 16 32 --steps 1000
+1 busy CPU core, 32 ± 2 s: .0121 ± .0008 over 3 seeds from 49 codes of 512, of which 66.7 ± 5.8 % are used, with a perplexity of
+104 ± 11; the bound is 4.123 ± .023 bits a pixel, beside 4.106 ± .009 of vqvae.py with as many codes.
+
 aejax train experiments/fsq.py --scalars 8 5 5 5
 One seed: .0025, 755 of 1000 used, perplexity 352, 3.58 bits a pixel.
 """

@@ -9,6 +9,11 @@ pixel. Logistic regression on the codes' vectors 96.0 ± .5 %, on pixels 96.9.
 aejax train experiments/vqvae.py --expire 0
 Started by k-means, so few codes use all of them without help: 64 of 64 in every one of 3 seeds, 2.84 ± .01 bits a pixel.
 
+aejax train experiments/vqvae.py --data fashion_mnist --levels 256 --codes 512 --hidden 16 32 --steps 1000
+1 busy CPU core, 38 ± 2 s: mean squared error of test images .0106 ± .0003 over 3 seeds from 49 codes of 512, all of which are
+used, with a perplexity of 359 ± 16; the bound is 4.106 ± .009 bits a pixel. Without expiry 61.5 ± 5.6 % are used, with 111 ± 15,
+and 4.144 ± .020 bits. The other quantisers stand beside in README.md (results/quantisers.py).
+
 aejax train experiments/vqvae.py --data waveforms --levels 256 --hidden 32 32 32 --steps 400
 1 CPU core, busy otherwise too, 130 s: mean squared error of test signals .0026 from 64 codes of 64 in time, 63 of which are used,
 with a perplexity of 45; the bound is 5.94 bits a sample. One seed, so its ± is not known. Logistic regression on the codes'
