@@ -10,6 +10,12 @@ what was asked for in the eyes of a net (vincent2010.py --stage supervised --hid
 real test digits.
 
 So few images are soon learnt by heart: after 1500 steps in place of 400 the codes of test images cost 45 nats.
+
+python experiments/results/priors.py
+Fashion-MNIST, 1 busy CPU core, 494 ± 82 s a prior: told the class, 3.864 ± .014 bits of each of 49 codes of 512 over 3 seeds, and
+3.358 ± .001 bits a pixel, by the uniform prior 9 and 3.679. Of 1000 samples 80.1 ± 1.9 % are what was asked for in the eyes of
+a net that is right of 87.2 % of the real test images. 64 samples take 2.1 s. Of the two levels of vqvae2.py on mosaics, told the
+digit, with attention at the upper level, after 600 steps: 3.24 bits of each code on validation images in place of 7 (one seed).
 """
 
 import jax
