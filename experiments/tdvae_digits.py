@@ -6,9 +6,9 @@ aejax train experiments/tdvae_digits.py
 steps on a digit is still what it was in 90.8 ± .9 % (97.4 % of true frames are classified rightly).
 
 aejax train experiments/tdvae_digits.py --model filtering
-122 to 138 s: 8.38 ± .79 and 7.37 ± .78, 77.7 ± 7.3 % ten steps on; with --model mean_field 17.37 ± 2.62, 16.05 ± 2.56, 36.3 ± 15.1 %:
-the paper's order. With --data maze --steps 3000 --lr 2e-3, one seed: TD-VAE 9.26 and 7.99, filtering 10.38 and 9.65, mean field 16.91
-and 15.42; at lr 7e-3 filtering diverges there.
+122 to 138 s: 8.38 ± .79 and 7.37 ± .78, 77.7 ± 7.3 % ten steps on; with --model mean_field 17.37 ± 2.62, 16.05 ± 2.56,
+36.3 ± 15.1 %: the paper's order. With --data maze --steps 3000 --lr 2e-3, one seed: TD-VAE 9.26 and 7.99, filtering 10.38 and
+9.65, mean field 16.91 and 15.42; at lr 7e-3 filtering diverges there.
 
 With gated maps from state to state in place of states that go round, 5000 steps, TD-VAE had 11.62 ± .11 and 9.40 ± .10, filtering
 11.57 ± .19 and 10.66 ± .18, mean field 14.08 ± .24 and 13.00 ± .25, which for that model is better than here.
