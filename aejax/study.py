@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ def put_between(file: Path, begin: str, end: str, heading: str, text: str) -> No
         told = f"{told.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
     before, rest = told.split(begin)
     file.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}")
+
+
+def markdown(corner: str, headings: Iterable[str], rows: Mapping[str, Iterable[str]]) -> list[str]:
+    """The lines of a table: its headings, and cells by the name of their row."""
+    headings = list(headings)
+    lines = [f"| {corner} | {' | '.join(headings)} |", "|---" * (1 + len(headings)) + "|"]
+    return lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+
+
+def cell(value: Mapping[str, float], digits: int, times: float | int = 1) -> str:
+    """What `mean_sd` gives, as text with so many places; without the sd where it is zero in these."""
+    mean, sd = (f"{times * value[of]:.{digits}f}" for of in ("mean", "sd"))
+    return mean if float(sd) == 0.0 else f"{mean} ± {sd}"
 
 
 def mean_sd(values: Sequence[float]) -> dict[str, float]:

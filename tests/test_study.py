@@ -9,7 +9,17 @@ import pytest
 from aejax.errors import UsageError
 from aejax.loop import Settings
 from aejax.run import Run, as_dataset
-from aejax.study import finished, finished_members, interval, judged, proportion_interval, put_between
+from aejax.study import (
+    cell,
+    finished,
+    finished_members,
+    interval,
+    judged,
+    markdown,
+    mean_sd,
+    proportion_interval,
+    put_between,
+)
 from aejax.types import Experiment, Model, TrainState
 
 QUICK = Settings(log_every=2, save_every=2)
@@ -92,3 +102,14 @@ def test_intervals_are_those_of_the_tables():
     assert 100 * proportion_interval(0.0199, 50_000) == pytest.approx(0.12, abs=0.005)
     with pytest.raises(UsageError, match="at least two"):
         interval([1.0])
+
+
+def test_a_cell_tells_a_spread_that_can_be_seen():
+    assert cell(mean_sd([1.0, 2.0, 3.0]), 2) == "2.00 ± 1.00"
+    assert cell(mean_sd([0.011, 0.012, 0.013]), 1, 1000) == "12.0 ± 1.0"
+    assert cell(mean_sd([1.0, 1.001]), 2) == cell(mean_sd([1.0]), 2) == "1.00"
+
+
+def test_a_table_has_as_many_cells_as_headings():
+    lines = markdown("data", ["a", "b"], {"one": ["1", "2"], "two": ["", "–"]})
+    assert lines == ["| data | a | b |", "|---|---|---|", "| one | 1 | 2 |", "| two |  | – |"]

@@ -16,7 +16,7 @@ import tyro
 
 from aejax.directory import read_config, read_json, write_json
 from aejax.errors import UsageError
-from aejax.study import mean_sd
+from aejax.study import cell, markdown, mean_sd, put_between
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -34,8 +34,7 @@ def collect(name: str = "", runs: tuple[Path, ...] = (), /, paper: str = "") -> 
     if runs:
         write_json(RESULTS / f"{name}.json", summary(runs, paper))
     results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
-    before, rest = README.read_text().split(BEGIN)
-    README.write_text(before + BEGIN + "\n\n" + tables(results) + "\n" + END + rest.split(END)[1])
+    put_between(README, BEGIN, END, "Results", tables(results))
 
 
 def summary(runs: tuple[Path, ...], paper: str) -> dict:
@@ -93,61 +92,52 @@ def flat(tree: dict, path: str = "") -> dict:
 def tables(results: dict[str, dict]) -> str:
     """Restoration, codes, and how to make each row again; over all results."""
 
-    def cell(result, key, digits, times=1.0):
-        m = result["metrics"].get(key)
-        return "" if m is None else f"{times * m['mean']:.{digits}f} ± {times * m['sd']:.{digits}f}"
-
-    def rows(keys, digits, times):
-        return [
-            f"| {name} | " + " | ".join(cell(r, key, digits, times) for key in keys) + " |"
+    def rows(columns, of=""):
+        """Cells of the results that have the metric `of`; a column is a metric, its places, and what it is multiplied by."""
+        return {
+            name: [cell(r["metrics"][key], *how) if key in r["metrics"] else "" for key, *how in columns]
             for name, r in results.items()
-        ]
+            if not of or of in r["metrics"]
+        }
 
-    methods = ("model", "pca", "optimal_linear", "input")
     lines = ["**Reconstruction and restoration of test images**, MSE per dimension × 1000, mean ± sd over seeds.", ""]
-    lines += [
-        "| | clean: model | clean: PCA | masked 30 %: model | PCA | optimal linear | corrupted input |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    restored = [f"restoration/sweep/0.3/{method}/mse" for method in methods]
-    lines += rows(["reconstruction/model/mse", "reconstruction/pca/mse", *restored], 2, 1000)
+    restored = [f"restoration/sweep/0.3/{method}/mse" for method in ("model", "pca", "optimal_linear", "input")]
+    lines += markdown(
+        "",
+        ["clean: model", "clean: PCA", "masked 30 %: model", "PCA", "optimal linear", "corrupted input"],
+        rows([(key, 2, 1000) for key in ("reconstruction/model/mse", "reconstruction/pca/mse", *restored)]),
+    )
     lines += ["", "**Codes**, test accuracy in %, mean ± sd over seeds; PCA with as many components as the code.", ""]
-    lines += [
-        "| | logistic regression: codes | PCA | raw | nearest neighbours: codes | PCA | raw |",
-        "|---|---|---|---|---|---|---|",
-    ]
     probes = ("logistic_regression", "nearest_neighbours")
-    lines += rows([f"probes/{which}/{probe}" for probe in probes for which in ("codes", "pca", "raw")], 2, 100)
-    found = {name: r for name, r in results.items() if "bound/importance/nll" in r["metrics"]}
+    lines += markdown(
+        "",
+        ["logistic regression: codes", "PCA", "raw", "nearest neighbours: codes", "PCA", "raw"],
+        rows([(f"probes/{which}/{probe}", 2, 100) for probe in probes for which in ("codes", "pca", "raw")]),
+    )
     lines += ["", "**Variational models**, test split, nats per example, mean ± sd over seeds.", ""]
-    lines += ["| | -log p(x), 5000 draws | bound | divergence | active units |", "|---|---|---|---|---|"]
-    bounds = ["bound/importance/nll", "terms/nelbo", "terms/kl", "bound/active_units"]
-    lines += [f"| {n} | " + " | ".join(cell(r, key, 2, 1) for key in bounds) + " |" for n, r in found.items()]
-    found = {name: r for name, r in results.items() if "codebook/books/0/used" in r["metrics"]}
+    bounds = ("bound/importance/nll", "terms/nelbo", "terms/kl", "bound/active_units")
+    lines += markdown(
+        "",
+        ["-log p(x), 5000 draws", "bound", "divergence", "active units"],
+        rows([(key, 2) for key in bounds], of=bounds[0]),
+    )
     lines += [
         "",
         "**Discrete codes**, test split, mean ± sd over seeds; the bound is of a uniform prior of the codes.",
         "",
     ]
-    lines += ["| | of codes | used | perplexity | bound, bits/dim |", "|---|---|---|---|---|"]
-    of_codes = ["codebook/books/0/size", "codebook/books/0/used", "codebook/books/0/perplexity"]
-    lines += [
-        f"| {n} | "
-        + " | ".join(cell(r, k, d, 1) for k, d in zip([*of_codes, "codebook/bits_per_dimension"], (0, 0, 1, 3)))
-        + " |"
-        for n, r in found.items()
-    ]
-    lines += [
+    books = [(f"codebook/books/0/{name}", digits) for name, digits in (("size", 0), ("used", 0), ("perplexity", 1))]
+    lines += markdown(
         "",
-        "**How each row was made.**",
-        "",
-        "| | seeds | training, s | paper | command |",
-        "|---|---|---|---|---|",
-    ]
-    for name, r in results.items():
-        seeds = ", ".join(map(str, r["seeds"]))
-        seconds = f"{r['seconds']['mean']:.0f} ± {r['seconds']['sd']:.0f}"
-        lines.append(f"| {name} | {seeds} | {seconds} | {r['paper'] or '–'} | `{r['command']} --seed S` |")
+        ["of codes", "used", "perplexity", "bound, bits/dim"],
+        rows([*books, ("codebook/bits_per_dimension", 3)], of="codebook/books/0/used"),
+    )
+    lines += ["", "**How each row was made.**", ""]
+    made = {
+        name: [", ".join(map(str, r["seeds"])), cell(r["seconds"], 0), r["paper"] or "–", f"`{r['command']} --seed S`"]
+        for name, r in results.items()
+    }
+    lines += markdown("", ["seeds", "training, s", "paper", "command"], made)
     machines = sorted({f"{r['machine']}, jax {r['versions']['jax']}" for r in results.values()})
     return "\n".join([*lines, "", f"Machine: {'; '.join(machines)}.", ""])
 

@@ -22,7 +22,7 @@ from aejax.evaluate.disentanglement import INFORMATIVE, udr
 from aejax.loop import Settings, keep_compiled
 from aejax.report import drawing
 from aejax.run import Run, open_run
-from aejax.study import finished, judged, mean_sd, put_between
+from aejax.study import cell, finished, judged, markdown, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- disentanglement: made by results/disentanglement.py -->", "<!-- end of disentanglement -->"
@@ -161,15 +161,13 @@ def shares(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def table(result: Mapping[str, Any]) -> str:
     """In Markdown."""
-    lines = [
-        f"| {result['data']} | {' | '.join(heading for heading, _ in COLUMNS.values())} |",
-        "|---" * (1 + len(COLUMNS)) + "|",
-    ]
-    for name, row in result["rows"].items():
-        cells = [f"{row[c]['mean']:.{places}f} ± {row[c]['sd']:.{places}f}" for c, (_, places) in COLUMNS.items()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    rows = {
+        name: [cell(row[column], digits) for column, (_, digits) in COLUMNS.items()]
+        for name, row in result["rows"].items()
+    }
     for name, key in (("variance between rows (ω²)", "by_row"), ("rank correlation with β", "by_beta")):
-        lines.append(f"| {name} | {' | '.join(f'{result[key][column]:.2f}' for column in COLUMNS)} |")
+        rows[name] = [f"{result[key][column]:.2f}" for column in COLUMNS]
+    lines = markdown(result["data"], [heading for heading, _ in COLUMNS.values()], rows)
     about = (
         f"{result['steps']} steps of {result['net']['batch_size']} examples, {result['seeds']} seeds, mean ± sd, test split; "
         f"-log p(x∣z) and KL in nats, active dimensions of {result['net']['latent']}. DCI is the disentanglement. A run's UDR is "

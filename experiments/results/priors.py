@@ -23,7 +23,7 @@ from aejax.evaluate.codebook import codebook
 from aejax.loop import Settings, keep_compiled
 from aejax.report.pixels import pixels_png, tiles
 from aejax.run import Run, means, open_run
-from aejax.study import finished, mean_sd, put_between
+from aejax.study import cell, finished, markdown, mean_sd, put_between
 from aejax.types import Dataset
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
@@ -175,11 +175,6 @@ COLUMNS = {
 }
 
 
-def cell(value: dict[str, float], digits: int, seeds: int) -> str:
-    mean = f"{value['mean']:.{digits}f}"
-    return mean if seeds == 1 else f"{mean} ± {value['sd']:.{digits}f}"
-
-
 def table(found: dict[str, Any]) -> str:
     """All data sets in Markdown."""
     headings = [
@@ -188,11 +183,16 @@ def table(found: dict[str, Any]) -> str:
         *(heading for heading, _ in COLUMNS.values()),
         "real test images, %",
     ]
-    lines = ["|  | " + " | ".join(headings) + " |", "|---" * (1 + len(headings)) + "|"]
-    for name, it in found.items():
-        cells = [f"{it['uniform']['bits_per_code']:.0f}", f"{it['uniform']['bits_per_dimension']:.3f}"]
-        cells += [cell(it[key], d, it["seeds"]) for key, (_, d) in COLUMNS.items()]
-        lines.append(f"| {name} | " + " | ".join([*cells, f"{it['real']:.1f}"]) + " |")
+    rows = {
+        name: [
+            f"{it['uniform']['bits_per_code']:.0f}",
+            f"{it['uniform']['bits_per_dimension']:.3f}",
+            *(cell(it[key], digits) for key, (_, digits) in COLUMNS.items()),
+            f"{it['real']:.1f}",
+        ]
+        for name, it in found.items()
+    }
+    lines = markdown("", headings, rows)
     lines += ["", "Samples of each class at the left, test images at the right:", ""]
     lines += [f"![Samples of {name} by class](results/priors-{name}.png)" for name in found]
     seeds = ", ".join(f"{it['seeds']} of {name}" for name, it in found.items())

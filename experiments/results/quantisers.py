@@ -18,7 +18,7 @@ from aejax.errors import UsageError
 from aejax.evaluate.codebook import codebook
 from aejax.loop import Settings, keep_compiled
 from aejax.run import means, open_run
-from aejax.study import finished, mean_sd, put_between
+from aejax.study import cell, finished, markdown, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantisers: made by results/quantisers.py -->", "<!-- end of quantisers -->"
@@ -126,17 +126,11 @@ def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[st
 
 def table(result: dict[str, Any]) -> str:
     """One data set's rows in Markdown."""
-
-    def cell(row: dict[str, Any], key: str) -> str:
-        _, digits, times = COLUMNS[key]
-        mean, sd = (times * row[key][of] for of in ("mean", "sd"))
-        return f"{mean:.{digits}f}" if sd == 0.0 else f"{mean:.{digits}f} ± {sd:.{digits}f}"
-
-    headings = " | ".join(heading for heading, _, _ in COLUMNS.values())
-    lines = [f"| {result['data']} | {headings} |", "|---" * (1 + len(COLUMNS)) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(cell(row, key) for key in COLUMNS) + " |" for name, row in result["rows"].items()
-    ]
+    rows = {
+        name: [cell(row[key], digits, times) for key, (_, digits, times) in COLUMNS.items()]
+        for name, row in result["rows"].items()
+    }
+    lines = markdown(result["data"], [heading for heading, _, _ in COLUMNS.values()], rows)
     about = f"{result['steps']} steps of 64 examples, {result['seeds']} seeds, mean ± sd, test split."
     return "\n".join([*lines, "", about, ""])
 

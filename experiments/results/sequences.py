@@ -22,7 +22,7 @@ from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
 from aejax.loop import Settings, keep_compiled
 from aejax.run import Run, open_run
-from aejax.study import finished, judged, mean_sd, put_between
+from aejax.study import cell, finished, judged, markdown, mean_sd, put_between
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"
@@ -228,20 +228,14 @@ COLUMNS = {
 
 def tables(made: dict[str, Any]) -> str:
     """All parts in Markdown."""
-
-    def cell(value: dict[str, float], digits: int) -> str:
-        mean, sd = f"{value['mean']:.{digits}f}", f"{value['sd']:.{digits}f}"
-        return mean if float(sd) == 0 else f"{mean} ± {sd}"
-
     lines = []
     for part, result in made.items():
         columns = COLUMNS[part]
-        lines += [
-            f"| {part} | " + " | ".join(heading for heading, _ in columns.values()) + " |",
-            "|---" * (1 + len(columns)) + "|",
-        ]
-        for name, row in result["rows"].items():
-            lines.append(f"| {name} | " + " | ".join(cell(row[key], d) for key, (_, d) in columns.items()) + " |")
+        rows = {
+            name: [cell(row[key], digits) for key, (_, digits) in columns.items()]
+            for name, row in result["rows"].items()
+        }
+        lines += markdown(part, [heading for heading, _ in columns.values()], rows)
         seeds = "one seed" if result["seeds"] == 1 else f"{result['seeds']} seeds, mean ± sd"
         lines += ["", f"{result['steps']} steps of training, {seeds}, test split; nats are per step.", ""]
     return "\n".join(lines)
