@@ -100,7 +100,7 @@ def full_rank() -> Posterior:
 
     def log_prob(params, h, z):
         mu, log_scale, factor = parts(h)
-        epsilon = jax.scipy.linalg.solve_triangular(factor, z - mu, lower=True)
+        epsilon = _solved(factor, z - mu)
         return _normal_nats(epsilon, 2.0 * log_scale)
 
     def kl(params, h):
@@ -124,6 +124,21 @@ def full_rank() -> Posterior:
         log_prob,
         kl,
     )
+
+
+def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, " d"]:
+    """ε of Lε = y for a lower triangle L with a positive diagonal, row by row.
+
+    LAPACK's solver deals a batch out to XLA's threads and waits for them on one of these (jaxlib 0.10): two solves of one program
+    on two cores wait for ever.
+    """
+
+    def solve(epsilon, row):
+        i, of, value = row
+        return epsilon.at[i].set((value - jnp.sum(of * epsilon)) / of[i]), None
+
+    d = len(y)
+    return jax.lax.scan(solve, jnp.zeros_like(y), (jnp.arange(d), factor, y), unroll=min(d, 8))[0]
 
 
 class Flow(NamedTuple):

@@ -48,6 +48,22 @@ def gaussian_of(h):
     return mu, factor @ factor.T
 
 
+def test_many_densities_of_correlated_gaussians_need_no_library_that_waits_for_threads():
+    """A batch of LAPACK's triangular solves waits for threads of the pool it runs on: two of them on two cores for ever."""
+    d, n = 11, 5
+    posterior = full_rank()
+    h, z = normal(n, posterior.width(d)), normal(n, d, seed=1)
+    log_prob = jax.jit(jax.vmap(lambda h, z: posterior.log_prob({}, h, z)))
+    rows, columns = np.tril_indices(d, -1)
+    for numbers, point, found in zip(double(h), double(z), log_prob(h, z)):
+        factor = np.diag(np.exp(6.0 * np.tanh(numbers[d : 2 * d] / 12.0)))
+        factor[rows, columns] = numbers[2 * d :]
+        expected = multivariate_normal(numbers[:d], factor @ factor.T).logpdf(point)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    slope = jax.jit(jax.grad(lambda h, z: jnp.sum(log_prob(h, z))))
+    assert "custom-call" not in log_prob.lower(h, z).compile().as_text() + slope.lower(h, z).compile().as_text()
+
+
 @pytest.mark.parametrize("posterior", [diagonal(), full_rank()], ids=["diagonal", "full_rank"])
 def test_a_gaussian_is_the_one_its_numbers_stand_for(posterior):
     h = normal(posterior.width(D))
