@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from html import escape
 
 import numpy as np
 
@@ -119,12 +118,9 @@ def _errors(record: Record) -> list[Block]:
     html, pngs = page.figure(page.svg_uri(drawing.svg(drawn)), "", "Error of the future by step"), {}
     pngs["future-errors"] = drawing.png(drawn)
     if found["probes"]:
-        names = list(found["probes"])
-        columns = [
-            Column(said, "R²", [found["probes"][name][of] for name in names], "high", 3)
-            for of, said in (("states", "the model's states"), ("frames", "frames"))
-        ]
-        html += page.number_table("True states, by a linear map from", [escape(name) for name in names], columns)
+        told = {"states": "the model's states", "frames": "frames"}
+        columns = [Column(name, "R²", [r2[of] for of in told], "high", 3) for name, r2 in found["probes"].items()]
+        html += page.number_table("True states, by a linear map from", list(told.values()), columns)
     return [(html, pngs)]
 
 
