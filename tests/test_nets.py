@@ -120,15 +120,6 @@ def test_recurrent_cells_begin_orthogonal_in_every_gate(cell, gates):
         np.testing.assert_allclose(gate.T @ gate, np.eye(4), atol=1e-6)
 
 
-@pytest.mark.parametrize(("cell", "gates"), [(GRU(4), 3), (LSTM(4), 4)])
-def test_recurrent_cells_of_a_group_begin_by_one_call_of_lapack(cell, gates):
-    """Two at a time wait for each other's threads for ever."""
-    given = jnp.zeros((1, gates * 4))
-    begin = jax.vmap(lambda key: cell.init(key, cell.initialize_carry(key, given.shape), given))
-    text = jax.jit(begin).lower(jax.random.split(jax.random.key(0), 3)).compile().as_text()
-    assert text.count('custom_call_target="lapack_sgeqrf') == 1
-
-
 class Sums(nn.Module):
     """Of each row, n times."""
 

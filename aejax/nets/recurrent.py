@@ -120,17 +120,12 @@ class LSTM(nn.RNNCellBase):
 
 
 def _each_gate(gates: int) -> Callable:
-    """An orthogonal matrix for each gate, side by side.
-
-    By one call of LAPACK: a batch of its decompositions, as members of a group make one, waits for threads of the pool it runs on
-    (jaxlib 0.10), and two such calls of one program wait on two cores for ever.
-    """
+    """An orthogonal matrix for each gate, side by side."""
     orthogonal = nn.initializers.orthogonal()
 
     def init(key, shape, dtype):
         one = lambda key: orthogonal(key, (shape[0], shape[1] // gates), dtype)
-        matrices = jax.vmap(one)(jax.random.split(key, gates))
-        return jnp.moveaxis(matrices, 0, 1).reshape(shape)
+        return jnp.concatenate([one(k) for k in jax.random.split(key, gates)], axis=1)
 
     return init
 
@@ -139,8 +134,7 @@ class Beliefs(nn.Module):
     """What is known after each frame: sequences [b, t, *frame] -> [b, t + 1, width], the first before any frame, zeros.
 
     `frame` encodes each frame [n, *frame] -> [n, m], `cell` is what runs over them: `GRU(width)` for m = 3·width, `LSTM(width)`
-    for m = 4·width, or a cell of Flax, which has the dense layer before its gates within itself; where several seeds are trained
-    as one program, give that a `recurrent_kernel_init` that is not orthogonal, see `_each_gate`. What follows a step does not
+    for m = 4·width, or a cell of Flax, which has the dense layer before its gates within itself. What follows a step does not
     enter it, so frames that pad a sequence at its end do nothing.
     """
 
