@@ -11,13 +11,13 @@ aejax train experiments/tdvae_digits.py --model filtering
 maps from state to state in place of states that go round, 5000 steps, 11.62 ± .11, 11.57 ± .19 and 14.08 ± .24.
 
 aejax train experiments/tdvae_digits.py --data maze --hidden 128 --warm-up 0 --lr 8e-3 --steps 4000
-TD-VAE 7.53 ± .03 and 6.37 ± .03, filtering 6.89 ± .13 and 6.20 ± .11, mean field 11.49 ± .23 and 10.52 ± .26: not the paper's
-order of the first two. TD-VAE knows the walls, but leaves it vague where player and ghost are: they take 1.9 and 1.8 nats of a
-frame, given its state's mean, beside .2 and .4 of filtering (one seed). What it would pay for is that each of its beliefs is a
-draw of its own, and a jump has to foresee one to within its width. On validation sequences, one seed, maps of width 256 leave it
-at 7.52; learning rates of 3e-3 and 16e-3 and a decoder of two layers are worse (8.01, 8.74, 8.42). Without the decoder's layer,
-warming up, after 8000 steps, the two are level: 8.05 ± .91 and 6.68 ± 1.15 beside 7.83 ± .13 and 7.21 ± .12, one of the three
-seeds at 7.00.
+55 to 146 s: TD-VAE 7.53 ± .03 and 6.37 ± .03, filtering 6.89 ± .13 and 6.20 ± .11, mean field 11.49 ± .23 and 10.52 ± .26: not
+the paper's order of the first two. TD-VAE knows the walls, but leaves it vague where player and ghost are: they take 1.9 and 1.8
+nats of a frame, given its state's mean, beside .2 and .4 of filtering (one seed). What it would pay for is perhaps that each of
+its beliefs is a draw of its own, and a jump has to foresee one to within its width. On validation sequences, one seed, maps of
+width 256 leave it at 7.52; learning rates of 16e-3 and, warming up, 3e-3, and a decoder of two layers are worse (8.74, 8.01,
+8.42). Without the decoder's layer, warming up, after 8000 steps, the two are level: 8.05 ± .91 and 6.68 ± 1.15 beside 7.83 ± .13
+and 7.21 ± .12, one of the three seeds at 7.00.
 """
 
 from typing import Literal
@@ -69,7 +69,7 @@ def experiment(
         warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
         rate: Fraction of the pixels that the beliefs see masked in training; 0 for none.
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
-        clip: Greatest norm of a step's gradient, some times what most have; 0 for any.
+        clip: Norm to which a step's gradient is cut down where it is larger; 0 for never.
         batch_size: Sequences in a step, over all devices.
         steps: Training steps.
         seed: Of initialisation, order of the sequences, jumps and draws of states.
