@@ -5,11 +5,11 @@ run = aejax.open_run("runs/...")
 z = run.encode(x)
 """
 
-from aejax.run import Run as Run
-from aejax.run import open_run as open_run
-from aejax.train import Settings as Settings
-from aejax.train import resume as resume
-from aejax.train import train as train
+from aejax.runs.run import Run as Run
+from aejax.runs.run import open_run as open_run
+from aejax.training.train import Settings as Settings
+from aejax.training.train import resume as resume
+from aejax.training.train import train as train
 from aejax.types import Dataset as Dataset
 from aejax.types import Experiment as Experiment
 from aejax.types import Model as Model

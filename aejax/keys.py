@@ -48,7 +48,7 @@ def each(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
 
 
 def refuse_unsplittable(key: Key[Array, ""]) -> None:
-    """rbg and unsafe_rbg do not honour each key under vmap (google/jax#19085): noise would depend on the batch's layout."""
+    """rbg and unsafe_rbg do not honor each key under vmap (google/jax#19085): noise would depend on the batch's layout."""
     implementation = str(jax.random.key_impl(key))
     if "rbg" in implementation:
         raise UsageError(

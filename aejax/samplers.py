@@ -13,16 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from aejax.arguments import at_least_one
 from aejax.data import chosen, has_data, take
-from aejax.errors import UsageError
+from aejax.errors import UsageError, at_least_one
 from aejax.evaluate import learnt_from
 from aejax.keys import each, evaluation_key
-from aejax.run import Run, inference_batch
+from aejax.runs.run import Run, inference_batch
 from aejax.types import Dataset
 
 ITERATIONS = 500
-"""Of expectation maximisation, at most."""
+"""Of expectation maximization, at most."""
 
 
 class Mixture(NamedTuple):
@@ -35,7 +34,7 @@ class Mixture(NamedTuple):
 
 
 def gaussian_mixture(codes: np.ndarray, components: int, seed: int = 0) -> Mixture:
-    """The mixture of so many full-covariance Gaussians most likely to give codes [n, d], as far as expectation maximisation from
+    """The mixture of so many full-covariance Gaussians most likely to give codes [n, d], as far as expectation maximization from
     k-means (seeded) finds it; one component is the codes' mean and covariance.
 
     Variances are a millionth of the codes' mean variance larger, so that a unit which never varies does no harm.

@@ -103,7 +103,7 @@ class Dataset(NamedTuple):
 
 
 class Parent(NamedTuple):
-    """A trained run that an experiment builds on: a lower layer, or where fine-tuning starts. `aejax.run.open_parent`."""
+    """A trained run that an experiment builds on: a lower layer, or where fine-tuning starts. `aejax.runs.run.open_parent`."""
 
     directory: str
     """As the user gave it."""

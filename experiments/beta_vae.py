@@ -1,4 +1,4 @@
-"""β-VAE (Higgins et al. 2017), and its variant with a capacity (Burgess et al. 2018), on binarised images.
+"""β-VAE (Higgins et al. 2017), and its variant with a capacity (Burgess et al. 2018), on binarized images.
 
 aejax train experiments/beta_vae.py
 1 busy CPU core, 7 s: at β = 2 -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds by 5000 draws, the bound 24.10 ±
@@ -26,11 +26,11 @@ import jax
 import optax
 
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
-from aejax.rates import capacity, weighted
+from aejax.objective.divergences import capacity, weighted
+from aejax.objective.likelihoods import bernoulli
 from aejax.types import Experiment
 
 
@@ -47,10 +47,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A β-VAE of binarised images.
+    """A β-VAE of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         objective: beta: β times the divergence; capacity: γ times its distance from a capacity that grows evenly from 0 to
             its last value over the first half of the steps.
         beta: Weight of the divergence.
@@ -61,7 +61,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     growing = lambda step: nats * optax.linear_schedule(0.0, 1.0, max(1, steps // 2))(step)
@@ -74,7 +74,7 @@ def experiment(
         rate=weighted(beta) if objective == "beta" else capacity(gamma, growing),
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

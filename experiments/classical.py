@@ -14,15 +14,15 @@ from typing import Literal
 import flax.linen as nn
 import optax
 
-from aejax.activity import above_half, nonzero
-from aejax.bottlenecks import top_k, winner_take_all
-from aejax.corrupt import bernoulli_masking, gaussian, masking, patches, salt_and_pepper
 from aejax.data import load, usual_splits
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.penalties import contractive, kl_sparsity, l1
+from aejax.objective.bottlenecks import top_k, winner_take_all
+from aejax.objective.corruptions import bernoulli_masking, gaussian, masking, patches, salt_and_pepper
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.penalties import contractive, kl_sparsity, l1
+from aejax.objective.sparsity import above_half, nonzero
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.15, 0.3, 0.6)
@@ -75,7 +75,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     if kl_weight is not None and code != "sigmoid":
         raise UsageError(f"kl_weight needs units in (0, 1), and the code is {code}; add --code sigmoid")

@@ -24,12 +24,12 @@ from typing import Literal
 import flax.linen as nn
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.penalties import contractive, contractive_h, hutchinson
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.penalties import contractive, contractive_h, hutchinson
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -63,7 +63,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, noise and the estimate's signs.
+        seed: Of initialization, order of the examples, noise and the estimate's signs.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     norm = {"exact": contractive, "hutchinson": hutchinson}[estimator]

@@ -12,11 +12,11 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -48,7 +48,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat}

@@ -1,4 +1,4 @@
-"""Conditional variational autoencoder (Sohn et al. 2015) of binarised images: completed from a quarter, a half or three
+"""Conditional variational autoencoder (Sohn et al. 2015) of binarized images: completed from a quarter, a half or three
 quarters of them, or given their class.
 
 aejax train experiments/cvae.py
@@ -30,13 +30,13 @@ import jax
 import numpy as np
 import optax
 
-from aejax.corrupt import hiding
 from aejax.data import load
 from aejax.errors import UsageError
-from aejax.likelihoods import among, bernoulli
 from aejax.models import autoencoder, cvae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.corruptions import hiding
+from aejax.objective.likelihoods import among, bernoulli
 from aejax.types import Experiment
 
 SHOWN = {"quarter": 1, "half": 2, "three_quarters": 3}
@@ -54,10 +54,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A conditional variational autoencoder of binarised images.
+    """A conditional variational autoencoder of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         given: What the model is told: the quarter at the lower left, the left half, all but the quarter at the upper right,
             or the label. Only what it is not told is scored.
         alpha: Weight of the bound in a hybrid with the Gaussian stochastic neural network, which is 0.
@@ -67,7 +67,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     observed = None if given == "label" else quadrants(train.shape, SHOWN[given])
@@ -97,7 +97,7 @@ def experiment(
             alpha=alpha,
         )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

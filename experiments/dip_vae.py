@@ -1,4 +1,4 @@
-"""DIP-VAE (Kumar et al. 2018) on binarised images: a covariance of the codes that is near the identity.
+"""DIP-VAE (Kumar et al. 2018) on binarized images: a covariance of the codes that is near the identity.
 
 aejax train experiments/dip_vae.py
 1 busy CPU core, 9 s: kind I: -log p(x) of test digits is 22.95 ± .03 nats over 3 seeds by 5000 draws, the bound 25.22 ±
@@ -18,12 +18,12 @@ from typing import Literal
 import jax
 import optax
 
-from aejax.couplings import dip
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.regularizers import dip
 from aejax.types import Experiment
 
 
@@ -38,10 +38,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A DIP-VAE of binarised images.
+    """A DIP-VAE of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         kind: I: the covariance of the posterior's means; II: of the aggregate posterior.
         strength: λ_od, weight of the covariances; that of the variances' distance from 1 is ten times as much for I, as much
             for II, as in the paper.
@@ -50,7 +50,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     model = vae(
@@ -62,7 +62,7 @@ def experiment(
         couplings=(dip(strength, 10.0 * strength if kind == "I" else strength, aggregate=kind == "II"),),
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

@@ -1,4 +1,4 @@
-"""FactorVAE (Kim & Mnih 2018) on binarised images: a code whose dimensions a discriminator cannot tell from independent
+"""FactorVAE (Kim & Mnih 2018) on binarized images: a code whose dimensions a discriminator cannot tell from independent
 ones.
 
 aejax train experiments/factor_vae.py
@@ -14,10 +14,10 @@ import jax
 import optax
 
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import factor_vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
 from aejax.types import Experiment
 
 
@@ -33,10 +33,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A FactorVAE of binarised images.
+    """A FactorVAE of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         gamma: Weight of the total correlation; 0 is the variational autoencoder.
         discriminator: Widths of the discriminator's hidden layers; the paper has six of 1000.
         discriminator_lr: Learning rate of its Adam, with the paper's decays .5 and .9.
@@ -45,7 +45,7 @@ def experiment(
         lr: Peak learning rate of the others' Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation, draws of z and permutations.
+        seed: Of initialization, order of the examples, binarization, draws of z and permutations.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     model = factor_vae(
@@ -65,7 +65,7 @@ def experiment(
         lambda params: {name: "discriminator" if name == "discriminator" else "model" for name in params},
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optimizer,
         train=train,
         validation=validation,

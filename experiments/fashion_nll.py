@@ -20,7 +20,7 @@ of another prior, has 226.75 ± .07.
 From random weights the same net with the bound of five draws (--prior vamp --samples 5 --steps 110000) has 228.53 of the
 first 2000 test images, where the VampPrior above has 228.55. It fits its training images too well: -log p(x) is 224.0 of
 1500 of them and 229.5 of 1500 for validation, whose bound is 2.3 above that of all 10 000. What is missing is
-regularisation, not steps; weight decay of .03 over 14 000 more steps of the first run did not help it.
+regularization, not steps; weight decay of .03 over 14 000 more steps of the first run did not help it.
 """
 
 from typing import Literal
@@ -29,13 +29,13 @@ import flax.linen as nn
 import optax
 
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import iwae, vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.models.stacked import started_from
 from aejax.nets import MLP
-from aejax.priors import mixture, standard_normal, vamp
-from aejax.run import open_parent
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.priors import mixture, standard_normal, vamp
+from aejax.runs.run import open_parent
 from aejax.types import Experiment
 
 
@@ -54,7 +54,7 @@ def experiment(
     steps: int = 240_000,
     seed: int = 0,
 ) -> Experiment:
-    """A variational autoencoder of binarised images, with the divergence's weight warmed up.
+    """A variational autoencoder of binarized images, with the divergence's weight warmed up.
 
     Args:
         data: Name of a data set with 60 000 training images, or path.
@@ -70,7 +70,7 @@ def experiment(
         weight_decay: Of AdamW, relative to the learning rate; biases decay too.
         batch_size: Examples in a step, over all devices.
         steps: Training steps; an epoch has 500.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:83.3333%]", "train[83.3333%:]", "test"))
     gated = tuple(2 * width for width in hidden)  # nn.glu multiplies one half by the sigmoid of the other
@@ -87,7 +87,7 @@ def experiment(
         beta = optax.linear_schedule(0.0, 1.0, warm_up) if warm_up else 1.0
         model = vae(encoder, decoder, bernoulli(), latent, train.shape, beta=beta, prior=p)
     below = open_parent(parent) if parent else None
-    model = binarised(model)
+    model = binarized(model)
     if below is not None:
         same = all(below.arguments[name] == value for name, value in (("prior", prior), ("components", components)))
         names = ("encoder", "decoder", "prior") if same else ("encoder", "decoder")

@@ -1,4 +1,4 @@
-"""Finite scalar quantisation (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on grey
+"""Finite scalar quantization (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on gray
 images.
 
 aejax train experiments/fsq.py
@@ -16,12 +16,12 @@ One seed: .0025, 755 of 1000 used, perplexity 352, 3.58 bits a pixel.
 
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import discretised_logistic
 from aejax.models import vqvae
 from aejax.nets import ConvDecoder, ConvEncoder
-from aejax.quantize import finite_scalar
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import discretized_logistic
+from aejax.objective.quantizers import finite_scalar
 from aejax.types import Experiment
 
 
@@ -41,7 +41,7 @@ def experiment(
 
     Args:
         data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or path of a folder of images, .npy or .npz.
-        levels: Grey values in the data: 17 of digits, 256 of most.
+        levels: Gray values in the data: 17 of digits, 256 of most.
         scalars: To how many values each number of a vector is rounded. The paper has 8 6 5 where there were 256 codes, and
             8 5 5 5 for 1024.
         rate: Fraction of the pixels that the encoder sees masked; 0 for none.
@@ -50,11 +50,11 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, and order of the examples.
+        seed: Of initialization, and order of the examples.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     q = finite_scalar(scalars)
-    likelihood = discretised_logistic(levels)
+    likelihood = discretized_logistic(levels)
     encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks)
     decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks)
     noise = None if isinstance(rate, float) and rate == 0.0 else masking(rate)

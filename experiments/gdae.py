@@ -35,16 +35,16 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from aejax.corrupt import salt_and_pepper
 from aejax.data import load, usual_splits
-from aejax.directory import write_json
-from aejax.likelihoods import bernoulli
-from aejax.loop import keep_compiled
-from aejax.models import gdae
+from aejax.models import gsn as gdae
 from aejax.nets import MLP
-from aejax.run import Run, map_examples, means
-from aejax.study import finished_members
-from aejax.train import Settings
+from aejax.objective.corruptions import salt_and_pepper
+from aejax.objective.likelihoods import bernoulli
+from aejax.report.study import finished_members
+from aejax.runs.directory import write_json
+from aejax.runs.run import Run, map_examples, means
+from aejax.training.loop import keep_compiled
+from aejax.training.train import Settings
 from aejax.types import Dataset, Experiment
 
 
@@ -71,7 +71,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, corruption and draws.
+        seed: Of initialization, order of the examples, corruption and draws.
         burn_in: Steps of the chain before a sample is taken.
     """
     train, validation, test = load(data, usual_splits(data))
@@ -109,7 +109,7 @@ def study(
 ) -> None:
     """Trains what the table needs and prints it: mean ± sd over seeds.
 
-    Distances are Euclidean, between an image and its nearest neighbour in another set; there are as many samples as training
+    Distances are Euclidean, between an image and its nearest neighbor in another set; there are as many samples as training
     images. Test images are at the same distance from training images in both columns, and so would perfect samples be; a
     model that repeats training images would have 0 in the first.
 

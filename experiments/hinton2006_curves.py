@@ -13,7 +13,7 @@ aejax train experiments/hinton2006_curves.py
     linear encoder 6   9.06 ± .19      1.612 ± .034
     linear encoder 18  3.39 ± .02       .604 ± .004
 
-Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimises
+Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimizes
 that image's cross-entropy, a convex problem, by Newton's method, and so knows the image as no encoder does. With codes that are a
 linear function of the image the same model is the linear encoder; the paper's numbers, as ratios, are between the two.
 
@@ -38,17 +38,17 @@ import numpy as np
 import optax
 
 from aejax.data import load, take
-from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
 from aejax.evaluate.linear import apply, pca, statistics
 from aejax.evaluate.logistic_pca import codes, cross_entropy, logistic_pca, mean
-from aejax.likelihoods import bernoulli
-from aejax.loop import keep_compiled
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run, means
-from aejax.study import finished
-from aejax.train import Settings
+from aejax.objective.likelihoods import bernoulli
+from aejax.report.study import finished
+from aejax.runs.directory import read_json, write_json
+from aejax.runs.run import Run, means
+from aejax.training.loop import keep_compiled
+from aejax.training.train import Settings
 from aejax.types import Dataset, Experiment
 
 
@@ -70,7 +70,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation and order of the examples.
+        seed: Of initialization and order of the examples.
     """
     train, test = load(data)  # nothing is chosen by a validation split
     return Experiment(

@@ -10,17 +10,17 @@ import jax
 import optax
 
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import iwae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
 from aejax.types import Experiment
 
 
 def experiment(
     data: str = "digits",
     samples: int = 5,
-    doubly_reparametrised: bool = False,
+    doubly_reparametrized: bool = False,
     hidden: tuple[int, ...] = (512,),
     latent: int = 16,
     lr: float = 1e-3,
@@ -28,18 +28,18 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """An importance-weighted autoencoder of binarised images.
+    """An importance-weighted autoencoder of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         samples: k, draws of z for each example in training; 1 is the variational autoencoder.
-        doubly_reparametrised: The encoder's gradient of Tucker et al. (2019), which does not drown in noise as k grows.
+        doubly_reparametrized: The encoder's gradient of Tucker et al. (2019), which does not drown in noise as k grows.
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
         latent: Dimensions of z.
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     model = iwae(
@@ -49,10 +49,10 @@ def experiment(
         latent,
         train.shape,
         samples,
-        doubly_reparametrised,
+        doubly_reparametrized,
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

@@ -29,20 +29,20 @@ from pathlib import Path
 import numpy as np
 import optax
 
-from aejax.activity import active_terms, nonzero
-from aejax.bottlenecks import top_k
-from aejax.corrupt import masking
 from aejax.data import load, take, usual_splits
-from aejax.directory import write_json
 from aejax.evaluate import PROBE_EXAMPLES
 from aejax.evaluate.probes import accuracy, fit_regression
-from aejax.likelihoods import squared_error
-from aejax.loop import keep_compiled
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run, means
-from aejax.study import finished_members
-from aejax.train import Settings
+from aejax.objective.bottlenecks import top_k
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import squared_error
+from aejax.objective.sparsity import active_terms, nonzero
+from aejax.report.study import finished_members
+from aejax.runs.directory import write_json
+from aejax.runs.run import Run, means
+from aejax.training.loop import keep_compiled
+from aejax.training.train import Settings
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -72,7 +72,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     train, validation, test = load(data, usual_splits(data))
     model = autoencoder(

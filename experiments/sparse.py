@@ -18,13 +18,13 @@ from typing import Literal
 import flax.linen as nn
 import optax
 
-from aejax.activity import above_half, nonzero
-from aejax.corrupt import masking
 from aejax.data import load, usual_splits
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.penalties import kl_sparsity, l1
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.penalties import kl_sparsity, l1
+from aejax.objective.sparsity import above_half, nonzero
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -57,7 +57,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     train, validation, test = load(data, usual_splits(data))
     rectified = kind == "l1"

@@ -1,4 +1,4 @@
-"""β-TCVAE (Chen et al. 2018) on binarised images: of the divergence only the total correlation weighs more.
+"""β-TCVAE (Chen et al. 2018) on binarized images: of the divergence only the total correlation weighs more.
 
 aejax train experiments/tcvae.py
 1 busy CPU core, 29 s: at β = 6 -log p(x) of test digits is 22.584 ± .001 nats over 3 seeds by 5000 draws, the bound 23.15 ±
@@ -14,12 +14,12 @@ from typing import Literal
 import jax
 import optax
 
-from aejax.couplings import minibatch_stratified, minibatch_weighted, total_correlation
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.regularizers import minibatch_stratified, minibatch_weighted, total_correlation
 from aejax.types import Experiment
 
 
@@ -34,10 +34,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A β-TCVAE of binarised images.
+    """A β-TCVAE of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         beta: Weight of the total correlation, at least 1, the bound's own among it; 1 is the variational autoencoder.
         weights: Of the batch's examples in the estimate of q(z).
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
@@ -45,7 +45,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     chosen = {"weighted": minibatch_weighted, "stratified": minibatch_stratified}[weights]
@@ -58,7 +58,7 @@ def experiment(
         couplings=(total_correlation(beta - 1.0, train.size, chosen),),
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

@@ -25,12 +25,12 @@ from typing import Literal
 import flax.linen as nn
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.gaps import uniform
-from aejax.likelihoods import bernoulli
 from aejax.models import state_space, tdvae
 from aejax.nets import GRU, MLP, Beliefs, Gated, Turned
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.time_gaps import uniform
 from aejax.types import Experiment
 
 HARMONICS = 4
@@ -72,7 +72,7 @@ def experiment(
         clip: Norm to which a step's gradient is cut down where it is larger; 0 for never.
         batch_size: Sequences in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the sequences, jumps and draws of states.
+        seed: Of initialization, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     gap = uniform(*gap)

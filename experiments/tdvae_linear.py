@@ -9,11 +9,11 @@ step's states 2.588 ± .001; the Kalman filter's, which is exact, 2.579. At --lr
 import optax
 
 from aejax.data import load
-from aejax.gaps import uniform
-from aejax.likelihoods import gaussian_learned
 from aejax.models import tdvae
 from aejax.nets import GRU, MLP, Beliefs, Gated
-from aejax.posteriors import full_rank
+from aejax.objective.likelihoods import gaussian_learned
+from aejax.objective.posteriors import full_rank
+from aejax.objective.time_gaps import uniform
 from aejax.types import Experiment
 
 
@@ -40,7 +40,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Sequences in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the sequences, jumps and draws of states.
+        seed: Of initialization, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     posterior = full_rank()

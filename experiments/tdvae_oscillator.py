@@ -16,10 +16,10 @@ import flax.linen as nn
 import optax
 
 from aejax.data import load
-from aejax.gaps import growing, mixed, uniform
-from aejax.likelihoods import gaussian
 from aejax.models import tdvae
 from aejax.nets import GRU, MLP, Beliefs, Gated, Turned
+from aejax.objective.likelihoods import gaussian
+from aejax.objective.time_gaps import growing, mixed, uniform
 from aejax.types import Experiment
 
 
@@ -49,7 +49,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Sequences in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the sequences, jumps and draws of states.
+        seed: Of initialization, order of the sequences, jumps and draws of states.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     gap = growing(

@@ -3,7 +3,7 @@
 aejax train experiments/vae.py
 1 CPU core, 9 s (21 s with others at work): -log p(x) of test digits is 22.25 ± .02 nats over 3 seeds by 5000 draws (.502
 bits a pixel), the bound 22.52 ± .15; the divergence 6.07 ± .01 over 16 dimensions, all active. Logistic regression on the
-codes 85.3 ± .8 %, on grey pixels 96.9.
+codes 85.3 ± .8 %, on gray pixels 96.9.
 
 aejax train experiments/vae.py --posterior inverse_autoregressive
 1 busy CPU core, 25 s: 22.192 ± .002 nats over 3 seeds, the bound 22.52 ± .06; with real_nvp 22.195 ± .001 and 22.53 ± .06.
@@ -11,7 +11,7 @@ aejax train experiments/vae.py --posterior inverse_autoregressive
 aejax train experiments/vae.py --rate 0.3
 1 CPU core, 13 s: 22.95 ± .02 nats over 3 seeds, with 8 to 11 dimensions active.
 
-The images are small and their bits drawn with the grey values as probabilities, the same for all of these; no number of a
+The images are small and their bits drawn with the gray values as probabilities, the same for all of these; no number of a
 paper compares.
 """
 
@@ -20,13 +20,13 @@ from typing import Literal
 import jax
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
-from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
 from aejax.types import Experiment
 
 POSTERIORS = {
@@ -51,10 +51,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A variational autoencoder of binarised images.
+    """A variational autoencoder of binarized images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
         latent: Dimensions of z.
         beta: Weight of the divergence in training (Higgins et al. 2017); what is judged is always the bound.
@@ -64,7 +64,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     q = POSTERIORS[posterior]
@@ -79,7 +79,7 @@ def experiment(
         corrupt=None if isinstance(rate, float) and rate == 0.0 else masking(rate),
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

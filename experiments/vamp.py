@@ -1,4 +1,4 @@
-"""VampPrior (Tomczak & Welling 2018) on binarised images, beside a mixture of as many free Gaussians.
+"""VampPrior (Tomczak & Welling 2018) on binarized images, beside a mixture of as many free Gaussians.
 
 aejax train experiments/vamp.py
 1 busy CPU core, 15 s: -log p(x) of test digits is 21.63 ± .03 nats over 3 seeds by 5000 draws, the bound 21.99 ± .07, the
@@ -18,11 +18,11 @@ import jax
 import optax
 
 from aejax.data import load
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
-from aejax.priors import mixture, vamp
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.priors import mixture, vamp
 from aejax.types import Experiment
 
 
@@ -37,10 +37,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A variational autoencoder of binarised images with a prior that is a sum.
+    """A variational autoencoder of binarized images with a prior that is a sum.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values in [0, 1], probabilities of white.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values in [0, 1], probabilities of white.
         prior: vamp: of posteriors of pseudo-inputs; mixture: of free Gaussians.
         components: Their number.
         hidden: Widths of the encoder's hidden layers; the decoder mirrors them.
@@ -48,7 +48,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     model = vae(
@@ -60,7 +60,7 @@ def experiment(
         prior={"vamp": vamp, "mixture": mixture}[prior](components),
     )
     return Experiment(
-        model=binarised(model),
+        model=binarized(model),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

@@ -16,7 +16,7 @@ five training sets of 1000 rectangles. Noise helps throughout:
     masked, %     0 (SAE-3)   10          20         30         40         50
     error, %      1.67 ± .27  1.14 ± .14  .86 ± .14  .80 ± .14  .73 ± .10  .69 ± .09
 
-From random initialisation, tuned, 6.5 ± .7 %. A support vector machine on the same 1000, its C and γ chosen on the
+From random initialization, tuned, 6.5 ± .7 %. A support vector machine on the same 1000, its C and γ chosen on the
 200 validation images, errs on 3.2 ± .5 %; with C = 10, γ = .05 on 2.87 ± .18 %. Paired over training sets (95 %)
 SDAE-3 is .82 ± .31 below SAE-3, 5.6 ± .9 below the random start and 2.4 ± .7 below the machine. The paper, on its own
 drawing, has 2.41 for SAE-3, 1.99 for SDAE-3 with 10 % and 2.15 for the machine.
@@ -41,18 +41,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load, usual_splits
-from aejax.directory import write_json
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli
-from aejax.loop import keep_compiled
 from aejax.models import autoencoder, classifier
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
-from aejax.run import Run, map_examples, means, open_parent
-from aejax.study import finished, interval, proportion_interval
-from aejax.train import Settings
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.report.study import finished, interval, proportion_interval
+from aejax.runs.directory import write_json
+from aejax.runs.run import Run, map_examples, means, open_parent
+from aejax.training.loop import keep_compiled
+from aejax.training.train import Settings
 from aejax.types import Experiment, Parent
 
 
@@ -84,7 +84,7 @@ def experiment(
         lr: Learning rate, constant.
         batch_size: Examples in a step, over all devices.
         steps: Training steps of this stage.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     train, validation, test = load(data, usual_splits(data))
     below = open_parent(parent) if parent else None
@@ -152,10 +152,10 @@ RANDOM = [
     {"optimizer": "adam", "lr": 1e-4, "scale": 16.0},
     {"optimizer": "adam", "lr": 3e-4, "scale": 8.0},
 ]
-"""What the random initialisation chooses from: the optimiser, its learning rate, the weights' scale."""
+"""What the random initialization chooses from: the optimizer, its learning rate, the weights' scale."""
 
 RANDOM_EPOCHS = {"rectangles": 120, "convex": 45}
-"""Passes over the training images from a random initialisation. On rectangles 320 gave the same errors."""
+"""Passes over the training images from a random initialization. On rectangles 320 gave the same errors."""
 
 TUNED_ON = {"rectangles": 2, "convex": 1}
 """Training sets, the first, on which it chooses: one of rectangles has 200 validation images, of convex 2000."""

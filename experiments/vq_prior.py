@@ -24,7 +24,7 @@ import optax
 from aejax.data import load
 from aejax.errors import UsageError
 from aejax.models.code_prior import code_prior, nets_for
-from aejax.run import open_parent
+from aejax.runs.run import open_parent
 from aejax.types import Experiment
 
 
@@ -52,7 +52,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, and order of the examples.
+        seed: Of initialization, and order of the examples.
     """
     if not parent:
         raise UsageError("a prior over codes needs --parent, the directory of a run with discrete codes (vqvae.py)")

@@ -1,4 +1,4 @@
-"""Vector-quantised autoencoder (van den Oord et al. 2017), and other quantisers in its place, on grey images
+"""Vector-quantized autoencoder (van den Oord et al. 2017), and other quantizers in its place, on gray images
 and on signals.
 
 aejax train experiments/vqvae.py
@@ -12,7 +12,7 @@ Started by k-means, so few codes use all of them without help: 64 of 64 in every
 aejax train experiments/vqvae.py --data fashion_mnist --levels 256 --codes 512 --hidden 16 32 --steps 1000
 1 busy CPU core, 38 ± 2 s: mean squared error of test images .0106 ± .0003 over 3 seeds from 49 codes of 512, all of which are
 used, with a perplexity of 359 ± 16; the bound is 4.106 ± .009 bits a pixel. Without expiry 61.5 ± 5.6 % are used, with 111 ± 15,
-and 4.144 ± .020 bits. The other quantisers stand beside in README.md (results/quantisers.py).
+and 4.144 ± .020 bits. The other quantizers stand beside in README.md (results/quantizers.py).
 
 aejax train experiments/vqvae.py --data waveforms --levels 256 --hidden 32 32 32 --steps 400
 1 CPU core, busy otherwise too, 130 s: mean squared error of test signals .0026 from 64 codes of 64 in time, 63 of which are used,
@@ -24,15 +24,15 @@ from typing import Literal
 
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import discretised_logistic
 from aejax.models import vqvae
 from aejax.nets import ConvDecoder, ConvEncoder
-from aejax.quantize import grouped, lookup_free, nearest, residual
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import discretized_logistic
+from aejax.objective.quantizers import grouped, lookup_free, nearest, residual
 from aejax.types import Experiment
 
-QUANTISERS = {
+QUANTIZERS = {
     "ema": lambda codes, width, expire: nearest(codes, width, expire=expire),
     "gradient": lambda codes, width, expire: nearest(codes, width, decay=None),
     "rotation": lambda codes, width, expire: nearest(codes, width, expire=expire, rotation=True),
@@ -46,7 +46,7 @@ QUANTISERS = {
 def experiment(
     data: str = "digits",
     levels: int = 17,
-    quantiser: Literal["ema", "gradient", "rotation", "cosine", "residual", "grouped", "lookup_free"] = "ema",
+    quantizer: Literal["ema", "gradient", "rotation", "cosine", "residual", "grouped", "lookup_free"] = "ema",
     codes: int = 64,
     width: int = 32,
     expire: float = 0.1,
@@ -63,8 +63,8 @@ def experiment(
     Args:
         data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or signals (waveforms), or path of a folder of
             images, .npy or .npz.
-        levels: Grey values in the data: 17 of digits, 256 of most.
-        quantiser: How vectors become integers; lookup_free has a bit for each number, as few as give so many
+        levels: Gray values in the data: 17 of digits, 256 of most.
+        quantizer: How vectors become integers; lookup_free has a bit for each number, as few as give so many
             codes. fsq.py has finite scalars.
         codes: K, of each book.
         width: Numbers in a vector.
@@ -75,11 +75,11 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and replaced codes.
+        seed: Of initialization, order of the examples and replaced codes.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    q = QUANTISERS[quantiser](codes, width, expire)
-    likelihood = discretised_logistic(levels)
+    q = QUANTIZERS[quantizer](codes, width, expire)
+    likelihood = discretized_logistic(levels)
     signal = len(train.shape) == 2
     encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks, signal=signal)
     decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks, signal=signal)

@@ -1,4 +1,4 @@
-"""Two levels of codes (VQ-VAE-2, Razavi et al. 2019) on mosaics: sixteen digits of one class in a 64×64 image, in two greys.
+"""Two levels of codes (VQ-VAE-2, Razavi et al. 2019) on mosaics: sixteen digits of one class in a 64×64 image, in two grays.
 
 aejax train experiments/vqvae2.py --steps 1000
 1 busy CPU core, 117 to 133 s: mean squared error of 1000 test mosaics .0048 ± .0006 over 3 seeds; .0065 ± .0018 with the
@@ -9,13 +9,13 @@ vq_prior.py takes seed 0 from 6.41 to 6.11.
 
 import optax
 
-from aejax.corrupt import masking
 from aejax.data import load
-from aejax.likelihoods import discretised_logistic
 from aejax.models import vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.nets.conv import halvings
-from aejax.quantize import nearest
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import discretized_logistic
+from aejax.objective.quantizers import nearest
 from aejax.types import Experiment
 
 
@@ -38,7 +38,7 @@ def experiment(
 
     Args:
         data: Name of a data set of images (mosaics, digits, any of TFDS) or path of a folder of images, .npy or .npz.
-        levels: Grey values in the data: 17 of digits, 256 of most.
+        levels: Gray values in the data: 17 of digits, 256 of most.
         codes: K, of either level.
         width: Numbers in a vector.
         expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.
@@ -49,10 +49,10 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and replaced codes.
+        seed: Of initialization, order of the examples and replaced codes.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
-    likelihood = discretised_logistic(levels)
+    likelihood = discretized_logistic(levels)
     lower = halvings(train.shape[:2], len(hidden))[-1]
     encoders = (
         ConvEncoder(hidden, hidden[-1], spatial=True, blocks=blocks),
@@ -62,10 +62,10 @@ def experiment(
         ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks),
         ConvDecoder(upper[::-1], (*lower, hidden[-1]), blocks=blocks),
     )
-    quantisers = (nearest(codes, width, expire=expire), nearest(codes, width, expire=expire))
+    quantizers = (nearest(codes, width, expire=expire), nearest(codes, width, expire=expire))
     noise = None if isinstance(rate, float) and rate == 0.0 else masking(rate)
     return Experiment(
-        model=vqvae2(encoders, decoders, likelihood, quantisers, train.shape, corrupt=noise),
+        model=vqvae2(encoders, decoders, likelihood, quantizers, train.shape, corrupt=noise),
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)),
         train=train,
         validation=validation,

@@ -1,5 +1,5 @@
 """Wasserstein autoencoder with a discrepancy (WAE-MMD, Tolstikhin et al. 2018), and InfoVAE (Zhao et al. 2019), of which it
-is α = 1, on grey images.
+is α = 1, on gray images.
 
 aejax train experiments/wae.py
 1 busy CPU core, 45 s: the MSE of test digits is .00712 ± .00003 over 3 seeds; the squared discrepancy of a training batch's
@@ -16,11 +16,11 @@ of the lowest MSE. No number of a paper compares.
 import jax
 import optax
 
-from aejax.couplings import mmd
 from aejax.data import load
-from aejax.likelihoods import gaussian
 from aejax.models import vae
 from aejax.nets import MLP
+from aejax.objective.likelihoods import gaussian
+from aejax.objective.regularizers import mmd
 from aejax.types import Experiment
 
 
@@ -36,10 +36,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A Wasserstein or InfoVAE of grey images.
+    """A Wasserstein or InfoVAE of gray images.
 
     Args:
-        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; grey values.
+        data: Name of a data set (digits, fashion_mnist, any of TFDS) or path; gray values.
         alpha: One less the weight of the divergence of each example's posterior; 1 is the Wasserstein autoencoder.
         weight: λ, of the aggregate posterior's discrepancy; 1 without alpha is the variational autoencoder.
         scale: Standard deviation of a pixel about its reconstruction, in units of the data.
@@ -48,7 +48,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: Of initialisation, order of the examples, binarisation and draws of z.
+        seed: Of initialization, order of the examples, binarization and draws of z.
     """
     train, validation, test = load(data, ("train[:90%]", "train[90%:]", "test"))
     model = vae(

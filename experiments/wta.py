@@ -20,13 +20,13 @@ from typing import Literal
 import jax
 import optax
 
-from aejax.activity import nonzero
-from aejax.bottlenecks import spatial_winner_take_all, winner_take_all
-from aejax.corrupt import masking
 from aejax.data import load, usual_splits
-from aejax.likelihoods import squared_error
 from aejax.models import autoencoder
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.objective.bottlenecks import spatial_winner_take_all, winner_take_all
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import squared_error
+from aejax.objective.sparsity import nonzero
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -58,7 +58,7 @@ def experiment(
         lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
         batch_size: Examples in a step, over all devices. With few of them round(winners·batch) is coarse.
         steps: Training steps.
-        seed: Of initialisation, order of the examples and corruption.
+        seed: Of initialization, order of the examples and corruption.
     """
     train, validation, test = load(data, usual_splits(data))
     if net == "mlp":

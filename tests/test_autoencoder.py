@@ -5,11 +5,11 @@ import optax
 import pytest
 
 from aejax.collectives import gather, mean
-from aejax.corrupt import bernoulli_masking, corrupt_batch, gaussian, masking, nothing
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli, gaussian_learned, squared_error
 from aejax.models import autoencoder
 from aejax.nets import MLP
+from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, gaussian, masking, nothing
+from aejax.objective.likelihoods import bernoulli, gaussian_learned, squared_error
 
 SHAPE = (4, 5)
 
@@ -105,14 +105,14 @@ def test_linear_denoiser_reaches_its_closed_form(corrupt):
 def test_denoiser_learns_the_score_of_a_gaussian_mixture():
     # Tweedie: r*(x̃) - x̃ = σ² ∇ log p_σ(x̃), exact at any σ; here p is two atoms, p_σ a mixture of two Gaussians.
     sigma, n = 0.5, 4096
-    centres = jnp.array([[-1.0, 0.0], [1.0, 0.5]])
-    x = centres[jnp.arange(n) % 2]
+    centers = jnp.array([[-1.0, 0.0], [1.0, 0.5]])
+    x = centers[jnp.arange(n) % 2]
     model = autoencoder(MLP((64, 64), 2, jnp.tanh), MLP((), 2), squared_error(), corrupt=gaussian(sigma))
     batch = {"x": x, "index": jnp.arange(n)}
     params = trained(model, lambda i: batch, 1_500, optax.adam(optax.cosine_decay_schedule(5e-3, 1_500)))
 
     def log_p(y):
-        return jax.nn.logsumexp(-jnp.sum(jnp.square(y[None] - centres), axis=1) / (2 * sigma**2))
+        return jax.nn.logsumexp(-jnp.sum(jnp.square(y[None] - centers), axis=1) / (2 * sigma**2))
 
     noisy = x[:512] + sigma * jax.random.normal(jax.random.key(5), (512, 2))
     restored = model.reconstruct(params, {}, {"x": noisy, "index": jnp.arange(512)}, jax.random.key(0))

@@ -49,13 +49,13 @@ def test_overhead_is_of_the_step(benchmarks):
     assert benchmarks.derive.overhead([1 / 0.005], [1 / 0.004])["median"] == pytest.approx(0.25)
 
 
-def test_utilisation_counts_the_dense_layers(benchmarks):
+def test_utilization_counts_the_dense_layers(benchmarks):
     """784-512-64-512-784: 4 407 296 FLOP an example, 5 210 112 by the usual count."""
     widths = (784, 512, 64, 512, 784)
-    found = benchmarks.derive.utilisation([100.0], 128, widths, [100.0])
+    found = benchmarks.derive.utilization([100.0], 128, widths, [100.0])
     assert found["gflops"]["median"] == pytest.approx(4_407_296 * 12_800 * 1e-9)
-    assert found["utilisation"]["median"] == pytest.approx(4_407_296 * 12_800 * 1e-11)
-    assert found["usual"]["median"] / found["utilisation"]["median"] == pytest.approx(5_210_112 / 4_407_296)
+    assert found["utilization"]["median"] == pytest.approx(4_407_296 * 12_800 * 1e-11)
+    assert found["usual"]["median"] / found["utilization"]["median"] == pytest.approx(5_210_112 / 4_407_296)
 
 
 def test_a_missed_goal_is_no_number(benchmarks):
@@ -128,7 +128,7 @@ def test_the_command_works_without_peers(root, tmp_path, benchmarks):
     assert plain["median"] == pytest.approx(np.median(plain["rounds"]))
     flop = 6 * (2 * 64 * 512 + 2 * 512 * 64) - 2 * 64 * 512  # of an 8×8 image
     share = np.divide(plain["rounds"], result["matmul_gflops"]["rounds"]) * flop * 1e-9
-    assert result["dense_layers"]["utilisation"]["median"] == pytest.approx(np.median(share))
+    assert result["dense_layers"]["utilization"]["median"] == pytest.approx(np.median(share))
     for row in result["contenders"].values():
         assert 50 < row["peak_MiB"] < 5_000
         assert row["start"]["cold"]["compiling"]["median"] < row["start"]["cold"]["seconds"]["median"]

@@ -6,12 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.activity import nonzero
-from aejax.bottlenecks import largest, spatial_winner_take_all, top_k, winner_take_all
 from aejax.errors import UsageError
-from aejax.likelihoods import squared_error
 from aejax.models import autoencoder
 from aejax.nets import MLP
+from aejax.objective.bottlenecks import largest, spatial_winner_take_all, top_k, winner_take_all
+from aejax.objective.likelihoods import squared_error
+from aejax.objective.sparsity import nonzero
 
 
 def normal(*shape, seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.checkpoint import digest, open_checkpoints, restore, save
 from aejax.errors import UsageError
+from aejax.runs.checkpoint import digest, open_checkpoints, restore, save
 from aejax.types import TrainState
 
 

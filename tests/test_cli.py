@@ -18,7 +18,7 @@ from PIL import Image
 
 import aejax
 from aejax.cli import main
-from aejax.directory import locked
+from aejax.runs.directory import locked
 
 ROOT = Path(__file__).parent.parent
 AE, DAE = (str(ROOT / "experiments" / name) for name in ("ae.py", "dae.py"))

@@ -8,15 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.activity import nonzero
-from aejax.bottlenecks import top_k, winner_take_all
-from aejax.corrupt import bernoulli_masking, chain, gaussian, masking, salt_and_pepper
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.models.autoencoder import identity
 from aejax.nets import MLP
-from aejax.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
-from aejax.step import init_state, make_step
+from aejax.objective.bottlenecks import top_k, winner_take_all
+from aejax.objective.corruptions import bernoulli_masking, chain, gaussian, masking, salt_and_pepper
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
+from aejax.objective.sparsity import nonzero
+from aejax.training.step import init_state, make_step
 
 BATCH, SHAPE, UNITS = 8, (3, 4), 10
 

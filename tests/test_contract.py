@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.checkpoint import digest
 from aejax.data import batches_at, describe, recorded
-from aejax.directory import datasets
 from aejax.errors import UsageError
-from aejax.experiment import Source, build, load_file, sha256
 from aejax.keys import run_keys
-from aejax.run import abstract_batch, abstract_state, open_run
-from aejax.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.train import Settings, resume, train
+from aejax.runs.checkpoint import digest
+from aejax.runs.directory import datasets
+from aejax.runs.experiment import Source, build, load_file, sha256
+from aejax.runs.run import abstract_batch, abstract_state, open_run
+from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
+from aejax.training.train import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 ALIKE = {

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli, gaussian_learned
+from aejax.kernels import convolution
+from aejax.kernels.convolution import LAYOUT, conv, conv_transpose
 from aejax.models import autoencoder
-from aejax.nets import ConvDecoder, ConvEncoder, convolution
+from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.nets.conv import halvings
-from aejax.nets.convolution import LAYOUT, conv, conv_transpose
+from aejax.objective.likelihoods import bernoulli, gaussian_learned
 
 
 def normal(*shape, seed=0):
@@ -223,7 +224,7 @@ def test_remat_halves_the_memory_of_many_blocks():
     def temporary(remat):
         net = ConvEncoder((8,), 4, blocks=8, remat=remat)
         gradient = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.square(net.apply(params, x)))))
-        # As in test_nets: the barrier that XLA honours on accelerators, but drops on CPU.
+        # As in test_nets: the barrier that XLA honors on accelerators, but drops on CPU.
         compiled = gradient.lower(jax.eval_shape(net.init, jax.random.key(0), x), x).compile(
             {"xla_disable_hlo_passes": "cse_barrier_expander"}
         )

@@ -7,18 +7,18 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from aejax.cli import main
-from aejax.corrupt import hiding
 from aejax.data import chosen
 from aejax.errors import UsageError
 from aejax.evaluate import evaluate
-from aejax.likelihoods import among, bernoulli, gaussian
 from aejax.models import cvae, vae
 from aejax.nets import MLP
-from aejax.priors import conditional
+from aejax.objective.corruptions import hiding
+from aejax.objective.likelihoods import among, bernoulli, gaussian
+from aejax.objective.priors import conditional
 from aejax.report import report
 from aejax.report.generated import conditions_section
 from aejax.report.records import read
-from aejax.run import open_run
+from aejax.runs.run import open_run
 
 D, K, N = 6, 2, 12
 OBSERVED = np.array([True, True, False, False, False, False])
@@ -103,7 +103,7 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
         np.testing.assert_array_equal(images[:, :2], seen["x"][:, :2])
         assert np.all((images[:, 2:] > 0.0) & (images[:, 2:] < 1.0))
     np.testing.assert_array_equal(model.condition(seen), np.where(OBSERVED, seen["x"], 0.0))
-    # Bits of the pixels that are modelled
+    # Bits of the pixels that are modeled
     assert model.symbols(np.asarray(seen["x"])) == D - 2
 
 
@@ -152,7 +152,7 @@ def test_wrong_arguments_are_refused():
         small(alpha=1.5)
     with pytest.raises(UsageError, match="needs condition=, observed="):
         small(observed=None)
-    with pytest.raises(UsageError, match="leaves some to be modelled"):
+    with pytest.raises(UsageError, match="leaves some to be modeled"):
         small(observed=np.ones(D, bool))
     with pytest.raises(UsageError, match="examples of shape"):
         hiding(OBSERVED)(KEY, jnp.zeros(D + 1))

@@ -55,7 +55,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def counting(size, shape=(2,), dtype=np.float32):
-    """A data set whose example i is filled with i and labelled i."""
+    """A data set whose example i is filled with i and labeled i."""
     x = np.broadcast_to(np.arange(size, dtype=dtype).reshape(-1, *(1 for _ in shape)), (size, *shape))
     return Dataset("counting:all", shape, size, None, "0", {"x": x, "label": np.arange(size, dtype=np.int32)})
 
@@ -409,12 +409,12 @@ def by_hand(folder):
 
 @pytest.mark.parametrize("splits", [("test",), pytest.param(("train", "test"), marks=pytest.mark.slow)])
 def test_fashion_mnist_is_known(empty, fashion_files, monkeypatch, splits):
-    fashion_mnist = importlib.import_module("aejax.data.fashion_mnist")
+    fashion_mnist = importlib.import_module("aejax.data.sets.fashion_mnist")
     monkeypatch.setattr(fashion_mnist, "_FILES", {split: fashion_mnist._FILES[split] for split in splits})
     manual = by_hand(Path(os.environ["TFDS_DATA_DIR"]) / "downloads" / "manual")
     for path in fashion_files:
         (manual / path.name).symlink_to(path)
-    # Pixels' means and deviations: those of the training split are what the literature normalises with.
+    # Pixels' means and deviations: those of the training split are what the literature normalizes with.
     known = {"train": (6000, [0.2860, 0.3530]), "test": (1000, [0.2868, 0.3524])}
     for split, data in zip(splits, load("fashion_mnist", splits)):
         of_each_class, moments = known[split]

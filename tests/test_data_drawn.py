@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from aejax.data import load, mosaics, waveforms
-from aejax.data.digits import divided
-from aejax.data.generated import Mosaics, Waveforms, drawn
+from aejax.data import load
+from aejax.data.sets import mosaics, waveforms
+from aejax.data.sets.digits import divided
+from aejax.data.sets.generated import Mosaics, Waveforms, drawn
 
 
-def test_a_mosaic_is_sixteen_digits_of_its_class_in_two_greys_and_a_slope():
+def test_a_mosaic_is_sixteen_digits_of_its_class_in_two_grays_and_a_slope():
     for test, (ink, labels) in zip((False, True), divided()):
         image, label = mosaics.mosaics(np.random.default_rng(0), 60, test)
         assert (image.shape, image.dtype) == ((60, 64, 64), np.uint8)
@@ -21,7 +22,7 @@ def test_a_mosaic_is_sixteen_digits_of_its_class_in_two_greys_and_a_slope():
             design = [np.ones(64), np.repeat(ramp, 8), np.tile(ramp, 8)]
             signs = []
             for cell in cells:
-                # Each cell is grey + gap · ink + slope of one of the split's digits: by least squares nothing is left.
+                # Each cell is gray + gap · ink + slope of one of the split's digits: by least squares nothing is left.
                 best = min(
                     (np.linalg.lstsq(np.stack([*design, c], 1), cell, rcond=None) for c in candidates),
                     key=lambda found: found[1].sum(),

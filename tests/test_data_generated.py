@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from aejax.data import available, convex, curves, load, open_split, prepare, rectangles
-from aejax.data.generated import Convex, Curves, Rectangles, drawn
+from aejax.data import available, load, open_split, prepare
+from aejax.data.sets import convex, curves, rectangles
+from aejax.data.sets.generated import Convex, Curves, Rectangles, drawn
 from aejax.errors import UsageError
 
 RECIPES = {"rectangles": Rectangles.recipe, "convex": Convex.recipe, "curves": Curves.recipe}
@@ -112,8 +113,8 @@ def test_curves_stay_within_and_follow_their_control_points():
         line = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
         pixel = np.floor(line).astype(int)
         assert one[pixel[:, 0], pixel[:, 1]].min() > 90  # ink all along
-        centres = np.argwhere(one > 0) + 0.5
-        far = np.sqrt(((centres[:, None] - line[None]) ** 2).sum(-1)).min(1).max()
+        centers = np.argwhere(one > 0) + 0.5
+        far = np.sqrt(((centers[:, None] - line[None]) ** 2).sum(-1)).min(1).max()
         assert far < 1.5 + 3 * np.sqrt(2)  # and the blur's three pixels either way
 
 

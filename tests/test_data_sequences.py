@@ -8,20 +8,9 @@ from scipy.ndimage import label as components
 from scipy.sparse.csgraph import shortest_path
 from scipy.stats import multivariate_normal
 
-from aejax.data import (
-    Streamed,
-    available,
-    batch_at,
-    bouncing,
-    in_order,
-    linear_gaussian,
-    load,
-    maze,
-    moving,
-    oscillator,
-    take,
-)
-from aejax.data.generated import Bouncing, LinearGaussian, Maze, MovingDigits, MovingFashion, Oscillator, drawn
+from aejax.data import Streamed, available, batch_at, in_order, load, take
+from aejax.data.sets import bouncing, linear_gaussian, maze, moving, oscillator
+from aejax.data.sets.generated import Bouncing, LinearGaussian, Maze, MovingDigits, MovingFashion, Oscillator, drawn
 from aejax.errors import UsageError
 
 BUILDERS = {
@@ -135,26 +124,26 @@ def test_balls_stay_in_their_box_and_keep_energy_and_momentum():
     x, _, state = bouncing.bouncing(np.random.default_rng(0), 600)
     assert (x.shape, x.dtype, state.shape, state.dtype) == ((600, 20, 16, 16, 1), np.bool_, (600, 20, 12), np.float32)
     balls = state.reshape(600, 20, 3, 4).astype(np.float64)
-    centre, velocity = balls[..., :2], balls[..., 2:]
-    assert centre.min() >= bouncing.RADIUS - 1e-6
-    assert centre.max() <= bouncing.SIDE - bouncing.RADIUS + 1e-6
+    center, velocity = balls[..., :2], balls[..., 2:]
+    assert center.min() >= bouncing.RADIUS - 1e-6
+    assert center.max() <= bouncing.SIDE - bouncing.RADIUS + 1e-6
     energy = np.square(velocity).sum(axis=(2, 3))
     np.testing.assert_allclose(energy, np.broadcast_to(energy[:, :1], energy.shape), rtol=1e-5)
     # Who goes on as before has gone by its velocity.
     free = (np.abs(np.diff(velocity, axis=1)) < 1e-7).all(axis=3)
     assert 0.5 < free.mean() < 0.95
-    np.testing.assert_allclose(np.diff(centre, axis=1)[free], velocity[:, :-1][free], atol=1e-5)
+    np.testing.assert_allclose(np.diff(center, axis=1)[free], velocity[:, :-1][free], atol=1e-5)
     # No ball can reach a wall within this step; but others, some.
     reach = bouncing.RADIUS + np.sqrt(energy)[:, :-1, None, None]
-    inside = ((centre[:, :-1] > reach) & (centre[:, :-1] < bouncing.SIDE - reach)).all(axis=(2, 3))
+    inside = ((center[:, :-1] > reach) & (center[:, :-1] < bouncing.SIDE - reach)).all(axis=(2, 3))
     met = inside & ~free.all(axis=2)
     assert met.sum() > 50
     momentum = velocity.sum(axis=2)
     np.testing.assert_allclose(momentum[:, 1:][inside], momentum[:, :-1][inside], atol=1e-5)
     for i, j in itertools.combinations(range(3), 2):
-        assert np.hypot(*(centre[:, :, i] - centre[:, :, j]).T).min() > 2 * bouncing.RADIUS - 0.7
+        assert np.hypot(*(center[:, :, i] - center[:, :, j]).T).min() > 2 * bouncing.RADIUS - 0.7
     pixel = np.stack(np.meshgrid(np.arange(16) + 0.5, np.arange(16) + 0.5), axis=2)  # [row, column] -> (x, y)
-    for frame, seen in zip(x[:10, 11, ..., 0], centre[:10, 11]):
+    for frame, seen in zip(x[:10, 11, ..., 0], center[:10, 11]):
         near = np.square(pixel[:, :, None] - seen).sum(axis=3).min(axis=2)
         np.testing.assert_array_equal(frame, near <= bouncing.RADIUS**2)
 

@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from aejax.data import Streamed, available, batch_at, load, one_varied, take
 from aejax.data.named import _factors_of, _reader
-from aejax.data.sprites import FACTORS, KINDS, factors_at, render
+from aejax.data.sets.sprites import FACTORS, KINDS, factors_at, render
 
 SMALL = KINDS["sprites_small"]
 
@@ -88,4 +88,4 @@ def test_factors_of_tfds(name):
     source = Source({"image": np.ones((2, 2, 1), np.uint8), "label_shape": i, "label_hue": 4 - i} for i in range(5))
     batch = _reader(source, "image", None, None, factors, f"{name}:train").read(np.array([3, 1]))
     np.testing.assert_array_equal(batch["factors"], [[3, 1], [1, 3]])
-    assert batch["x"].dtype == (np.bool_ if name == "dsprites" else np.uint8)  # 0 and 1 there are no grey values
+    assert batch["x"].dtype == (np.bool_ if name == "dsprites" else np.uint8)  # 0 and 1 there are no gray values

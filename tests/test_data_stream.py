@@ -16,8 +16,6 @@ import optax
 import pytest
 from PIL import Image
 
-from aejax.checkpoint import digest
-from aejax.corrupt import masking
 from aejax.data import (
     Streamed,
     as_recorded_source,
@@ -25,7 +23,6 @@ from aejax.data import (
     batches_at,
     describe,
     feed,
-    feeds,
     has_data,
     in_order,
     load,
@@ -34,16 +31,19 @@ from aejax.data import (
     recorded,
     take,
 )
+from aejax.data import loader as feeds
 from aejax.errors import UsageError
 from aejax.evaluate import evaluate
 from aejax.keys import run_keys
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
 from aejax.report.pictures import some_of_each_class
-from aejax.run import Run
-from aejax.step import Layout, init_state, make_runner
-from aejax.train import train
+from aejax.runs.checkpoint import digest
+from aejax.runs.run import Run
+from aejax.training.step import Layout, init_state, make_runner
+from aejax.training.train import train
 from aejax.types import Dataset, Experiment
 
 loading = sys.modules["aejax.data.load"]  # the function of that name hides it

@@ -28,12 +28,12 @@ from aejax.evaluate.disentanglement import (
     udr,
 )
 from aejax.evaluate.information import mig, mig_sampled, modularity, mutual_information
-from aejax.likelihoods import bernoulli
 from aejax.models import vae
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
 from aejax.report import report
-from aejax.run import Run
-from aejax.train import Settings, train
+from aejax.runs.run import Run
+from aejax.training.train import Settings, train
 from aejax.types import Experiment, Model, TrainState
 
 SIZES = (2, 3, 4)

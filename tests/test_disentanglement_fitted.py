@@ -29,15 +29,15 @@ def learnt_and_judged(n):
     return order[: n - n // 3], order[n - n // 3 :]
 
 
-def standardised(z, learnt):
+def standardized(z, learnt):
     return (z - z[learnt].mean(axis=0)) / z[learnt].std(axis=0)
 
 
-def test_machines_of_one_dimension_by_minimising(mixed, factors):
+def test_machines_of_one_dimension_by_minimizing(mixed, factors):
     """½w² + ½b² + C Σ c max(0, 1 − y(wz + b))², one value against the others; c weighs an example by how rare its value is, one
     of several others 1."""
     learnt, judged = learnt_and_judged(len(mixed))
-    z, table = standardised(mixed, learnt), np.zeros((4, 3))
+    z, table = standardized(mixed, learnt), np.zeros((4, 3))
     for j, k in itertools.product(range(4), range(3)):
         values, scores = range(SIZES[k]), []
         for value in values:
@@ -57,7 +57,7 @@ def test_machines_of_one_dimension_by_minimising(mixed, factors):
 def test_areas_by_pairs(mixed, factors):
     """Of logistic regression, ½w² + Σ log(1 + exp(−y(wz + b))): how often a held-out example of the value ranks above another."""
     learnt, judged = learnt_and_judged(len(mixed))
-    z, means = standardised(mixed, learnt), []
+    z, means = standardized(mixed, learnt), []
     for k, size in enumerate(SIZES):
         areas = []
         for value in range(size):

@@ -7,15 +7,15 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.corrupt import masking
 from aejax.data import load, take
 from aejax.evaluate import compresses, corrupted, evaluate
 from aejax.evaluate.linear import apply, pca, statistics
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run
-from aejax.train import Settings, train
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.runs.run import Run
+from aejax.training.train import Settings, train
 from aejax.types import Dataset, Experiment
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from aejax.evaluate.bounds import importance_nll, latent_use
 from aejax.keys import evaluation_key
-from aejax.run import Run, as_dataset
+from aejax.runs.run import Run, as_dataset
 from aejax.types import Experiment, Model, TrainState
 
 X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)

@@ -77,7 +77,7 @@ def test_ssim_of_other_data_than_images_is_none(shape):
 
 
 @pytest.mark.parametrize("window", [1, 4, -3])
-def test_ssim_refuses_windows_without_a_centre(window):
+def test_ssim_refuses_windows_without_a_center(window):
     with pytest.raises(UsageError, match="odd"):
         ssim(*pair((1, 9, 9, 1)), window=window)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.corrupt import Moments, chain, corrupt_batch, gaussian, masking, salt_and_pepper
 from aejax.evaluate.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
+from aejax.objective.corruptions import Moments, chain, corrupt_batch, gaussian, masking, salt_and_pepper
 
 D = 8
 
@@ -37,7 +37,7 @@ def empirical(a, b):
 
 
 def tangled(n, d=D):
-    """Draws of noise with everything at once: a and b correlated with each other and across components, not centred."""
+    """Draws of noise with everything at once: a and b correlated with each other and across components, not centerd."""
     rng = np.random.default_rng(1)
     latent = rng.normal(size=(n, 3))
     a = 0.7 + 0.4 * np.tanh(latent @ rng.normal(size=(3, d)))

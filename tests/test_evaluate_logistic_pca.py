@@ -18,7 +18,7 @@ def truth(n=200, seed=0):
     return LogisticPCA(rng.normal(size=(K, D)), 0.5 * rng.normal(size=D), ()), rng.normal(size=(n, K))
 
 
-def grey(seed=0):
+def gray(seed=0):
     """Data of no low rank, strictly within (0, 1): every minimum is at finite logits."""
     return np.random.default_rng(seed).beta(0.5, 0.5, size=(80, D)).clip(0.01, 0.99)
 
@@ -43,7 +43,7 @@ def test_the_bound_is_above_everywhere_and_touches_at_plus_and_minus_theta():
         np.testing.assert_allclose(opposite, np.logaddexp(0, -theta), atol=1e-12)
 
 
-@pytest.mark.parametrize("x", [grey(), binary(), binary().astype(np.float32)], ids=["grey", "binary", "float32"])
+@pytest.mark.parametrize("x", [gray(), binary(), binary().astype(np.float32)], ids=["gray", "binary", "float32"])
 @pytest.mark.parametrize("components", [1, 3])
 def test_the_cross_entropy_falls_at_every_iteration_and_is_what_the_history_says(x, components):
     fit = logistic_pca(x, components, iterations=30, tolerance=0.0)
@@ -82,7 +82,7 @@ def test_draws_are_at_least_as_likely_as_under_the_truth(seed):
 
 
 def test_the_gradient_vanishes_at_the_solution():
-    x = grey()
+    x = gray()
     fit = logistic_pca(x, K, iterations=5000, tolerance=1e-14)
     z = codes(fit, x)
     residual = mean(fit, z) - x  # the derivative by the logits
@@ -96,7 +96,7 @@ def test_codes_are_the_minimum_of_their_convex_problem(scale):
     """Also where logits are so large that Newton's step alone would not descend."""
     model, _ = truth()
     model = model._replace(weights=scale * model.weights, offset=scale * model.offset)
-    x = np.concatenate([grey(), binary()[:40].clip(0.001, 0.999)])
+    x = np.concatenate([gray(), binary()[:40].clip(0.001, 0.999)])
     z = codes(model, x)
     np.testing.assert_allclose((mean(model, z) - x) @ model.weights.T / scale, 0.0, atol=1e-5)
     best = cross_entropy(model, z, x)
@@ -106,7 +106,7 @@ def test_codes_are_the_minimum_of_their_convex_problem(scale):
 
 
 def test_codes_of_an_example_ignore_the_others(monkeypatch):
-    x = grey()
+    x = gray()
     fit = logistic_pca(x, K, iterations=20)
     together = codes(fit, x)
     np.testing.assert_allclose(codes(fit, x[3:4]), together[3:4], atol=1e-9)
@@ -116,7 +116,7 @@ def test_codes_of_an_example_ignore_the_others(monkeypatch):
 
 
 def test_the_negative_has_the_negative_logits():
-    x = grey()
+    x = gray()
     fit, negative = logistic_pca(x, K, iterations=50), logistic_pca(1 - x, K, iterations=50)
     np.testing.assert_allclose(negative.history, fit.history)
     np.testing.assert_allclose(mean(negative, codes(negative, 1 - x)), 1 - mean(fit, codes(fit, x)), atol=1e-6)
@@ -146,4 +146,4 @@ def test_what_it_cannot_be_of_is_refused():
     with pytest.raises(UsageError, match="data in \\[0, 1\\], and this spans \\[0, 255\\]"):
         logistic_pca(np.array([[0, 255]], np.uint8), 1)
     with pytest.raises(UsageError, match="one component at least"):
-        logistic_pca(grey(), 0)
+        logistic_pca(gray(), 0)

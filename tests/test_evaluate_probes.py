@@ -11,9 +11,9 @@ from sklearn.datasets import load_digits, make_blobs
 
 from aejax.errors import UsageError
 from aejax.evaluate import probes
-from aejax.evaluate.probes import logistic_regression, nearest_neighbours, probe, standardise
+from aejax.evaluate.probes import logistic_regression, nearest_neighbors, probe, standardize
 
-PROBES = pytest.mark.parametrize("classify", [logistic_regression, nearest_neighbours])
+PROBES = pytest.mark.parametrize("classify", [logistic_regression, nearest_neighbors])
 
 
 def halves(codes, labels):
@@ -108,18 +108,18 @@ def test_regression_chooses_a_penalty_as_good_as_the_best(make, monkeypatch):
     assert chosen > min(single)
 
 
-def test_one_nearest_neighbour_remembers_and_all_neighbours_vote_for_the_majority():
+def test_one_nearest_neighbor_remembers_and_all_neighbors_vote_for_the_majority():
     rng = np.random.default_rng(0)
     codes, labels = rng.normal(size=(100, 5)), rng.permutation(np.repeat([0, 1], [30, 70]))
-    assert nearest_neighbours(codes, labels, codes, labels, k=1) == 1.0
-    assert nearest_neighbours(codes, labels, codes, labels, k=1000) == 0.7
+    assert nearest_neighbors(codes, labels, codes, labels, k=1) == 1.0
+    assert nearest_neighbors(codes, labels, codes, labels, k=1000) == 0.7
 
 
-def test_standardised_codes_have_training_mean_0_and_deviation_1_and_constants_stay_0():
+def test_standardized_codes_have_training_mean_0_and_deviation_1_and_constants_stay_0():
     rng = np.random.default_rng(0)
     train, test = rng.normal(3.0, 5.0, (50, 2, 3)), rng.normal(3.0, 5.0, (20, 2, 3))
     train[:, 1, 2] = 0.1  # constant in training only
-    a, b = standardise(train, test)
+    a, b = standardize(train, test)
     np.testing.assert_allclose(a.mean(0), 0.0, atol=1e-6)
     np.testing.assert_allclose(a.std(0), [1, 1, 1, 1, 1, 0], atol=1e-6)
     np.testing.assert_array_equal(b[:, 5], 0.0)
@@ -135,7 +135,7 @@ def test_probe_names_both_accuracies_and_keeps_the_classifier():
     pixels = probe("pixels", train, test, train_labels, test_labels)
     row = probe("row", train[:, 3], test[:, 3], train_labels, test_labels)
     for probed in (pixels, row):
-        assert list(probed.accuracy) == ["logistic_regression", "nearest_neighbours"]
+        assert list(probed.accuracy) == ["logistic_regression", "nearest_neighbors"]
         assert all(type(a) is float and 0 < a < 1 for a in probed.accuracy.values())
     assert row.accuracy["logistic_regression"] < pixels.accuracy["logistic_regression"]
     assert np.mean(pixels.classify(test) == test_labels) == pixels.accuracy["logistic_regression"]

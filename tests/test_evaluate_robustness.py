@@ -10,14 +10,14 @@ import pytest
 from aejax.data import load
 from aejax.errors import UsageError
 from aejax.evaluate import corrupted, evaluate, probes
+from aejax.evaluate.baseline_cache import remembered
 from aejax.evaluate.linear import pca_codes, statistics
-from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import fit_regression, probe
 from aejax.evaluate.robustness import CORRUPTION, displacement, robustness
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import Run
+from aejax.objective.likelihoods import bernoulli
+from aejax.runs.run import Run
 from aejax.types import Dataset, Experiment, TrainState
 
 

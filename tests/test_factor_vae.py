@@ -8,13 +8,13 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli
 from aejax.models import factor_vae, vae
 from aejax.models.factor_vae import adversary, permuted
 from aejax.models.latent import Latents, latent_net
 from aejax.nets import MLP
-from aejax.posteriors import diagonal
-from aejax.priors import standard_normal
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.posteriors import diagonal
+from aejax.objective.priors import standard_normal
 
 D, K, N = 5, 2, 16
 KEY = jax.random.key(3)

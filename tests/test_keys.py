@@ -28,7 +28,7 @@ def test_a_new_purpose_leaves_the_others_their_keys(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
-def test_keys_that_vmap_does_not_honour_are_refused(kind):
+def test_keys_that_vmap_does_not_honor_are_refused(kind):
     with pytest.raises(UsageError, match="threefry2x32"):
         each(jax.random.key(0, impl=kind), jnp.arange(2))
     with jax.default_prng_impl(kind), pytest.raises(UsageError, match=kind):

@@ -7,20 +7,20 @@ import pytest
 from scipy import integrate, stats
 
 from aejax.errors import UsageError
-from aejax.likelihoods import (
+from aejax.objective.likelihoods import (
     bernoulli,
     categorical,
     continuous_bernoulli,
-    discretised_logistic,
-    discretised_logistic_mixture,
+    discretized_logistic,
+    discretized_logistic_mixture,
     gaussian,
     gaussian_learned,
     squared_error,
 )
 
 REAL = [gaussian(0.7), gaussian_learned(0.05), squared_error()]
-GREY = [discretised_logistic(), discretised_logistic_mixture(2)]
-EVERY = [bernoulli(), *REAL, categorical(), continuous_bernoulli(), *GREY]
+GRAY = [discretized_logistic(), discretized_logistic_mixture(2)]
+EVERY = [bernoulli(), *REAL, categorical(), continuous_bernoulli(), *GRAY]
 names = [lik.name for lik in EVERY]
 rng = np.random.default_rng(0)
 
@@ -124,9 +124,9 @@ def test_masses_of_the_levels_are_those_of_the_logistic_and_sum_to_one(levels):
     edges = np.concatenate([[-np.inf], 2 * (np.arange(levels - 1) + 0.5) / (levels - 1) - 1, [np.inf]])
     m, rho = SPREAD.astype(np.float64).T
     expected = np.diff(stats.logistic(m[:, None], scale(rho, levels)[:, None]).cdf(edges))
-    found = masses(discretised_logistic(levels).nats, SPREAD, levels)
+    found = masses(discretized_logistic(levels).nats, SPREAD, levels)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-7)
-    mixed = masses(discretised_logistic_mixture(3, levels).nats, rng.normal(size=(4, 9)).astype("f"), levels)
+    mixed = masses(discretized_logistic_mixture(3, levels).nats, rng.normal(size=(4, 9)).astype("f"), levels)
     for each in (found, mixed):
         np.testing.assert_allclose(np.sum(each, axis=1), 1.0, rtol=1e-4)
 
@@ -136,12 +136,12 @@ def test_fine_levels_are_the_density_of_the_logistic():
     x = grid(levels)[[5, 20_000, 40_001, 60_000, 100]]
     theta = np.array([[0.3, -2.0], [0.3, -2.0], [-0.2, -4.0], [0.9, -3.0], [0.5, 4.0]], "f")
     density = stats.logistic(theta[:, 0], scale(theta[:, 1], levels)).logpdf(2 * x.astype(np.float64) - 1) + np.log(2)
-    nats = jax.jit(discretised_logistic(levels).nats)(theta, x) - np.log(levels - 1)
+    nats = jax.jit(discretized_logistic(levels).nats)(theta, x) - np.log(levels - 1)
     np.testing.assert_allclose(nats, -density, rtol=1e-4, atol=1e-4)
     assert np.abs(np.log(scale(theta[:4, 1], levels)) - theta[:4, 1]).max() < 1e-2  # the bounds are far
 
 
-@pytest.mark.parametrize("likelihood", GREY, ids=[lik.name for lik in GREY])
+@pytest.mark.parametrize("likelihood", GRAY, ids=[lik.name for lik in GRAY])
 def test_nothing_of_the_logistic_overflows(likelihood):
     of = {2: [0, 1], 6: [0, 0, 0, 0, 1, 1]}[likelihood.width]  # which of m and ρ; the logits are as m
     values = jnp.array([-1e30, -1e6, -40, -7.5, -0.3, 0, 0.3, 7.5, 40, 1e6, 1e30])
@@ -174,13 +174,13 @@ def test_the_gradient_of_the_logistic_is_the_difference_of_the_masses():
         2 * e
     )
     theta = jnp.asarray(np.stack([m, rho], axis=1), jnp.float32)
-    found = jax.jit(jax.vmap(jax.grad(discretised_logistic().nats)))(theta, jnp.asarray(x, jnp.float32))
+    found = jax.jit(jax.vmap(jax.grad(discretized_logistic().nats)))(theta, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(found.T, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("levels", [8, 256])
-def test_means_of_grey_levels_are_near_the_exact_ones(levels):
-    likelihood = discretised_logistic(levels)
+def test_means_of_gray_levels_are_near_the_exact_ones(levels):
+    likelihood = discretized_logistic(levels)
     exact = np.asarray(masses(likelihood.nats, SPREAD, levels)) @ grid(levels)
     wide = scale(SPREAD[:, 1], levels) >= 2 / (levels - 1)
     assert np.any(wide)
@@ -191,8 +191,8 @@ def test_means_of_grey_levels_are_near_the_exact_ones(levels):
     np.testing.assert_allclose(slopes[1:, 0], slopes[0, 0], rtol=1e-4)  # black is to white as white is to black
 
 
-@pytest.mark.parametrize("likelihood", [discretised_logistic(5), discretised_logistic_mixture(3, 5)])
-def test_grey_levels_are_drawn_as_often_as_their_mass_says(likelihood):
+@pytest.mark.parametrize("likelihood", [discretized_logistic(5), discretized_logistic_mixture(3, 5)])
+def test_gray_levels_are_drawn_as_often_as_their_mass_says(likelihood):
     theta, n = rng.normal(size=(1, likelihood.width)).astype("f"), 20_000
     drawn = np.asarray(jax.jit(likelihood.draw)(jax.random.key(0), np.tile(theta, (n, 1))))
     likelihood.check(drawn, "the draw")
@@ -206,7 +206,7 @@ def test_a_mixture_of_one_or_of_equals_is_the_logistic():
     both = lambda likelihood: jax.jit(lambda theta: (likelihood.nats(theta, jnp.asarray(x)), likelihood.mean(theta)))
     for k in (1, 3):
         alike = np.concatenate([rng.normal(size=(40, k)).astype("f"), np.repeat(theta, k, axis=1)], axis=1)
-        mixed, plain = both(discretised_logistic_mixture(k))(alike), both(discretised_logistic())(theta)
+        mixed, plain = both(discretized_logistic_mixture(k))(alike), both(discretized_logistic())(theta)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mixed, plain)
 
 
@@ -260,10 +260,10 @@ def test_draws_of_the_continuous_bernoulli_follow_its_distribution_function():
 
 
 def test_bits_per_dimension_are_of_discrete_data_alone():
-    grey, bits, one_hot = (np.array(x, np.float32) for x in ([[0.2, 1, 0]], [[0, 1, 1]], [[[0, 1, 0], [1, 0, 0]]]))
-    assert [bernoulli().symbols(x) for x in (grey, bits, one_hot)] == [None, 3, 6]
-    assert [categorical().symbols(x) for x in (grey, one_hot)] == [None, 2]
-    assert all(likelihood.symbols(one_hot) == 6 for likelihood in GREY)
+    gray, bits, one_hot = (np.array(x, np.float32) for x in ([[0.2, 1, 0]], [[0, 1, 1]], [[[0, 1, 0], [1, 0, 0]]]))
+    assert [bernoulli().symbols(x) for x in (gray, bits, one_hot)] == [None, 3, 6]
+    assert [categorical().symbols(x) for x in (gray, one_hot)] == [None, 2]
+    assert all(likelihood.symbols(one_hot) == 6 for likelihood in GRAY)
     assert all(likelihood.symbols is None for likelihood in [*REAL, continuous_bernoulli()])
 
 
@@ -273,12 +273,12 @@ def test_data_outside_the_range_is_refused_by_name():
     bernoulli().check(np.array([[0.0, 1.0]]), "digits:train")
     with pytest.raises(UsageError, match=r"continuous_bernoulli.*\[0, nan\]|\[nan, nan\]"):
         continuous_bernoulli().check(np.array([[0.0, np.nan]]), "x")
-    for likelihood in (discretised_logistic(4), discretised_logistic_mixture(2, 4)):
+    for likelihood in (discretized_logistic(4), discretized_logistic_mixture(2, 4)):
         likelihood.check(grid(4)[None], "x")
         for wrong in (0.5, 4 / 3, -1 / 3, np.nan):
             with pytest.raises(UsageError, match=f"{likelihood.name}.levels=4.*k/3.*digits:train holds.*levels"):
                 likelihood.check(np.array([[0.0, wrong]]), "digits:train")
-    discretised_logistic().check(np.arange(256, dtype=np.uint8)[None] / np.float32(255), "x")
+    discretized_logistic().check(np.arange(256, dtype=np.uint8)[None] / np.float32(255), "x")
     for likelihood in REAL:
         likelihood.check(np.array([[-3.0, 2.0]]), "x")
         with pytest.raises(UsageError, match=f"{likelihood.name}.*NaN"):
@@ -291,9 +291,9 @@ def test_data_outside_the_range_is_refused_by_name():
         lambda: gaussian(0.0),
         lambda: gaussian(float("nan")),
         lambda: gaussian_learned(-1.0),
-        lambda: discretised_logistic(1),
-        lambda: discretised_logistic_mixture(2, 2**17),
-        lambda: discretised_logistic_mixture(0),
+        lambda: discretized_logistic(1),
+        lambda: discretized_logistic_mixture(2, 2**17),
+        lambda: discretized_logistic_mixture(0),
     ],
 )
 def test_impossible_numbers_are_refused(make):

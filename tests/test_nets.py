@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.gaps import told
 from aejax.nets import GRU, LSTM, MLP, Gated, Turned
 from aejax.nets.mlp import check_mirror, tie, untie
+from aejax.objective.time_gaps import told
 
 
 def test_shapes_follow_the_arguments():

@@ -10,7 +10,7 @@ from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import MLP, Code, ConvEncoder
 from aejax.nets.mlp import slopes
-from aejax.penalties import (
+from aejax.objective.penalties import (
     batched,
     contractive,
     contractive_h,
@@ -214,14 +214,14 @@ def test_the_h_term_is_the_hessian_as_sigma_vanishes():
     assert float(term[0]) == pytest.approx(1e-4 * float(np.sum(np.square(hessian))), rel=0.1)
 
 
-def normalised(a):
+def normalized(a):
     return a / jnp.linalg.norm(a, axis=1)[:, None]
 
 
 @pytest.mark.parametrize(
     "net",
-    [MLP((6,), 4, activation=jnp.tanh, out_activation=nn.softmax), MLP((6,), 20, out_activation=normalised)],
-    ids=["softmax, by rows", "normalised, by columns"],
+    [MLP((6,), 4, activation=jnp.tanh, out_activation=nn.softmax), MLP((6,), 20, out_activation=normalized)],
+    ids=["softmax, by rows", "normalized, by columns"],
 )
 def test_activations_that_mix_units_have_no_closed_form(net):
     x = inputs(4, 9)

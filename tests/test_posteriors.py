@@ -9,8 +9,8 @@ from scipy.stats import multivariate_normal
 
 from aejax.errors import UsageError
 from aejax.nets import MLP
-from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
-from aejax.priors import Encoding, conditional, gaussian_nats, mixture, standard_normal, vamp
+from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
+from aejax.objective.priors import Encoding, conditional, gaussian_nats, mixture, standard_normal, vamp
 
 D, MANY, KEY = 3, 20_000, jax.random.key(7)
 FLOWS = {

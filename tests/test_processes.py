@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from aejax.checkpoint import digest
 from aejax.errors import UsageError
-from aejax.experiment import Source, build, load_file, sha256
-from aejax.processes import first_alone, join, most
-from aejax.run import open_run
-from aejax.train import Settings, resume, train
+from aejax.runs.checkpoint import digest
+from aejax.runs.experiment import Source, build, load_file, sha256
+from aejax.runs.run import open_run
+from aejax.training.processes import first_alone, join, most
+from aejax.training.train import Settings, resume, train
 
 ARGUMENTS = {"data": "digits", "batch_size": 32, "steps": 12, "seed": 1, "hidden": (12,), "latent": 4}
 EXACT = Settings(log_every=4, save_every=4, exact_reduce=True)

@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from aejax.progress import _bar, _on_terminal, show_progress
+from aejax.training.progress import _bar, _on_terminal, show_progress
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):

@@ -14,20 +14,20 @@ import optax
 import pytest
 from PIL import Image
 
-from aejax.corrupt import masking
-from aejax.directory import make_config, write_json
 from aejax.errors import UsageError
 from aejax.evaluate import _jacobian, corrupted, evaluate
-from aejax.experiment import Source
-from aejax.likelihoods import squared_error
 from aejax.models import autoencoder
 from aejax.nets import MLP
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import squared_error
 from aejax.report import page, report
 from aejax.report.pictures import restored_rows, some_of_each_class
 from aejax.report.records import read, said
 from aejax.report.single import levels
-from aejax.run import Run
-from aejax.train import Settings
+from aejax.runs.directory import make_config, write_json
+from aejax.runs.experiment import Source
+from aejax.runs.run import Run
+from aejax.training.train import Settings
 from aejax.types import Dataset, Experiment, TrainState
 
 HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'
@@ -260,7 +260,7 @@ def test_samples_and_chain_are_the_models(generous):
 
 
 def tiles_in(file, rows, columns, size=6):
-    """The grey tiles [rows, columns, size, size] of a sheet with gaps of one pixel, enlarged by a whole factor."""
+    """The gray tiles [rows, columns, size, size] of a sheet with gaps of one pixel, enlarged by a whole factor."""
     with Image.open(file) as image:
         factor = image.size[0] // (columns * (size + 1) - 1)
         pixels = np.asarray(image)[::factor, ::factor, 0].astype(float)
@@ -280,7 +280,7 @@ CASES = {
     "many classes": ({"classes": tuple("abcdefghijklm")}, [], "The first examples of"),
     "no corruption": ({"noise": None}, [], "reconstructed"),
     "trained at level zero": ({"noise": 0.0}, [], "Restoration against the level"),
-    "colour": ({"shape": (6, 6, 3)}, [], "First-layer filters"),
+    "color": ({"shape": (6, 6, 3)}, [], "First-layer filters"),
     "code of one number": ({"latent": 1}, [], "one component"),
     "code of two numbers": ({"latent": 2}, [], "The two components"),
 }

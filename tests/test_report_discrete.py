@@ -7,14 +7,14 @@ import numpy as np
 import optax
 
 from aejax.evaluate.codebook import codebook, decoder_of, levels_of
-from aejax.likelihoods import bernoulli
 from aejax.models import vqvae, vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
-from aejax.quantize import finite_scalar, nearest
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.quantizers import finite_scalar, nearest
 from aejax.report import discrete, drawing
 from aejax.report.records import Record
-from aejax.run import Run, means
-from aejax.step import init_state
+from aejax.runs.run import Run, means
+from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
 
 SHAPE = (6, 6, 1)
@@ -50,13 +50,13 @@ def test_a_hierarchy_is_told_by_book_and_drawn_by_level(tmp_path, monkeypatch):
     assert list(maps) == ["clean", "reconstructed", "level 0", "level 1"]
     assert list(levels) == ["clean", "level 1", "all levels"]
     np.testing.assert_allclose(levels["all levels"].astype(int), maps["reconstructed"].astype(int), atol=1)
-    # The first example alone: the mean over others' lower codes, and a square of colour for each position.
+    # The first example alone: the mean over others' lower codes, and a square of color for each position.
     bottom, top = levels_of(made.run, made.run.experiment.test)
     others = np.random.default_rng(0).choice(12, discrete.OTHERS)
     top_alone = decoder_of(made.run)((bottom[others], np.repeat(top[:1], len(others), axis=0)), {})
     expected = np.rint(255 * np.clip(top_alone.mean(axis=0)[..., 0], 0, 1))
     np.testing.assert_allclose(levels["level 1"][:, :6, 0], expected, atol=1)
-    shown = np.rint(255 * discrete.colours(bottom[0, ..., 0])).repeat(2, axis=0).repeat(2, axis=1)
+    shown = np.rint(255 * discrete.colors(bottom[0, ..., 0])).repeat(2, axis=0).repeat(2, axis=1)
     np.testing.assert_allclose(maps["level 0"][:, :6, :3], shown, atol=1)
 
 
@@ -79,10 +79,10 @@ def test_every_code_is_in_one_bar():
     assert discrete.uses(np.arange(2), 2) == (0, [0, 0, 0, 2])
 
 
-def test_a_code_has_one_colour_and_its_neighbours_others():
-    wheel = discrete.colours(np.arange(512))
+def test_a_code_has_one_color_and_its_neighbors_others():
+    wheel = discrete.colors(np.arange(512))
     assert wheel.min() >= 0
     assert wheel.max() <= 1
     assert len(np.unique(wheel.round(4), axis=0)) == 512
     assert np.abs(wheel[1:] - wheel[:-1]).max(axis=1).min() > 0.1
-    np.testing.assert_array_equal(discrete.colours(np.array([[7]])), [[wheel[7]]])
+    np.testing.assert_array_equal(discrete.colors(np.array([[7]])), [[wheel[7]]])

@@ -13,14 +13,15 @@ import optax
 import pytest
 from PIL import Image
 
-from aejax.flags import parse
-from aejax.report import drawing, figures, page, paths, pixels
+from aejax.cli.flags import parse
+from aejax.report import drawing, figures, page, pixels
+from aejax.report import traversals as paths
 from aejax.report.comparison import looks, means_and_deviations, rate_distortion_section
 from aejax.report.grouping import differences
 from aejax.report.pictures import some_of_each_class, tsne
 from aejax.report.records import Record, again, read_log, said, unit
-from aejax.run import Run
-from aejax.train import Settings
+from aejax.runs.run import Run
+from aejax.training.train import Settings
 from aejax.types import Dataset, Experiment, Model, TrainState
 
 
@@ -60,7 +61,7 @@ def test_filters_are_the_columns_of_the_kernel():
     assert np.all(sheet[:2, :2, 0] == 128)
 
 
-def test_a_signed_image_is_grey_where_it_is_zero_and_mirrored_where_its_sign_is():
+def test_a_signed_image_is_gray_where_it_is_zero_and_mirrored_where_its_sign_is():
     image = np.random.default_rng(0).standard_normal((1, 4, 4, 1))
     image[0, 0, 0, 0] = 0.0
     shown = pixels.signed(image)
@@ -96,7 +97,7 @@ def test_terms_are_told_in_their_units():
     assert said("rho_hat") == "ρ hat"
 
 
-def test_svg_is_xml_with_colours_for_light_and_dark():
+def test_svg_is_xml_with_colors_for_light_and_dark():
     labels = ["</text><script>$x$</script>", "\x00\x1b", "Ω 数字"]
     with drawing.style():
         series = [figures.Series(label, [0, 1, 2], [1.0, np.nan, 2.0 * i]) for i, label in enumerate(labels)]
@@ -215,11 +216,11 @@ def readable(seed=0, batch_size=10, terms=None):
 
 
 def sheet_of(png, columns):
-    """Grey values of a sheet of 2×2 tiles, [rows, columns, 2, 2] in [0, 1]."""
-    grey = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[..., 0]
-    factor = grey.shape[1] // (3 * columns - 1)
-    grey = np.pad(grey[::factor, ::factor], ((0, 1), (0, 1)))
-    return grey.reshape(-1, 3, columns, 3).transpose(0, 2, 1, 3)[:, :, :2, :2] / 255
+    """Gray values of a sheet of 2×2 tiles, [rows, columns, 2, 2] in [0, 1]."""
+    gray = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))[..., 0]
+    factor = gray.shape[1] // (3 * columns - 1)
+    gray = np.pad(gray[::factor, ::factor], ((0, 1), (0, 1)))
+    return gray.reshape(-1, 3, columns, 3).transpose(0, 2, 1, 3)[:, :, :2, :2] / 255
 
 
 def test_a_traversal_moves_one_dimension_of_an_image_that_keeps_its_label():
@@ -245,14 +246,14 @@ def test_traversals_move_there_and_back_for_ever():
         moving.seek(i)
         shown += [np.asarray(moving.convert("RGBA"))] * (moving.info["duration"] // paths.PAUSE)
     assert len(shown) == paths.FRAMES
-    # The first tile's first pixel is the dimension that moves: black at -3, white at 3, and grey when it is between 0 and 1.
+    # The first tile's first pixel is the dimension that moves: black at -3, white at 3, and gray when it is between 0 and 1.
     states = -3 * np.cos(2 * np.pi * np.arange(paths.FRAMES) / paths.FRAMES)
     np.testing.assert_allclose([f[0, 0, 0] / 255 for f in shown], np.clip(states, 0, 1), atol=0.5 / 31 + 0.005)
     assert all(np.array_equal(shown[i], shown[-i]) for i in range(1, paths.FRAMES))
     assert all(f[2, 0, 3] == 0 and f[0, 0, 3] == 255 for f in shown)
 
 
-def test_an_animation_keeps_colours():
+def test_an_animation_keeps_colors():
     frames = np.zeros((2, 4, 4, 4), np.uint8)
     frames[..., 3] = 255
     frames[0, :2, :, 0] = frames[1, 2:, :, 2] = 200

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from aejax.directory import write_json
 from aejax.report import drawing
 from aejax.report.comparison import comparison_page
 from aejax.report.grouping import configurations, unlike_most
 from aejax.report.probe_table import markdown, probe_tables, written
 from aejax.report.records import Record
+from aejax.runs.directory import write_json
 
 
 def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", **arguments):
@@ -24,7 +24,7 @@ def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", *
     }
     scores = {"model": 0.010 + 0.001 * seed + shift, "pca": 0.02, "input": 0.07, "optimal_linear": 0.03}
     probed = {"codes": 0.8 + 0.01 * seed + shift, "raw": 0.7, "pca": 0.6}
-    both = {name: {"logistic_regression": a, "nearest_neighbours": a / 2} for name, a in probed.items()}
+    both = {name: {"logistic_regression": a, "nearest_neighbors": a / 2} for name, a in probed.items()}
     robust = {name: {"logistic_regression": a - 0.1, "displacement": a / 4} for name, a in probed.items()}
     evaluation = {
         "terms": {"nll": 5.0 + seed},

@@ -8,7 +8,7 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.run import Run
+from aejax.runs.run import Run
 from aejax.samplers import Mixture, draw, gaussian_mixture, sample_accepted, sample_fitted
 from aejax.types import Dataset, Experiment, Model, TrainState
 

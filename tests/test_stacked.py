@@ -6,17 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.checkpoint import digest
-from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli
-from aejax.loop import Settings
 from aejax.models import autoencoder, classifier
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
-from aejax.run import open_parent, open_run
-from aejax.step import init_state, make_step
-from aejax.study import finished
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.report.study import finished
+from aejax.runs.checkpoint import digest
+from aejax.runs.run import open_parent, open_run
+from aejax.training.loop import Settings
+from aejax.training.step import init_state, make_step
 from aejax.types import Parent
 
 SHAPE, WIDTHS = (4, 3), (7, 5, 6)

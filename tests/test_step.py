@@ -5,13 +5,13 @@ import optax
 import pytest
 
 from aejax.collectives import gather, mean
-from aejax.corrupt import masking
 from aejax.errors import UsageError
 from aejax.keys import run_keys
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.step import Layout, init_state, make_runner, make_step, on_one_device, refuse_coupling
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.training.step import Layout, init_state, make_runner, make_step, on_one_device, refuse_coupling
 
 B, T, SHAPE = 16, 6, (5,)
 

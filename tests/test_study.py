@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.loop import Settings
-from aejax.run import Run, as_dataset
-from aejax.study import (
+from aejax.report.study import (
     cell,
     finished,
     finished_members,
@@ -20,6 +18,8 @@ from aejax.study import (
     proportion_interval,
     put_between,
 )
+from aejax.runs.run import Run, as_dataset
+from aejax.training.loop import Settings
 from aejax.types import Experiment, Model, TrainState
 
 QUICK = Settings(log_every=2, save_every=2)
@@ -46,8 +46,10 @@ def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
     data, asked = as_dataset(np.zeros((1, 2), np.float32)), []
     experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)
     run = Run(tmp_path, {}, experiment, TrainState(0, {}, {}, None))
-    monkeypatch.setattr("aejax.study.open_run", lambda directory, with_data: directory)
-    monkeypatch.setattr("aejax.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"})
+    monkeypatch.setattr("aejax.report.study.open_run", lambda directory, with_data: directory)
+    monkeypatch.setattr(
+        "aejax.report.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"}
+    )
     assert judged(run, draws=7) == {"digest": "of these"}
     (tmp_path / "eval.json").write_text(json.dumps({"digest": "of others"}))
     judged(run, draws=8)

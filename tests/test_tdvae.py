@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.gaps import growing, mixed, told, uniform
-from aejax.likelihoods import bernoulli, categorical, gaussian
 from aejax.models import state_space, tdvae
 from aejax.models.layered import layered
 from aejax.models.sequences import window
 from aejax.models.tdvae import TRAINED
 from aejax.nets import MLP, Beliefs, Gated
-from aejax.posteriors import LOG_VARIANCE, diagonal, flow, full_rank, planar
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli, categorical, gaussian
+from aejax.objective.posteriors import LOG_VARIANCE, diagonal, flow, full_rank, planar
+from aejax.objective.time_gaps import growing, mixed, told, uniform
 
 T, D = 6, 2
 A = np.array([[0.9, -0.3], [0.2, 0.7]])

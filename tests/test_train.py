@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,17 +11,16 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.checkpoint import digest
-from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.run import as_dataset, open_run
-from aejax.train import Interrupted, NonFinite, Settings, means_over, resume, train
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.runs.checkpoint import digest
+from aejax.runs.run import as_dataset, open_run
+from aejax.training import train as training
+from aejax.training.train import Interrupted, NonFinite, Settings, means_over, resume, train
 from aejax.types import Dataset, Experiment
-
-training = sys.modules["aejax.train"]  # the function of that name hides it
 
 QUICK = Settings(log_every=4, save_every=8, keep=2)
 

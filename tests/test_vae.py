@@ -6,17 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.corrupt import masking
 from aejax.errors import UsageError
-from aejax.likelihoods import bernoulli, gaussian
 from aejax.models import iwae, vae
 from aejax.models.iwae import log_mean
 from aejax.models.latent import latent_net
 from aejax.nets import MLP
-from aejax.penalties import contractive
-from aejax.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
-from aejax.priors import conditional, mixture, standard_normal, vamp
-from aejax.rates import capacity, cyclical, free_bits, weighted
+from aejax.objective.corruptions import masking
+from aejax.objective.divergences import capacity, cyclical, free_bits, weighted
+from aejax.objective.likelihoods import bernoulli, gaussian
+from aejax.objective.penalties import contractive
+from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
+from aejax.objective.priors import conditional, mixture, standard_normal, vamp
 
 D, K = 6, 2
 FLOWS = flow([planar(), inverse_autoregressive(8)], context=2)
@@ -43,7 +43,7 @@ def loss_and_gradient(model, seen, step=0, seed=3):
 
 
 def ppca(n=400, seed=0):
-    """Data with what pPCA makes of them: x centred, W, σ², the exact −log p(x) per example, in float64."""
+    """Data with what pPCA makes of them: x centerd, W, σ², the exact −log p(x) per example, in float64."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, K)) @ rng.normal(size=(K, D)) * 2.0 + 0.7 * rng.normal(size=(n, D))
     x -= x.mean(axis=0)
@@ -213,9 +213,9 @@ def test_more_draws_tighten_the_bound_below_quadrature():
     np.testing.assert_allclose(jnp.mean(found), -bounds[0], atol=0.02)
 
 
-def test_doubly_reparametrised_gradients_agree_in_the_mean_and_vary_less():
+def test_doubly_reparametrized_gradients_agree_in_the_mean_and_vary_less():
     seen, k, n = batch(4), 16, 400
-    plain, doubly = (small(make=iwae, samples=k, doubly_reparametrised=on) for on in (False, True))
+    plain, doubly = (small(make=iwae, samples=k, doubly_reparametrized=on) for on in (False, True))
     params, _ = jax.jit(plain.init)(jax.random.key(0), seen)
     keys = jax.random.split(jax.random.key(1), n)
 

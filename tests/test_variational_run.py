@@ -9,13 +9,13 @@ import pytest
 
 from aejax.data import load
 from aejax.evaluate import evaluate
-from aejax.likelihoods import bernoulli
 from aejax.models import iwae
-from aejax.models.binarised import binarised
+from aejax.models.binarized import binarized
 from aejax.nets import MLP
+from aejax.objective.likelihoods import bernoulli
 from aejax.report.latent import latent_section
 from aejax.report.records import read
-from aejax.train import Settings, train
+from aejax.training.train import Settings, train
 from aejax.types import Experiment
 
 LATENT = 3
@@ -27,7 +27,7 @@ def judged(tmp_path_factory):
     data, test = load("digits")
     test = test._replace(size=64, arrays={name: array[:64] for name, array in test.arrays.items()})
     model = iwae(MLP((16,), 2 * LATENT), MLP((16,), data.shape), bernoulli(), LATENT, data.shape, samples=3)
-    experiment = Experiment(binarised(model), optax.adam(3e-3), data, test, 64, 150, 0, monitor="iwae_nll")
+    experiment = Experiment(binarized(model), optax.adam(3e-3), data, test, 64, 150, 0, monitor="iwae_nll")
     run = train(experiment, tmp_path_factory.mktemp("vae") / "run", Settings(log_every=50))
     return run, evaluate(run, draws=120)
 

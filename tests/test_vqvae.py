@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: its divergence by counting, its loss by its parts, and the same on any batch."""
+"""The vector-quantized autoencoder: its divergence by counting, its loss by its parts, and the same on any batch."""
 
 import math
 
@@ -8,16 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.corrupt import masking
 from aejax.errors import UsageError
 from aejax.evaluate.codebook import codebook, use
-from aejax.likelihoods import bernoulli
 from aejax.models import vqvae
 from aejax.models.vqvae import perplexity
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
-from aejax.quantize import finite_scalar, nearest, residual
-from aejax.run import Run
-from aejax.step import init_state
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.quantizers import finite_scalar, nearest, residual
+from aejax.runs.run import Run
+from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
 
 SHAPE = (6, 5, 1)
@@ -28,9 +28,9 @@ def batch(n=8):
     return {"x": x, "index": jnp.arange(n, dtype=jnp.int32)}
 
 
-def built(quantiser, **more):
-    encoder, decoder = ConvEncoder((4,), quantiser.width, spatial=True, blocks=0), ConvDecoder((4,), SHAPE, blocks=0)
-    return vqvae(encoder, decoder, bernoulli(), quantiser, SHAPE, **more)
+def built(quantizer, **more):
+    encoder, decoder = ConvEncoder((4,), quantizer.width, spatial=True, blocks=0), ConvDecoder((4,), SHAPE, blocks=0)
+    return vqvae(encoder, decoder, bernoulli(), quantizer, SHAPE, **more)
 
 
 def started(model, f):
@@ -39,8 +39,8 @@ def started(model, f):
 
 
 def test_the_code_costs_log_k_at_every_position_and_book():
-    for quantiser, nats in ((finite_scalar((8,)), math.log(8)), (residual([finite_scalar((4, 2))] * 2), math.log(64))):
-        model = built(quantiser)
+    for quantizer, nats in ((finite_scalar((8,)), math.log(8)), (residual([finite_scalar((4, 2))] * 2), math.log(64))):
+        model = built(quantizer)
         terms = started(model, lambda *of, model=model: model.evaluate(*of, batch(), jax.random.key(2)))
         np.testing.assert_allclose(terms["kl"], 3 * 3 * nats, rtol=1e-6)
         np.testing.assert_allclose(terms["nelbo"], terms["distortion"] + terms["kl"], rtol=1e-6)
@@ -112,8 +112,8 @@ def test_an_encoder_of_another_width_is_refused():
 def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whole_bound(tmp_path):
     x = np.asarray(batch(40)["x"])
     data = Dataset("bits", SHAPE, 40, None, "", {"x": x})
-    quantiser = nearest(16, 4, expire=0.1)
-    model = built(quantiser)
+    quantizer = nearest(16, 4, expire=0.1)
+    model = built(quantizer)
     experiment = Experiment(model, optax.sgd(1.0), data, data, 8, 1, 0)
     run = Run(tmp_path, {}, experiment, init_state(model, optax.sgd(1.0), jax.random.key(1), batch(40)))
     terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}

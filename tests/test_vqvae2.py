@@ -1,4 +1,4 @@
-"""The hierarchy of vector-quantised autoencoders: its limit of one level, what each level sees, and its codes' way back."""
+"""The hierarchy of vector-quantized autoencoders: its limit of one level, what each level sees, and its codes' way back."""
 
 import math
 
@@ -8,15 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from aejax.corrupt import masking
 from aejax.errors import UsageError
 from aejax.evaluate.codebook import codebook
-from aejax.likelihoods import bernoulli
 from aejax.models import vqvae, vqvae2
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
-from aejax.quantize import finite_scalar, nearest, residual
-from aejax.run import Run
-from aejax.step import init_state
+from aejax.objective.corruptions import masking
+from aejax.objective.likelihoods import bernoulli
+from aejax.objective.quantizers import finite_scalar, nearest, residual
+from aejax.runs.run import Run
+from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
 
 SHAPE = (6, 5, 1)
@@ -34,8 +34,8 @@ def nets(top_width, channels=3, positions=(3, 3)):
     return encoders, decoders
 
 
-def made(quantisers, **more):
-    model = vqvae2(*nets(quantisers[-1].width), bernoulli(), quantisers, SHAPE, **more)
+def made(quantizers, **more):
+    model = vqvae2(*nets(quantizers[-1].width), bernoulli(), quantizers, SHAPE, **more)
     return model, *jax.jit(model.init)(jax.random.key(1), batch())
 
 
@@ -47,7 +47,7 @@ def two():
     return made((BOTTOM, TOP))
 
 
-def test_with_one_level_it_is_the_vector_quantised_autoencoder():
+def test_with_one_level_it_is_the_vector_quantized_autoencoder():
     encoder, decoder = MLP((8,), 4), MLP((8,), SHAPE)
     one = vqvae(encoder, decoder, bernoulli(), BOTTOM, SHAPE, corrupt=masking(0.3))
     many = vqvae2((encoder,), (decoder,), bernoulli(), (BOTTOM,), SHAPE, corrupt=masking(0.3))
@@ -164,9 +164,9 @@ def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not(two):
     ],
 )
 def test_levels_that_do_not_fit_are_refused(make, told):
-    encoders, decoders, quantisers = make()
+    encoders, decoders, quantizers = make()
     with pytest.raises(UsageError, match=told):
-        jax.eval_shape(vqvae2(encoders, decoders, bernoulli(), quantisers, SHAPE).init, jax.random.key(0), batch())
+        jax.eval_shape(vqvae2(encoders, decoders, bernoulli(), quantizers, SHAPE).init, jax.random.key(0), batch())
 
 
 def test_evaluation_tells_what_each_level_is_worth(tmp_path):

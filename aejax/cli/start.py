@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 
 from aejax.errors import UsageError
-from aejax.loop import keep_compiled
-from aejax.processes import join
-from aejax.train import GPU_DETERMINISM
+from aejax.training.loop import keep_compiled
+from aejax.training.processes import join
+from aejax.training.train import GPU_DETERMINISM
 
 
 def start(

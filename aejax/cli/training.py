@@ -13,20 +13,29 @@ from typing import Any
 
 import jax
 
-from aejax.checkpoint import digest
+from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, start
-from aejax.cost import cost_line, peak, step_cost
 from aejax.data import Streamed
-from aejax.directory import GROUP, environment, finished_in, is_group, read_config, read_json, refuse_member, write_json
 from aejax.errors import UsageError
-from aejax.experiment import Source, build, load_file, sha256
-from aejax.flags import parse, plain
-from aejax.loop import NonFinite, Settings
-from aejax.members import open_group, resume_members, train_members
-from aejax.processes import is_first
-from aejax.run import Run, open_run, rebuild
-from aejax.train import resume as resume_run
-from aejax.train import train as train_run
+from aejax.runs.checkpoint import digest
+from aejax.runs.directory import (
+    GROUP,
+    environment,
+    finished_in,
+    is_group,
+    read_config,
+    read_json,
+    refuse_member,
+    write_json,
+)
+from aejax.runs.experiment import Source, build, load_file, sha256
+from aejax.runs.run import Run, open_run, rebuild
+from aejax.training.cost import cost_line, peak, step_cost
+from aejax.training.groups import open_group, resume_members, train_members
+from aejax.training.loop import NonFinite, Settings
+from aejax.training.processes import is_first
+from aejax.training.train import resume as resume_run
+from aejax.training.train import train as train_run
 
 # aejax.evaluate and aejax.report are imported where they are used: matplotlib would add a second to the first step.
 
@@ -178,14 +187,14 @@ def _conclude(run: Run, judged: bool) -> None:
 def _conclude_group(directory: Path, runs: list[Run], judged: bool) -> None:
     """After training members: mean ± sd over them, and the report that compares them."""
     from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate.summary import print_summary, summarize
     from aejax.report import report as write_report
-    from aejax.summary import print_summary, summarise
 
     print(_cost(runs))
     if judged:
         for run in runs:
             evaluate_run(run)
-    print_summary(directory, summarise(directory))
+    print_summary(directory, summarize(directory))
     if judged:
         print(f"report: {write_report(runs, directory / 'report.html')}")
     else:

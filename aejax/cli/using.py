@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax.cli.flags import parse
 from aejax.cli.start import chosen_checkpoint, existing, start
 from aejax.data import available, open_split, prepare
-from aejax.directory import finished_in, is_group
 from aejax.errors import UsageError
-from aejax.flags import parse
-from aejax.run import open_run
+from aejax.runs.directory import finished_in, is_group
+from aejax.runs.run import open_run
 
 
 def evaluate(args: list[str]) -> int:
@@ -29,8 +29,8 @@ def evaluate(args: list[str]) -> int:
     if more["draws"] < 0:
         raise UsageError(f"--draws {more['draws']}: it must be at least 0")
     from aejax.evaluate import evaluate as evaluate_run
+    from aejax.evaluate.summary import print_summary, summarize
     from aejax.evaluate.table import print_table
-    from aejax.summary import print_summary, summarise
 
     directory = opened.pop("run")
     if not is_group(directory):
@@ -38,7 +38,7 @@ def evaluate(args: list[str]) -> int:
         return 0
     for member in finished_in(directory):
         evaluate_run(open_run(member, with_data=True, **opened, **which), **which, **more)
-    print_summary(directory, summarise(directory))
+    print_summary(directory, summarize(directory))
     return 0
 
 

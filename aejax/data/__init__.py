@@ -2,7 +2,7 @@
 
 from aejax.data.batches import batch_at, batches_at, chosen, has_data, in_order, take
 from aejax.data.cache import cache_folder
-from aejax.data.feeds import feed
+from aejax.data.factor_traversal import one_varied
 from aejax.data.load import (
     Recorded,
     Streamed,
@@ -14,8 +14,8 @@ from aejax.data.load import (
     recorded,
     usual_splits,
 )
+from aejax.data.loader import feed
 from aejax.data.named import Available, available
-from aejax.data.varied import one_varied
 
 __all__ = [
     "Available",

@@ -122,7 +122,7 @@ def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
 
 def _kind(image: Any, path: str) -> Kind:
     if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
-        raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit grey, RGB or RGBA")
+        raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit gray, RGB or RGBA")
     return image.size, "RGB" if image.mode in _TO_RGB else image.mode
 
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.data import (
+from aejax.data.reader import Reader, Readers, with_all
+from aejax.data.sets import (
     bouncing,
     convex,
     curves,
@@ -31,7 +32,6 @@ from aejax.data import (
     sprites,
     waveforms,
 )
-from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.splits import divide
 from aejax.data.streams import checked
 from aejax.errors import UsageError
@@ -196,7 +196,7 @@ def _prepare(tfds, name: str) -> None:
             )
         return
     if base == "fashion_mnist":
-        from aejax.data.fashion_mnist import FashionMNIST
+        from aejax.data.sets.fashion_mnist import FashionMNIST
 
         builder = FashionMNIST(data_dir=data_dir(), file_format=_FORMAT)
     elif base not in _OURS and importlib.util.find_spec("tensorflow") is None:
@@ -331,8 +331,8 @@ def _listed(builder) -> Available:
 def _tfds():
     import tensorflow_datasets as tfds
 
-    import aejax.data.digits
-    import aejax.data.generated  # noqa: F401  registers them
+    import aejax.data.sets.digits
+    import aejax.data.sets.generated  # noqa: F401  registers them
 
     return tfds
 

@@ -26,23 +26,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.activity import EDGES, active_terms, activity_histogram
-from aejax.checkpoint import digest
-from aejax.corrupt import Corruption, corrupt_batch
 from aejax.data import chosen, in_order, take
-from aejax.directory import write_json
 from aejax.evaluate import disentanglement, images
+from aejax.evaluate.baseline_cache import remembered
 from aejax.evaluate.bounds import DRAWS, bound
 from aejax.evaluate.codebook import codebook
 from aejax.evaluate.jacobian import LARGE, spectrum
 from aejax.evaluate.linear import Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
-from aejax.evaluate.memory import remembered
 from aejax.evaluate.probes import probe
 from aejax.evaluate.robustness import CORRUPTION, robustness
 from aejax.evaluate.sequences import sequences
 from aejax.evaluate.table import NAMES
 from aejax.keys import evaluation_key
-from aejax.run import Run, inference_batch, map_examples, means
+from aejax.objective.corruptions import Corruption, corrupt_batch
+from aejax.objective.sparsity import EDGES, active_terms, activity_histogram
+from aejax.runs.checkpoint import digest
+from aejax.runs.directory import write_json
+from aejax.runs.run import Run, inference_batch, map_examples, means
 from aejax.types import Batch, Dataset, Experiment
 
 PROBE_EXAMPLES = 10_000

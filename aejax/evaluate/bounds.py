@@ -18,7 +18,7 @@ import numpy as np
 
 from aejax.data import take
 from aejax.keys import evaluation_key
-from aejax.run import Run, map_examples
+from aejax.runs.run import Run, map_examples
 from aejax.types import Dataset
 
 DRAWS = 5000

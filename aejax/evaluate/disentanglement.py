@@ -19,7 +19,7 @@ from aejax.errors import UsageError
 from aejax.evaluate.information import checked, mig, mig_sampled, modularity
 from aejax.evaluate.probes import scaler
 from aejax.keys import evaluation_key
-from aejax.run import Run, map_examples
+from aejax.runs.run import Run, map_examples
 from aejax.types import Dataset
 
 # scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.

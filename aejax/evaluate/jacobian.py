@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
-from aejax.penalties import narrow_side, pullback, unit
+from aejax.objective.penalties import narrow_side, pullback, unit
 
 JACOBIAN_BYTES = 64 * 2**20
 """Upper bound for the Jacobians held at once, of as many examples as fit, at least one."""

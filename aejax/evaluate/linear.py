@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from aejax.corrupt import Moments
+from aejax.objective.corruptions import Moments
 
 Examples = np.ndarray | Array
 
@@ -44,8 +44,8 @@ def statistics(x_train: Shaped[Examples, "n *shape"]) -> Statistics:
     mean = rows.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((rows.shape[1], rows.shape[1]))
     for start in range(0, len(rows), ROWS):
-        centred = rows[start : start + ROWS] - mean
-        covariance += centred.T @ centred
+        centerd = rows[start : start + ROWS] - mean
+        covariance += centerd.T @ centerd
     return Statistics(mean, covariance / len(rows))
 
 

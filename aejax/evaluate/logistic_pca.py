@@ -1,6 +1,6 @@
 """Logistic PCA: what PCA is to squared error, for the cross-entropy of data in [0, 1].
 
-An example is Bernoulli with logits z W + b; its code z is no function of x but free, found for each example by minimising
+An example is Bernoulli with logits z W + b; its code z is no function of x but free, found for each example by minimizing
 its cross-entropy. So it is a bound for what a linear decoder of logits can give, with any encoder (Collins, Dasgupta &
 Schapire 2001; Schein, Saul & Ungar 2003).
 
@@ -42,9 +42,9 @@ class LogisticPCA(NamedTuple):
 def logistic_pca(
     x_train: Shaped[Examples, "n *shape"], components: int, iterations: int = 200, tolerance: float = 1e-6
 ) -> LogisticPCA:
-    """Minimises the cross-entropy of the flattened examples over weights, offset and all their codes together.
+    """Minimizes the cross-entropy of the flattened examples over weights, offset and all their codes together.
 
-    An iteration is an exact minimisation of a quadratic upper bound over the codes, then of another over weights and
+    An iteration is an exact minimization of a quadratic upper bound over the codes, then of another over weights and
     offset (Schein et al. 2003), from a point extrapolated along the last change as Nesterov does; where that does not lower
     the cross-entropy, from the last point itself, which always does. It starts at PCA and ends after `iterations`, or when
     one lowers the cross-entropy by less than `tolerance` of itself. The problem is not convex: this is a local minimum.
@@ -76,7 +76,7 @@ def logistic_pca(
 
 
 def codes(fit: LogisticPCA, x: Shaped[Examples, "n *shape"], iterations: int = 100) -> Float[np.ndarray, "n k"]:
-    """The code of each example that minimises its cross-entropy given weights and offset, a convex problem: Newton's
+    """The code of each example that minimizes its cross-entropy given weights and offset, a convex problem: Newton's
     steps, each halved until it does not rise."""
     x = _rows(x)
     z = np.zeros((len(x), len(fit.weights)), x.dtype)
@@ -105,7 +105,7 @@ def bound_curvature(theta: Floats) -> Floats:
 
 
 class _Point(NamedTuple):
-    """What is optimised in training."""
+    """What is optimized in training."""
 
     z: Float[np.ndarray, "n k"]
     loadings: Float[np.ndarray, "k+1 d"]

@@ -1,6 +1,6 @@
-"""What a simple classifier reads from a representation: accuracies of logistic regression and of nearest neighbours.
+"""What a simple classifier reads from a representation: accuracies of logistic regression and of nearest neighbors.
 
-Codes of any shape are flattened and standardised by the training codes' mean and standard deviation, so that a code's
+Codes of any shape are flattened and standardized by the training codes' mean and standard deviation, so that a code's
 scale and offset are worth nothing. The answers are deterministic.
 """
 
@@ -24,14 +24,14 @@ STRENGTHS = (0.01, 0.1, 1.0)
 """Inverse L2 penalties C that logistic regression chooses from. No single one is fair: on 10 000 Fashion-MNIST examples
 raw pixels want .01 (.835 against .804 at 1), 64 principal components 1 (.826 against .813 at .01): the order turns."""
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 
 class Probed(NamedTuple):
     """What the probes of one representation gave."""
 
     accuracy: dict[str, float]
-    """{"logistic_regression": …, "nearest_neighbours": …} on the test codes, in [0, 1]."""
+    """{"logistic_regression": …, "nearest_neighbors": …} on the test codes, in [0, 1]."""
     classify: Callable[[Codes], np.ndarray]
     """The logistic regression: codes [n, ...] -> labels [n]."""
 
@@ -44,7 +44,7 @@ def probe(name: str, train_codes: Codes, test_codes: Codes, train_labels: Labels
     return Probed(
         {
             "logistic_regression": accuracy(classify(test_codes), test_labels),
-            "nearest_neighbours": nearest_neighbours(train_codes, train_labels, test_codes, test_labels),
+            "nearest_neighbors": nearest_neighbors(train_codes, train_labels, test_codes, test_labels),
         },
         classify,
     )
@@ -112,22 +112,22 @@ def _fit(codes: np.ndarray, labels: np.ndarray, strength: float, tolerance: floa
         return LogisticRegression(C=strength, solver="newton-cg", tol=tolerance, max_iter=200).fit(codes, labels)
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     train_codes: Shaped[Codes, "n *shape"],
     train_labels: Int[Labels, " n"],
     test_codes: Shaped[Codes, "m *shape"],
     test_labels: Int[Labels, " m"],
-    k: int = NEIGHBOURS,
+    k: int = NEIGHBORS,
 ) -> float:
     """Test accuracy of the majority among the min(k, n) nearest training codes in Euclidean distance."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    codes, test_codes = standardise(train_codes, test_codes)
+    codes, test_codes = standardize(train_codes, test_codes)
     classifier = KNeighborsClassifier(min(k, len(codes)), algorithm="brute").fit(codes, np.asarray(train_labels))
     return float(classifier.score(test_codes, np.asarray(test_labels)))
 
 
-def standardise(
+def standardize(
     train_codes: Shaped[Codes, "n *shape"], test_codes: Shaped[Codes, "m *shape"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both by the `scaler` of the training codes."""

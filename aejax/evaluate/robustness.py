@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Int, Shaped
 
-from aejax.corrupt import masking
 from aejax.evaluate.probes import Probed, accuracy, refuse_non_finite
+from aejax.objective.corruptions import masking
 
 Codes = np.ndarray | Array
 

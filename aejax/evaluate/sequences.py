@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aejax.data import chosen, take
-from aejax.run import Run
+from aejax.runs.run import Run
 from aejax.types import Dataset
 
 FUTURES = 8

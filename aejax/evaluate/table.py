@@ -35,12 +35,12 @@ def print_table(result: Mapping[str, Any]) -> None:
     if result["probes"] is not None:
         under = result["robustness"]
         noise = under["corruption"]
-        table = Table("accuracy", "logistic regression", f"under {noise}", "nearest neighbours", f"moved by {noise}")
+        table = Table("accuracy", "logistic regression", f"under {noise}", "nearest neighbors", f"moved by {noise}")
         for name in ("codes", "raw", "pca"):
             if name in result["probes"]:
                 accuracy, robust = result["probes"][name], under[name]
                 moved = "" if robust["displacement"] is None else f"{robust['displacement']:.3f}"
-                values = accuracy["logistic_regression"], robust["logistic_regression"], accuracy["nearest_neighbours"]
+                values = accuracy["logistic_regression"], robust["logistic_regression"], accuracy["nearest_neighbors"]
                 table.add_row(name, *(f"{value:.3f}" for value in values), moved)
         console.print(table)
     if (latent := result["bound"]) is not None:

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.nets import Code
 from aejax.nets.mlp import check_mirror, tie, untie
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.likelihoods import Likelihood
 from aejax.types import Model
 
 
@@ -47,15 +47,15 @@ def autoencoder(
         encoder: Linen module, x [b, ...] -> h [b, ...].
         decoder: Linen module, z -> theta [b, *shape of x, likelihood.width]; for width 1 any shape of that size.
         likelihood: of the clean x under theta.
-        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
         emphasis: (α, β), the loss α Σ_touched ℓ + β Σ_untouched ℓ (Vincent et al. 2010, eq. 10-11); (1, 0) is full
             emphasis. The logged `nll` stays unweighted.
-        bottleneck: `(h, axis, step) -> z`, see `aejax.bottlenecks`; the step is None outside training.
-        penalties: functions `(f, x, h, keys, axis) -> [b] or []` in nats, see `aejax.penalties`, where `f` is the
+        bottleneck: `(h, axis, step) -> z`, see `aejax.objective.bottlenecks`; the step is None outside training.
+        penalties: functions `(f, x, h, keys, axis) -> [b] or []` in nats, see `aejax.objective.penalties`, where `f` is the
             `Code` that maps one example to its h and `x` is what the encoder saw; logged under their `__name__`. One that
             has more to log gives a pair: the term, and {name: [b] or []}.
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
-        active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.bottlenecks`.
+        active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.bottlenecks`.
     """
     noise = nothing() if corrupt is None else corrupt
     names = [p.__name__ for p in penalties]

@@ -1,4 +1,4 @@
-"""A prior over the codes of a trained vector-quantised autoencoder, which makes it generate (van den Oord et al. 2017, §3.2;
+"""A prior over the codes of a trained vector-quantized autoencoder, which makes it generate (van den Oord et al. 2017, §3.2;
 Razavi et al. 2019, §3.2).
 
     p(codes) = p(top) … p(level 0 | those above),   each level autoregressive in reading order
@@ -163,7 +163,7 @@ def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
     books = base.model.books
     if base.model.codes is None or books is None:
         raise UsageError(
-            f"{base.directory} has no discrete codes; a prior over codes needs a vector-quantised run as parent"
+            f"{base.directory} has no discrete codes; a prior over codes needs a vector-quantized run as parent"
         )
     return books if isinstance(books[0], tuple) else (books,)
 

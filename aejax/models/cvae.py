@@ -2,7 +2,7 @@
 
     c ──prior net──▶ p(z|c)      x, c ──encoder──▶ q(z|x, c) ──▶ z      z, c ──decoder──▶ θ ──likelihood──▶ −log p(x|θ)
 
-The condition is a label, or a part of the image itself: the rest is then what is modelled, and scored. α = 1 is the conditional
+The condition is a label, or a part of the image itself: the rest is then what is modeled, and scored. α = 1 is the conditional
 variational autoencoder, α = 0 the Gaussian stochastic neural network, whose z is of the prior in training too, and between
 lie the paper's hybrids.
 """
@@ -19,11 +19,11 @@ from jaxtyping import Bool
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood, among
 from aejax.models.autoencoder import per_dimension
 from aejax.models.latent import LatentNet, latent_net, variational
-from aejax.posteriors import diagonal
-from aejax.priors import conditional
+from aejax.objective.likelihoods import Likelihood, among
+from aejax.objective.posteriors import diagonal
+from aejax.objective.priors import conditional
 from aejax.types import Model
 
 
@@ -40,13 +40,13 @@ def cvae(
 ) -> Model:
     """A conditional variational autoencoder of x given a condition, or of the rest of x given a part of it.
 
-    Minimises α·(distortion + kl) + (1 − α)·gsnn (Sohn et al. 2015, eq. 4, 5 and 7), where `gsnn` is −E log p(x|z, c) for z ~
+    Minimizes α·(distortion + kl) + (1 − α)·gsnn (Sohn et al. 2015, eq. 4, 5 and 7), where `gsnn` is −E log p(x|z, c) for z ~
     p(z|c). All three are logged and judged; with α = 0 there is no encoder, the bound is the `gsnn` term, the code the prior's
     mean, and `log_weights` are of the prior's draws.
 
     Args:
         encoder: MLP, (x, c) [b, all] -> h [b, 2·latent].
-        prior: Linen module, c [b, ...] -> [b, 2·latent], mean and raw log-variance of p(z|c), see `aejax.priors.conditional`.
+        prior: Linen module, c [b, ...] -> [b, 2·latent], mean and raw log-variance of p(z|c), see `conditional`.
         decoder: MLP, (z, c) [b, all] -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
         likelihood: p(x|theta).
         latent: dimensions of z.
@@ -64,7 +64,7 @@ def cvae(
     given = np.zeros(shape, bool) if observed is None else np.asarray(observed)
     if given.shape != shape or given.all():
         raise UsageError(
-            f"cvae(observed=) marks elements of one example, of shape {shape}, and leaves some to be modelled; this marks "
+            f"cvae(observed=) marks elements of one example, of shape {shape}, and leaves some to be modeled; this marks "
             f"{given.sum()} of {given.shape}"
         )
     told = (lambda batch: jnp.where(given[None], batch["x"], 0.0)) if condition is None else condition
@@ -91,8 +91,8 @@ def cvae(
             theta = parts.theta(params, z, c)
             distortion = parts.nats(theta, x)[:, 0]
             kl = jnp.sum(parts.kl(params, h, z, log_q, c), axis=1)
-            centre = parts.known(batch, likelihood.mean(theta[:, 0]))
-            terms |= {"distortion": distortion, "kl": kl, "nelbo": distortion + kl, "mse": per_dimension(centre, x)}
+            center = parts.known(batch, likelihood.mean(theta[:, 0]))
+            terms |= {"distortion": distortion, "kl": kl, "nelbo": distortion + kl, "mse": per_dimension(center, x)}
         means = {name: jnp.mean(term) for name, term in terms.items()}
         hybrid = (1.0 - alpha) * means["gsnn"] + (alpha * means["nelbo"] if alpha > 0.0 else 0.0)
         return hybrid, (extras, means)

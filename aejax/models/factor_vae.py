@@ -4,7 +4,7 @@ sees it.
     loss = bound + γ·E log D(z)/(1 − D(z))  +  cross-entropy of D, with z ~ q(z) against z̄ ~ Π_j q(z_j)
 
 One objective and one step for both: in the first part the discriminator's parameters are constants, in the second z is. An
-optimiser that tells them apart finds the discriminator's under `params["discriminator"]`.
+optimizer that tells them apart finds the discriminator's under `params["discriminator"]`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from aejax.arguments import non_negative
 from aejax.collectives import gather, own
-from aejax.errors import UsageError
+from aejax.errors import UsageError, non_negative
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.vae import vae
+from aejax.objective.likelihoods import Likelihood
 from aejax.types import Model
 
 
@@ -67,7 +66,7 @@ def factor_vae(
 
 
 def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable:
-    """The coupling, as in `aejax.couplings`; its parameters are `latents.params["discriminator"]`.
+    """The coupling, as in `aejax.objective.regularizers`; its parameters are `latents.params["discriminator"]`.
 
     The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the
     encoder runs once, and nothing is halved. What the discriminator learns to expect is the same: a permuted row has

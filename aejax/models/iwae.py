@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.latent import latent_net, variational
-from aejax.posteriors import Posterior, diagonal
-from aejax.priors import Prior, standard_normal
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
+from aejax.objective.priors import Prior, standard_normal
 from aejax.types import Model
 
 
@@ -30,7 +30,7 @@ def iwae(
     latent: int,
     shape: tuple[int, ...],
     samples: int,
-    doubly_reparametrised: bool = False,
+    doubly_reparametrized: bool = False,
     prior: Prior = standard_normal(),
     posterior: Posterior = diagonal(),
     corrupt: Callable | None = None,
@@ -42,15 +42,15 @@ def iwae(
 
     Args:
         samples: k; with 1 it is the VAE whose divergence is estimated by draws.
-        doubly_reparametrised: the encoder's gradient of Tucker et al. (2019, eq. 8): of the same expectation, and it does not
+        doubly_reparametrized: the encoder's gradient of Tucker et al. (2019, eq. 8): of the same expectation, and it does not
             drown in noise as k grows. The rest are as in `vae`.
     """
     if samples < 1:
         raise UsageError(f"iwae(samples={samples}): at least one draw")
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
-    if doubly_reparametrised and posterior.log_prob is None:
+    if doubly_reparametrized and posterior.log_prob is None:
         raise UsageError(
-            f"doubly_reparametrised= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
+            f"doubly_reparametrized= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
         )
     noise = nothing() if corrupt is None else corrupt
 
@@ -66,11 +66,11 @@ def iwae(
             return parts.nats(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
 
         distortion, kl = weigh(z, log_q)
-        if doubly_reparametrised:
+        if doubly_reparametrized:
             # Another call of the same function, which XLA computes once: only what is differentiated is other. Through z alone
             # the encoder is reached (and by a prior that is made of it), and there each draw's weight w̃ counts twice.
-            normalised = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
-            z = _with_gradient_times(z, normalised[:, :, None])
+            normalized = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
+            z = _with_gradient_times(z, normalized[:, :, None])
             density = lambda h, z: posterior.log_prob(jax.lax.stop_gradient(params["posterior"]), h, z)
             log_q = jax.vmap(jax.vmap(density, (None, 0)))(jax.lax.stop_gradient(h), z)
             distortion, kl = weigh(z, log_q)

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from aejax.corrupt import corrupt_batch
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import as_theta, per_dimension, total
-from aejax.posteriors import Posterior
-from aejax.priors import Encoding, Prior
+from aejax.objective.corruptions import corrupt_batch
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior
+from aejax.objective.priors import Encoding, Prior
 from aejax.types import Model
 
 
@@ -192,12 +192,12 @@ def variational(
         z, log_q = parts.draw(params, keys, h, 1)
         distortion = parts.nats(parts.theta(params, z, c), x)[:, 0]
         kl = jnp.sum(parts.kl(params, h, z, log_q, c), axis=1)
-        centre = image(params, parts.mean(params, h), c, batch)
+        center = image(params, parts.mean(params, h), c, batch)
         return {
             f"{name}distortion": distortion,
             f"{name}kl": kl,
             f"{name}nelbo": distortion + kl,
-            f"{name}mse": per_dimension(centre, x),
+            f"{name}mse": per_dimension(center, x),
         }
 
     def evaluate(params, extras, batch, key):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.posteriors import Posterior
+from aejax.objective.posteriors import Posterior
 
 
 class Layered(NamedTuple):

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from aejax.corrupt import corrupt_batch
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import per_dimension
+from aejax.objective.corruptions import corrupt_batch
+from aejax.objective.likelihoods import Likelihood
 from aejax.types import Batch, Model
 
 

@@ -91,7 +91,7 @@ def unroll(stack: list[dict]) -> dict:
 
 
 def started_from(model: Model, params: dict) -> Model:
-    """The model with these parts of its parameters (top-level names) in place of their random initialisation."""
+    """The model with these parts of its parameters (top-level names) in place of their random initialization."""
 
     def init(key, batch):
         drawn, extras = model.init(key, batch)

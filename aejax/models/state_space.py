@@ -14,16 +14,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
-from aejax.posteriors import Posterior, diagonal
-from aejax.rates import weighted
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.divergences import weighted
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
 from aejax.types import Model
 
 

@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
-from aejax.gaps import Gap, told, uniform
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
-from aejax.posteriors import Posterior, diagonal
-from aejax.rates import weighted
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.divergences import weighted
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
+from aejax.objective.time_gaps import Gap, told, uniform
 from aejax.types import Model
 
 TRAINED = np.iinfo(np.int32).max

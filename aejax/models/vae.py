@@ -15,15 +15,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import per_dimension
 from aejax.models.latent import Latents, latent_net, variational
-from aejax.posteriors import Posterior, diagonal
-from aejax.priors import Prior, standard_normal
-from aejax.rates import Rate, weighted
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.divergences import Rate, weighted
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
+from aejax.objective.priors import Prior, standard_normal
 from aejax.types import Model
 
 
@@ -52,16 +52,16 @@ def vae(
         latent: dimensions of z.
         shape: of one example: sampling sees no data.
         beta: weight of the divergence, a number or a schedule of the step (Higgins et al. 2017); evaluation knows no weight.
-        prior: p(z), see `aejax.priors`.
-        posterior: q(z|x), see `aejax.posteriors`.
-        rate: what the divergence costs in training where it is not beta times as much, see `aejax.rates`.
+        prior: p(z), see `aejax.objective.priors`.
+        posterior: q(z|x), see `aejax.objective.posteriors`.
+        rate: what the divergence costs in training where it is not beta times as much, see `aejax.objective.divergences`.
         samples: draws of z for each example in training.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is of the clean x.
         condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`; encoder and decoder then see their input
             and c as one row [b, all], so they are MLPs. With a prior that is told c too it is `cvae`.
         penalties: as in `autoencoder`; their code is the posterior's mean, and no closed form is known of its Jacobian.
         couplings: what depends on the whole batch's codes, `(latents, key, step, axis) -> (term [], {name: value})`, see
-            `aejax.couplings`; a term is logged under the coupling's `__name__`.
+            `aejax.objective.regularizers`; a term is logged under the coupling's `__name__`.
     """
     if rate is not None and not (isinstance(beta, (int, float)) and beta == 1):
         raise UsageError("beta= and rate= both say what the divergence costs; give one of them")

@@ -1,6 +1,6 @@
-"""The vector-quantised autoencoder (van den Oord et al. 2017), and with other quantisers its relatives.
+"""The vector-quantized autoencoder (van den Oord et al. 2017), and with other quantizers its relatives.
 
-    x ──corrupt──▶ x̃ ──encoder──▶ z_e ──quantiser──▶ codes, z_q ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + the quantiser's loss
+    x ──corrupt──▶ x̃ ──encoder──▶ z_e ──quantizer──▶ codes, z_q ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + the quantizer's loss
 
 The codes' posterior is all on one code, and their prior in training uniform: the divergence is the constant Σ log K over
 positions, and `nelbo`, `distortion` + `kl`, a bound of −log p(x) as a variational autoencoder's is. A prior that is trained on
@@ -18,86 +18,89 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aejax.collectives import mean
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import as_theta, per_dimension, total
-from aejax.quantize import Quantiser
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.quantizers import Quantizer
 from aejax.types import Model
+
+QUANTIZER = "quantiser"
+"""What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
 
 
 def vqvae(
     encoder: nn.Module,
     decoder: nn.Module,
     likelihood: Likelihood,
-    quantiser: Quantiser,
+    quantizer: Quantizer,
     shape: tuple[int, ...],
     corrupt: Callable | None = None,
 ) -> Model:
-    """A vector-quantised autoencoder.
+    """A vector-quantized autoencoder.
 
     Its `codes` are int [b, *positions, books], `encode` gives their vectors, and `decode` takes either.
 
     Args:
-        encoder: Linen module, x [b, ...] -> z_e [b, *positions, quantiser.width].
+        encoder: Linen module, x [b, ...] -> z_e [b, *positions, quantizer.width].
         decoder: Linen module, z_q -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
         likelihood: of the clean x under theta.
-        quantiser: see `aejax.quantize`.
+        quantizer: see `aejax.objective.quantizers`.
         shape: of one example.
-        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
     """
     noise = nothing() if corrupt is None else corrupt
 
     def init(key, batch):
         k_encoder, k_decoder, k_codes = jax.random.split(key, 3)
         z, encoder_variables = encoder.init_with_output(k_encoder, batch["x"])
-        if z.shape[-1] != quantiser.width:
+        if z.shape[-1] != quantizer.width:
             raise UsageError(
-                f"{quantiser.name}() quantises vectors of {quantiser.width} numbers, but the encoder gives {z.shape[1:]}; "
-                "end the encoder in quantiser.width"
+                f"{quantizer.name}() quantizes vectors of {quantizer.width} numbers, but the encoder gives {z.shape[1:]}; "
+                "end the encoder in quantizer.width"
             )
         out, decoder_variables = decoder.init_with_output(k_decoder, z)
         as_theta(out, shape, likelihood)
-        book, statistics = quantiser.init(k_codes, z.reshape(-1, quantiser.width))
-        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"], "quantiser": book}
-        return params, {"quantiser": statistics}
+        book, statistics = quantizer.init(k_codes, z.reshape(-1, quantizer.width))
+        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"], QUANTIZER: book}
+        return params, {QUANTIZER: statistics}
 
-    def quantised(params, extras, x, key=None, step=None, axis=None):
+    def quantized(params, extras, x, key=None, step=None, axis=None):
         z = encoder.apply({"params": params["encoder"]}, x)
-        return quantiser.apply(params["quantiser"], extras["quantiser"], z, key, step, axis)
+        return quantizer.apply(params[QUANTIZER], extras[QUANTIZER], z, key, step, axis)
 
     def theta_of(params, vectors):
         return as_theta(decoder.apply({"params": params["decoder"]}, vectors), shape, likelihood)
 
     def judged(params, q, x):
-        return terms_of(likelihood, theta_of(params, q.vectors), x, nats_of_codes(q.codes, quantiser.sizes), q.loss)
+        return terms_of(likelihood, theta_of(params, q.vectors), x, nats_of_codes(q.codes, quantizer.sizes), q.loss)
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
-        q = quantised(params, extras, x_tilde, k_codes, step, axis)
+        q = quantized(params, extras, x_tilde, k_codes, step, axis)
         means = {name: jnp.mean(term) for name, term in judged(params, q, x).items()}
-        means["perplexity"] = perplexity(q.codes, quantiser.sizes, axis)
-        return means["distortion"] + means["commitment"], ({"quantiser": q.extras}, means)
+        means["perplexity"] = perplexity(q.codes, quantizer.sizes, axis)
+        return means["distortion"] + means["commitment"], ({QUANTIZER: q.extras}, means)
 
     def evaluate(params, extras, batch, key):
         x = batch["x"]
-        terms = judged(params, quantised(params, extras, x), x)
+        terms = judged(params, quantized(params, extras, x), x)
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            restored = judged(params, quantised(params, extras, x_tilde), x)
+            restored = judged(params, quantized(params, extras, x_tilde), x)
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
     def encode(params, extras, batch, key):
-        return quantised(params, extras, batch["x"]).vectors
+        return quantized(params, extras, batch["x"]).vectors
 
     def codes(params, extras, batch, key):
-        return quantised(params, extras, batch["x"]).codes
+        return quantized(params, extras, batch["x"]).codes
 
     def decode(params, extras, z, batch):
-        vectors = quantiser.lookup(params["quantiser"], extras["quantiser"], z) if z.dtype.kind == "i" else z
+        vectors = quantizer.lookup(params[QUANTIZER], extras[QUANTIZER], z) if z.dtype.kind == "i" else z
         return likelihood.mean(theta_of(params, vectors))
 
     def reconstruct(params, extras, batch, key):
@@ -111,7 +114,7 @@ def vqvae(
         decode=decode,
         reconstruct=reconstruct,
         codes=codes,
-        books=quantiser.sizes,
+        books=quantizer.sizes,
         corrupt=corrupt,
         symbols=likelihood.symbols,
         check=likelihood.check,

@@ -1,11 +1,11 @@
-"""The hierarchy of vector-quantised autoencoders (Razavi et al. 2019, §3.1), of any number of levels.
+"""The hierarchy of vector-quantized autoencoders (Razavi et al. 2019, §3.1), of any number of levels.
 
     x ─▶ encoder 0 ─▶ h₀ ─▶ encoder 1 ─▶ h₁ ─▶ …          upwards, each level coarser
-    s₁ = z₁ = quantised(h₁) at the top
-    c₀ = decoder 1 (s₁),  z₀ = quantised(join [h₀, c₀]),  s₀ = [z₀, c₀]          downwards
+    s₁ = z₁ = quantized(h₁) at the top
+    c₀ = decoder 1 (s₁),  z₀ = quantized(join [h₀, c₀]),  s₀ = [z₀, c₀]          downwards
     θ = decoder 0 (s₀)
 
-Level 0 is the one next to x. A level sees what is above it before it is quantised, so it need not say that again; what is
+Level 0 is the one next to x. A level sees what is above it before it is quantized, so it need not say that again; what is
 decoded sees all levels. With one level it is `vqvae`. Trained like it: the codes' prior is uniform until one is fitted,
 top first, each level given those above.
 """
@@ -19,53 +19,56 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.corrupt import corrupt_batch, nothing
 from aejax.errors import UsageError
-from aejax.likelihoods import Likelihood
 from aejax.models.autoencoder import as_theta
 from aejax.models.vqvae import nats_of_codes, perplexity, terms_of
-from aejax.quantize import Quantiser
+from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.quantizers import Quantizer
 from aejax.types import Model
+
+QUANTIZERS = "quantisers"
+"""What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
 
 
 def vqvae2(
     encoders: Sequence[nn.Module],
     decoders: Sequence[nn.Module],
     likelihood: Likelihood,
-    quantisers: Sequence[Quantiser],
+    quantizers: Sequence[Quantizer],
     shape: tuple[int, ...],
     corrupt: Callable | None = None,
 ) -> Model:
-    """A vector-quantised autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
+    """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
 
     Its `codes` are a tuple of int [b, *positions, books], one a level; `encode` gives the vectors of all of them in one row,
     [b, all]; `decode` takes either.
 
     Args:
         encoders: Linen modules. The first sees x, the others the numbers below them, [b, *positions, channels]; the last ends
-            in the width of its quantiser, the others in any.
+            in the width of its quantizer, the others in any.
         decoders: Linen modules. The first gives theta [b, *shape, likelihood.width] (for width 1 any shape of that size);
             decoder i gives [b, *positions of level i − 1, any number], from all that is above that level.
         likelihood: of the clean x under theta.
-        quantisers: see `aejax.quantize`.
+        quantizers: see `aejax.objective.quantizers`.
         shape: of one example.
-        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.corrupt`.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
     """
-    if not len(encoders) == len(decoders) == len(quantisers) >= 1:
+    if not len(encoders) == len(decoders) == len(quantizers) >= 1:
         raise UsageError(
-            f"vqvae2 is given {len(encoders)} encoders, {len(decoders)} decoders and {len(quantisers)} quantisers; each level "
+            f"vqvae2 is given {len(encoders)} encoders, {len(decoders)} decoders and {len(quantizers)} quantizers; each level "
             "needs one of each"
         )
     noise = nothing() if corrupt is None else corrupt
-    names = [f"level_{i}" for i in range(len(quantisers))]
-    top = len(quantisers) - 1
-    sizes = tuple(q.sizes for q in quantisers)
-    joins = [nn.Dense(q.width) for q in quantisers[:-1]]
+    names = [f"level_{i}" for i in range(len(quantizers))]
+    top = len(quantizers) - 1
+    sizes = tuple(q.sizes for q in quantizers)
+    joins = [nn.Dense(q.width) for q in quantizers[:-1]]
 
     def init(key, batch):
         x, h = batch["x"], []
-        params = {"encoders": {}, "decoders": {}, "joins": {}, "quantisers": {}}
-        extras = {"quantisers": {}}
+        params = {"encoders": {}, "decoders": {}, "joins": {}, QUANTIZERS: {}}
+        extras = {QUANTIZERS: {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
         for name, encoder, k in zip(names, encoders, k_encode):
             found, variables = encoder.init_with_output(k, h[-1] if h else x)
@@ -73,7 +76,7 @@ def vqvae2(
             h.append(found)
         above = None
         for i in reversed(range(len(names))):
-            name, z, q = names[i], h[i], quantisers[i]
+            name, z, q = names[i], h[i], quantizers[i]
             if above is not None:
                 if above.shape[:-1] != z.shape[:-1]:
                     raise UsageError(
@@ -84,12 +87,12 @@ def vqvae2(
                 params["joins"][name] = variables["params"]
             elif z.shape[-1] != q.width:
                 raise UsageError(
-                    f"{q.name}() quantises vectors of {q.width} numbers, but the last encoder gives {z.shape[1:]}; end it in "
-                    "the width of the last quantiser"
+                    f"{q.name}() quantizes vectors of {q.width} numbers, but the last encoder gives {z.shape[1:]}; end it in "
+                    "the width of the last quantizer"
                 )
             rows = z.reshape(-1, q.width)
-            params["quantisers"][name], extras["quantisers"][name] = q.init(k_codes[i], rows)
-            vectors = q.apply(params["quantisers"][name], extras["quantisers"][name], z, None, None, None).vectors
+            params[QUANTIZERS][name], extras[QUANTIZERS][name] = q.init(k_codes[i], rows)
+            vectors = q.apply(params[QUANTIZERS][name], extras[QUANTIZERS][name], z, None, None, None).vectors
             above, variables = decoders[i].init_with_output(k_decode[i], _beside(vectors, above))
             params["decoders"][name] = variables["params"]
         as_theta(above, shape, likelihood)
@@ -105,16 +108,16 @@ def vqvae2(
         """What level i and those above it say to the level below, or of x."""
         return decoders[i].apply({"params": params["decoders"][names[i]]}, _beside(vectors, above))
 
-    def quantised(params, extras, x, key=None, step=None, axis=None):
-        """What each level's quantiser makes of x, and theta."""
+    def quantized(params, extras, x, key=None, step=None, axis=None):
+        """What each level's quantizer makes of x, and theta."""
         h, above, parts = upwards(params, x), None, []
         keys = [None] * len(names) if key is None else jax.random.split(key, len(names))
         for i in reversed(range(len(names))):
             z = h[i]
             if i < top:
                 z = joins[i].apply({"params": params["joins"][names[i]]}, jnp.concatenate([z, above], axis=-1))
-            book, statistics = params["quantisers"][names[i]], extras["quantisers"][names[i]]
-            parts.insert(0, quantisers[i].apply(book, statistics, z, keys[i], step, axis))
+            book, statistics = params[QUANTIZERS][names[i]], extras[QUANTIZERS][names[i]]
+            parts.insert(0, quantizers[i].apply(book, statistics, z, keys[i], step, axis))
             above = decoded(params, i, parts[0].vectors, above)
         return parts, as_theta(above, shape, likelihood)
 
@@ -126,32 +129,32 @@ def vqvae2(
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
-        parts, theta = quantised(params, extras, x_tilde, k_codes, step, axis)
+        parts, theta = quantized(params, extras, x_tilde, k_codes, step, axis)
         means = {name: jnp.mean(term) for name, term in judged(parts, theta, x).items()}
         means |= {f"perplexity_{i}": perplexity(q.codes, sizes[i], axis) for i, q in enumerate(parts)}
-        extras = {"quantisers": {name: q.extras for name, q in zip(names, parts)}}
+        extras = {QUANTIZERS: {name: q.extras for name, q in zip(names, parts)}}
         return means["distortion"] + means["commitment"], (extras, means)
 
     def evaluate(params, extras, batch, key):
         x = batch["x"]
-        terms = judged(*quantised(params, extras, x), x)
+        terms = judged(*quantized(params, extras, x), x)
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            restored = judged(*quantised(params, extras, x_tilde), x)
+            restored = judged(*quantized(params, extras, x_tilde), x)
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
     def encode(params, extras, batch, key):
-        parts, _ = quantised(params, extras, batch["x"])
+        parts, _ = quantized(params, extras, batch["x"])
         return jnp.concatenate([q.vectors.reshape(len(q.vectors), -1) for q in parts], axis=1)
 
     def codes(params, extras, batch, key):
-        return tuple(q.codes for q in quantised(params, extras, batch["x"])[0])
+        return tuple(q.codes for q in quantized(params, extras, batch["x"])[0])
 
     def decode(params, extras, z, batch):
         if isinstance(z, tuple):
-            books = zip(quantisers, names, z)
-            vectors = [q.lookup(params["quantisers"][n], extras["quantisers"][n], found) for q, n, found in books]
+            books = zip(quantizers, names, z)
+            vectors = [q.lookup(params[QUANTIZERS][n], extras[QUANTIZERS][n], found) for q, n, found in books]
         else:
             vectors = apart(params, z)
         above = None
@@ -162,12 +165,12 @@ def vqvae2(
     def apart(params, rows):
         """The levels' vectors [b, *positions, width] of rows as `encode` gives them."""
         h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((len(rows), *shape), rows.dtype))
-        shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantisers)]
+        shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantizers)]
         ends = [sum(math.prod(s[1:]) for s in shapes[: i + 1]) for i in range(top)]
         return [part.reshape(s) for part, s in zip(jnp.split(rows, ends, axis=1), shapes)]
 
     def reconstruct(params, extras, batch, key):
-        return likelihood.mean(quantised(params, extras, batch["x"])[1])
+        return likelihood.mean(quantized(params, extras, batch["x"])[1])
 
     return Model(
         init=init,

@@ -1,6 +1,6 @@
 """A gated PixelCNN (van den Oord et al. 2016, §2) over integer codes, with causal attention as in PixelSNAIL (Chen et al. 2018).
 
-Positions are read row by row. What a layer takes from its neighbours is written as shifts and one product of matrices, not as
+Positions are read row by row. What a layer takes from its neighbors is written as shifts and one product of matrices, not as
 masked convolutions: nothing that comes later is ever multiplied, not even by zero, and XLA is fast at it forwards and back.
 
     v ─ rows above ────────▶ gate ─▶ v'         begins as the codes, one row down

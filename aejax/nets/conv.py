@@ -19,7 +19,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
-from aejax.nets.convolution import conv, conv_transpose
+from aejax.kernels.convolution import conv, conv_transpose
 
 
 class ConvEncoder(nn.Module):
@@ -35,7 +35,7 @@ class ConvEncoder(nn.Module):
     blocks: int = 2
     """Residual blocks, at the smallest size."""
     groups: int | None = None
-    """Normalises before each activation, over so many groups of channels (Wu & He 2018); None does not."""
+    """Normalizes before each activation, over so many groups of channels (Wu & He 2018); None does not."""
     dtype: Any = jnp.float32
     """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
     remat: bool = False
@@ -172,7 +172,7 @@ LECUN = as_matrix(nn.initializers.lecun_normal())
 
 
 def rectified(x: Float[Array, "b h w c"], groups: int | None) -> Float[Array, "b h w c"]:
-    """The activation before a layer, normalised (in float32) where groups are given. Called within a net's `__call__`."""
+    """The activation before a layer, normalized (in float32) where groups are given. Called within a net's `__call__`."""
     if groups is None:
         return nn.relu(x)
     return nn.relu(nn.GroupNorm(groups)(x.astype(jnp.float32))).astype(x.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aejax.errors import UsageError
-from aejax.run import Run
+from aejax.runs.run import Run
 
 
 def report(runs: Sequence[Run], out: Path | None = None) -> Path:

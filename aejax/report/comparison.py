@@ -30,7 +30,7 @@ from aejax.report.records import (
 )
 from aejax.report.single import SETTLED, level_name, levels
 
-COLOURS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, *drawing.CLASSES[3:])
+COLORS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, *drawing.CLASSES[3:])
 MOST_LABELS = 9
 """Lines of text that fit beside a panel."""
 MANY = 8
@@ -38,10 +38,10 @@ MANY = 8
 
 
 class Look(NamedTuple):
-    """How one run is drawn: in the colour of its configuration; of several seeds only the first is named."""
+    """How one run is drawn: in the color of its configuration; of several seeds only the first is named."""
 
     label: str
-    colour: str
+    color: str
 
 
 def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str, bytes]]:
@@ -54,7 +54,7 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
     found = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
     found += [rate_distortion_section(records, differing, drawn)]
-    if len(by_configuration(records)) <= len(COLOURS):
+    if len(by_configuration(records)) <= len(COLORS):
         found += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
     sections = [s for s in found if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
@@ -76,14 +76,14 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
             told = [f"run {i + 1}" for i in range(len(records))]
         if len(records) > MOST_LABELS:
             told = [""] * len(records)
-        return [Look(t, COLOURS[i % len(COLOURS)]) for i, t in enumerate(told)]
+        return [Look(t, COLORS[i % len(COLORS)]) for i, t in enumerate(told)]
     found, names = [Look("", "")] * len(records), [c.name for c in configurations(records)]
     for g, members in enumerate(groups.values()):
         for i in members:
             parts = [f"{said(n)} {value_text(c[i])}" for n, c in differing.items() if n not in ("seed", "file sha256")]
             text = "\n".join(parts) if len(groups) * len(parts) <= MOST_LABELS else names[g]
             first = i == members[0] and len(groups) <= MOST_LABELS
-            found[i] = Look(text if first else "", COLOURS[g % len(COLOURS)])
+            found[i] = Look(text if first else "", COLORS[g % len(COLORS)])
     return found
 
 
@@ -131,9 +131,9 @@ def notices(records: Sequence[Record]) -> str:
             "Restoration is that of each run's own corruption, and these differ; "
             "compare runs along the levels of corruption instead."
         )
-    if len(by_configuration(records)) > len(COLOURS):
+    if len(by_configuration(records)) > len(COLORS):
         told.append(
-            f"The curves of more than {len(COLOURS)} configurations are not drawn, as they could not be told apart; "
+            f"The curves of more than {len(COLORS)} configurations are not drawn, as they could not be told apart; "
             "compare fewer to see them."
         )
     return "".join(page.paragraph(t, "notice") for t in told)
@@ -167,7 +167,7 @@ def runs_section(
 
 
 def swatch(look: Look) -> str:
-    return f'<span class="swatch {drawing.css_class(look.colour)}"></span>'
+    return f'<span class="swatch {drawing.css_class(look.color)}"></span>'
 
 
 def link(record: Record, out: Path) -> str:
@@ -225,7 +225,7 @@ def lines(
         if found:
             x, look = found[0][0], drawn[members[0]]
             y = np.mean([y for other, y in found if np.array_equal(other, x)], axis=0)
-            series.append(figures.Series(look.label, x, y, look.colour, width=1.4))
+            series.append(figures.Series(look.label, x, y, look.color, width=1.4))
     return series
 
 
@@ -250,14 +250,14 @@ def rate_distortion_section(
             drawn[members[0]].label,
             [terms[i]["kl"] for i in members],
             [terms[i]["distortion"] for i in members],
-            drawn[members[0]].colour,
+            drawn[members[0]].color,
         )
         for members in groups
     ]
     picture = figures.rate_distortion(traded, joined)
     caption = (
         "A point for each run: what the code costs (rate, the divergence) and what it leaves unsaid (distortion). Their sum "
-        "bounds -log p(x) from above: along a grey line the bound is the same, and the better the nearer to the lower left."
+        "bounds -log p(x) from above: along a gray line the bound is the same, and the better the nearer to the lower left."
     ).replace("-", "−")
     image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against rate")
     return Section("Rate and distortion", page.columns([image]), {"rate-distortion": drawing.png(picture)})
@@ -277,7 +277,7 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     for key, (name, what, _) in METRICS.items():
         series = lines(records, drawn, restored(key))
         if shared:
-            series.append(figures.Series("input", *levels(swept[0].sweep, "input", key), drawing.GREY, True, 1.4))
+            series.append(figures.Series("input", *levels(swept[0].sweep, "input", key), drawing.GRAY, True, 1.4))
         if any(np.isfinite(s.y).any() for s in series):
             panel = figures.panel(name, what, series, level_name(swept[0]) if shared else "level")
             pngs[f"restoration-{key}"] = drawing.png(panel)

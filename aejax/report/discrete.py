@@ -15,9 +15,9 @@ from aejax.evaluate.codebook import decoder_of, levels_of, sizes_of
 from aejax.report import drawing, figures, page
 from aejax.report.page import Column, Section
 from aejax.report.pictures import Block, data_range, is_image, some_of_each_class, without_data
-from aejax.report.pixels import coarse, labelled_strips, pixels_png, strip
+from aejax.report.pixels import coarse, labeled_strips, pixels_png, strip
 from aejax.report.records import Record
-from aejax.run import Run
+from aejax.runs.run import Run
 
 EDGES = 0.0, 0.1, 0.3, 1.0, 3.0, 10.0
 """Of the histogram of use, in parts of a fair share; the last bar ends where one code is all there is."""
@@ -111,7 +111,7 @@ def uses(codes: np.ndarray, size: int) -> tuple[int, list[int]]:
 
 
 def _maps_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how: str, named: list[str]) -> Block:
-    """Examples, their reconstructions, and below each the codes of its positions as colours."""
+    """Examples, their reconstructions, and below each the codes of its positions as colors."""
     test = run.experiment.test
     x = take(test, chosen)["x"]
     low, high = data_range(x)
@@ -123,12 +123,12 @@ def _maps_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how
         return "", {}
     maps = [codes[..., k] for codes in spatial for k in range(codes.shape[-1])]
     for name, codes in list(zip(named, maps))[:BOOKS]:
-        rows[name] = strip(_enlarged(colours(codes), rows["clean"].shape[0]), 0.0, 1.0)
-    caption = f"{how} of {test.name}. A colour is a code; the same colour in different rows says nothing."
+        rows[name] = strip(_enlarged(colors(codes), rows["clean"].shape[0]), 0.0, 1.0)
+    caption = f"{how} of {test.name}. A color is a code; the same color in different rows says nothing."
     return _strips_block("code-maps", "Code maps", rows, caption)
 
 
-def colours(codes: np.ndarray) -> np.ndarray:
+def colors(codes: np.ndarray) -> np.ndarray:
     """[..., 3] in [0, 1]: hues a golden section apart, so that codes that follow each other are told apart."""
     wheel = np.array(
         [colorsys.hsv_to_rgb(0.618034 * k % 1.0, 0.45 + 0.1 * (k % 5), 0.95 - 0.15 * (k % 3)) for k in range(1021)]
@@ -171,15 +171,15 @@ def _strips_block(name: str, title: str, rows: dict[str, np.ndarray], caption: s
         for label, pixels in rows.items()
     )
     html = f'<h3>{title}</h3><div class="strips">{cells}</div>' + page.paragraph(escape(caption), "caption")
-    return html, {name: drawing.png(labelled_strips(rows))}
+    return html, {name: drawing.png(labeled_strips(rows))}
 
 
 def _signals_block(run: Run, found: np.ndarray, chosen: np.ndarray) -> Block:
-    """Signals and their reconstructions, with the codes of the positions as colours below."""
+    """Signals and their reconstructions, with the codes of the positions as colors below."""
     x = take(run.experiment.test, chosen)["x"]
-    drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colours(found[chosen][..., 0]))
+    drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colors(found[chosen][..., 0]))
     caption = (
-        "The first test signals of each class, grey, and reconstructed, blue; below each its codes, "
+        "The first test signals of each class, gray, and reconstructed, blue; below each its codes, "
         f"{found.shape[1]} in time."
     )
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Signals, reconstructed, and their codes")
@@ -187,7 +187,7 @@ def _signals_block(run: Run, found: np.ndarray, chosen: np.ndarray) -> Block:
 
 
 def signals(x: np.ndarray, x_hat: np.ndarray, maps: np.ndarray) -> Figure:
-    """Signals [n, t] with their reconstructions, and strips of colours [n, t', 3] below each."""
+    """Signals [n, t] with their reconstructions, and strips of colors [n, t', 3] below each."""
     row, left, width = 96.0, 4.0, 720.0
     height = row * len(x)
     figure = drawing.canvas((width, height))
@@ -195,7 +195,7 @@ def signals(x: np.ndarray, x_hat: np.ndarray, maps: np.ndarray) -> Figure:
         bottom = (height - row * (i + 1)) / height
         across = left / width, 1 - 2 * left / width
         axes = figure.add_axes((across[0], bottom + 20 / height, across[1], (row - 26) / height))
-        axes.plot(clean, color=drawing.GREY, linewidth=1.0)
+        axes.plot(clean, color=drawing.GRAY, linewidth=1.0)
         axes.plot(seen, color=drawing.BLUE, linewidth=0.8)
         axes.set_xlim(0, len(clean) - 1)
         axes.set_axis_off()

@@ -1,6 +1,6 @@
-"""How the report's figures are drawn: colours for light and dark pages, fonts, and a matplotlib figure as PNG and as SVG.
+"""How the report's figures are drawn: colors for light and dark pages, fonts, and a matplotlib figure as PNG and as SVG.
 
-Sizes are in CSS pixels. Every colour has a partner for dark pages, which the SVG chooses by `prefers-color-scheme`.
+Sizes are in CSS pixels. Every color has a partner for dark pages, which the SVG chooses by `prefers-color-scheme`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1c1e21", "#6a7078", "#e3e6ea", "#ffffff"
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#00896b", "#a8558f", "#8a9099"  # after Okabe & Ito
+BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072b2", "#d55e00", "#00896b", "#a8558f", "#8a9099"  # after Okabe & Ito
 CLASSES = ("#332288", "#cc6677", "#117733", "#999933", "#882255", "#44aa99", "#aa4499", "#6699cc", "#c59c2e", "#777777")
-"""After Tol's muted scheme, which stays distinguishable with the common colour deficiencies."""
+"""After Tol's muted scheme, which stays distinguishable with the common color deficiencies."""
 
 _DARK = {
     INK: "#e6e8ea",
@@ -30,7 +30,7 @@ _DARK = {
     ORANGE: "#f0904d",
     GREEN: "#3cc49f",
     PURPLE: "#d795c0",
-    GREY: "#848b94",
+    GRAY: "#848b94",
     **dict(
         zip(
             CLASSES,
@@ -83,7 +83,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure) -> str:
-    """With text as text in the reader's system font, no background, and colours for light and dark pages."""
+    """With text as text in the reader's system font, no background, and colors for light and dark pages."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
@@ -100,15 +100,15 @@ def svg(figure: Figure) -> str:
         lambda m: f"{m[1]}: var({names[m[2]]})" if m[2] in names else m[0],
         text,
     )
-    light = ";".join(f"{name}:{colour}" for colour, name in names.items())
-    dark = ";".join(f"{name}:{_DARK[colour]}" for colour, name in names.items())
+    light = ";".join(f"{name}:{color}" for color, name in names.items())
+    dark = ";".join(f"{name}:{_DARK[color]}" for color, name in names.items())
     theme = f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     return text.replace("<defs>", theme + "<defs>", 1)
 
 
-def css_class(colour: str) -> str:
-    """The class that gives an element of the page this colour as its background."""
-    return f"c{list(_DARK).index(colour)}"
+def css_class(color: str) -> str:
+    """The class that gives an element of the page this color as its background."""
+    return f"c{list(_DARK).index(color)}"
 
 
 def swatches() -> str:

@@ -92,7 +92,7 @@ def charts_block(record: Record, rank: int) -> Block | None:
     pixels = tiles(np.concatenate(rows), 1 + shown, 0.0, 1.0)
     caption = (
         f"Local charts: at the left a test image, then the {shown} directions in which its code changes most, the first "
-        "most of all. Each is scaled by itself, grey is zero; which of its signs is white means nothing."
+        "most of all. Each is scaled by itself, gray is zero; which of its signs is white means nothing."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Local charts of the encoder", "pixels wide")
     return image, {"charts": pixels_png(pixels, 1000)}

@@ -13,7 +13,7 @@ from aejax.data import chosen, has_data, one_varied, take
 from aejax.report import drawing, figures, page
 from aejax.report.page import Column, Section
 from aejax.report.pictures import Block, data_range, is_image
-from aejax.report.pixels import coarse, labelled_strips, pixels_png, tiles
+from aejax.report.pixels import coarse, labeled_strips, pixels_png, tiles
 from aejax.report.records import Record, slug
 from aejax.types import Dataset
 
@@ -71,7 +71,7 @@ def factors_section(record: Record) -> Section | None:
 
 def along_factors(record: Record, names: list[str], information: np.ndarray) -> Block:
     """For each factor a strip: the first test image with all values of this factor, its reconstructions below; and a panel:
-    the codes of these images, in colour the two dimensions that tell most of the factor (`information` [d, f])."""
+    the codes of these images, in color the two dimensions that tell most of the factor (`information` [d, f])."""
     run, experiment = record.run, record.run.experiment
     test = experiment.test
     if not is_image(test.shape) or not has_data(test) or experiment.model.reconstruct is None:
@@ -96,10 +96,10 @@ def along_factors(record: Record, names: list[str], information: np.ndarray) -> 
     )
     caption = (
         f"The first test image with other values of one factor, up to {SHOWN} of them, evenly spaced, and below them their "
-        "reconstructions; then the code by the value, in colour the two dimensions that tell most of the factor over all."
+        "reconstructions; then the code by the value, in color the two dimensions that tell most of the factor over all."
     )
     html = page.paragraph(caption) + f'<div class="strips">{cells}</div>' + page.panels(panels)
-    return html, {**pngs, "factors": drawing.png(labelled_strips(strips))}
+    return html, {**pngs, "factors": drawing.png(labeled_strips(strips))}
 
 
 def factor_strip(record: Record, data: Dataset) -> np.ndarray:
@@ -123,9 +123,9 @@ def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.nd
     order = sorted(range(codes.shape[1]), key=lambda j: j in look)
     series = []
     for j in order:
-        label, colour, width = look.get(j, ("", drawing.GREY, 0.7))
-        series.append(figures.Series(label, values, codes[:, j], colour, width=width))
-    return figures.panel(f"code along {name}", "posterior mean or code; the others in grey", series, name)
+        label, color, width = look.get(j, ("", drawing.GRAY, 0.7))
+        series.append(figures.Series(label, values, codes[:, j], color, width=width))
+    return figures.panel(f"code along {name}", "posterior mean or code; the others in gray", series, name)
 
 
 def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure:
@@ -141,9 +141,9 @@ def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure
     axes.pcolormesh(share, cmap=shades, vmin=0, vmax=1, edgecolors=drawing.LINE, linewidth=0.5)
     axes.invert_yaxis()
     for (j, k), value in np.ndenumerate(table):
-        # A fixed colour in place of the page's ink: the shades do not turn with the page.
-        colour = "#fffffe" if share[j, k] > 0.5 else "#1c1e20"
-        axes.text(k + 0.5, j + 0.5, f"{value:.2f}", fontsize=9, color=colour, ha="center", va="center")
+        # A fixed color in place of the page's ink: the shades do not turn with the page.
+        color = "#fffffe" if share[j, k] > 0.5 else "#1c1e20"
+        axes.text(k + 0.5, j + 0.5, f"{value:.2f}", fontsize=9, color=color, ha="center", va="center")
     axes.set_xticks(np.arange(f) + 0.5, [drawing.shorten(n)[:9] for n in names], fontsize=9, color=drawing.MUTED)
     axes.set_yticks(np.arange(d) + 0.5, [str(j) for j in range(d)], fontsize=9, color=drawing.MUTED)
     axes.tick_params(length=0)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from aejax.report.drawing import BLUE, CHARACTER, CLASSES, GREY, INK, LINE, MUTED, ORANGE, PAPER, canvas, shorten
+from aejax.report.drawing import BLUE, CHARACTER, CLASSES, GRAY, INK, LINE, MUTED, ORANGE, PAPER, canvas, shorten
 
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
@@ -25,12 +25,12 @@ _POINTS = 400
 
 
 class Series(NamedTuple):
-    """One line of a panel, labelled at its right end. y may hold NaN where there is no value."""
+    """One line of a panel, labeled at its right end. y may hold NaN where there is no value."""
 
     label: str
     x: Sequence[float] | np.ndarray
     y: Sequence[float] | np.ndarray
-    colour: str = BLUE
+    color: str = BLUE
     dashed: bool = False
     width: float = 1.6
 
@@ -63,7 +63,7 @@ def panel(
         axes.plot(
             x,
             y,
-            color=s.colour,
+            color=s.color,
             linewidth=s.width,
             linestyle=(0, (4, 2)) if s.dashed else "-",
             marker="o" if len(x) <= 12 else None,
@@ -80,13 +80,13 @@ def panel(
     axes.set_xlabel(x_label, fontsize=11, color=MUTED, labelpad=3)
     if mark is not None:
         _mark(axes, *mark)
-    ends = [(label, s.colour, float(y[np.isfinite(y)][-1])) for label, s, _, y in lines if label]
+    ends = [(label, s.color, float(y[np.isfinite(y)][-1])) for label, s, _, y in lines if label]
     _label_ends(axes, ends, height - bottom - top)
     return figure
 
 
 def _mark(axes: Axes, x: float, word: str) -> None:
-    axes.axvline(x, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    axes.axvline(x, color=GRAY, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     axes.annotate(
         word,
         (x, 1),
@@ -140,9 +140,9 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
     """Labels to the right of the axes, each as near to its line's end as the others allow."""
     (left, _), _ = axes.get_xlim(), axes.get_ylim()  # settles the limits, on which transData depends
     to_pixels = axes.transData + axes.transAxes.inverted()
-    wanted = sorted((pixels * float(to_pixels.transform((left, y))[1]), label, colour) for label, colour, y in ends)
+    wanted = sorted((pixels * float(to_pixels.transform((left, y))[1]), label, color) for label, color, y in ends)
     heights = [2 + _LABEL_PITCH * (label.count("\n") + 1) for _, label, _ in wanted]
-    for place, (_, label, colour) in zip(spread([w[0] for w in wanted], heights, pixels), wanted):
+    for place, (_, label, color) in zip(spread([w[0] for w in wanted], heights, pixels), wanted):
         axes.annotate(
             label,
             (1, place / pixels),
@@ -150,7 +150,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
             xytext=(7, 0),
             textcoords="offset points",
             fontsize=11,
-            color=colour,
+            color=color,
             va="center",
             annotation_clip=False,
             linespacing=1.1,
@@ -158,7 +158,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], limit: float) -> list[float]:
-    """Centres near the wanted ones (ascending) of boxes that do not overlap, within [0, limit] if they fit."""
+    """Centers near the wanted ones (ascending) of boxes that do not overlap, within [0, limit] if they fit."""
     if not wanted:
         return []
     low = [h / 2 for h in heights]
@@ -174,7 +174,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float], limit: float) -> l
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of neighbours, so that a long run's curve stays a small file."""
+    """Means of neighbors, so that a long run's curve stays a small file."""
     group = math.ceil(len(x) / _POINTS)
     if group <= 1:
         return x, y
@@ -215,7 +215,7 @@ def _headed(figure: Figure, title: str, unit: str, height: float = PANEL[1]) -> 
 
 
 def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None, axes_named: bool) -> Figure:
-    """Points [n, 2] coloured by their labels [n], each class's name at its median."""
+    """Points [n, 2] colored by their labels [n], each class's name at its median."""
     width, height = MAP
     figure = canvas(MAP)
     left, bottom, edge = (40, 36, 8) if axes_named else (6, 6, 6)
@@ -232,27 +232,27 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
     size = float(np.clip(90 / math.sqrt(len(points)), 2.2, 6.0))
     groups: list[tuple[int | None, np.ndarray, str]] = [(None, np.ones(len(points), bool), BLUE)]
     if labels is not None:
-        groups = [(int(c), labels == c, CLASSES[int(c) % len(CLASSES)] if c >= 0 else GREY) for c in np.unique(labels)]
-    for _, chosen, colour in groups:
+        groups = [(int(c), labels == c, CLASSES[int(c) % len(CLASSES)] if c >= 0 else GRAY) for c in np.unique(labels)]
+    for _, chosen, color in groups:
         axes.plot(
             *points[chosen].T,
             linestyle="none",
             marker="o",
             markersize=size,
-            color=colour,
+            color=color,
             alpha=0.75,
             markeredgewidth=0,
         )
     if classes is not None and len(groups) <= 30:
         halo = [patheffects.withStroke(linewidth=3, foreground=PAPER)]
-        for c, chosen, colour in groups:
+        for c, chosen, color in groups:
             if c is not None and 0 <= c < len(classes):
                 x, y = np.median(points[chosen], axis=0)
                 axes.text(
                     x,
                     y,
                     shorten(classes[c]),
-                    color=colour,
+                    color=color,
                     fontsize=15,
                     fontweight="bold",
                     ha="center",
@@ -263,12 +263,12 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
 
 
 class Traded(NamedTuple):
-    """Points of one colour in a `rate_distortion` figure, with a name at their mean."""
+    """Points of one color in a `rate_distortion` figure, with a name at their mean."""
 
     label: str
     rates: Sequence[float] | np.ndarray
     distortions: Sequence[float] | np.ndarray
-    colour: str = BLUE
+    color: str = BLUE
 
 
 def rate_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
@@ -285,17 +285,17 @@ def rate_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
     _headed(
         figure,
         "distortion against rate",
-        "nats per example; on a grey line their sum, −ELBO, is the number at its end",
+        "nats per example; on a gray line their sum, −ELBO, is the number at its end",
         height,
     )
     for g in groups:
         axes.plot(
-            g.rates, g.distortions, linestyle="none", marker="o", markersize=6, color=g.colour, alpha=0.85,
+            g.rates, g.distortions, linestyle="none", marker="o", markersize=6, color=g.color, alpha=0.85,
             markeredgewidth=0, zorder=4,
         )  # fmt: skip
     means = np.array([[np.mean(g.rates), np.mean(g.distortions)] for g in groups])
     if joined:
-        axes.plot(*means.T, color=GREY, linewidth=1.1, zorder=2)
+        axes.plot(*means.T, color=GRAY, linewidth=1.1, zorder=2)
     points = np.concatenate([np.stack([g.rates, g.distortions], axis=1) for g in groups])
     low, high = points.min(axis=0), points.max(axis=0)
     # Room for the names, which stand to the right of their points.
@@ -319,7 +319,7 @@ def rate_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
         long = CHARACTER * max(map(len, name.split("\n")))
         fits = float(axes.transData.transform(mean)[0]) * 72 / figure.dpi + 7 + long <= width
         axes.annotate(
-            name, mean, (7 if fits else -7, 6), textcoords="offset points", fontsize=11, color=g.colour, va="bottom",
+            name, mean, (7 if fits else -7, 6), textcoords="offset points", fontsize=11, color=g.color, va="bottom",
             ha="left" if fits else "right", linespacing=1.1, path_effects=halo, zorder=5,
         )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):

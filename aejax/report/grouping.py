@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aejax.directory import is_group
 from aejax.report.records import Record, arguments, said, short, value_text
+from aejax.runs.directory import is_group
 
 
 class Configuration(NamedTuple):

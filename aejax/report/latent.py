@@ -9,9 +9,9 @@ import numpy as np
 
 from aejax.report import drawing, figures, page
 from aejax.report.page import Section
-from aejax.report.paths import has_paths, interpolations_block, plane_block, traversals_block
 from aejax.report.pictures import Block
 from aejax.report.records import Record
+from aejax.report.traversals import has_paths, interpolations_block, plane_block, traversals_block
 
 TRAVERSED = 8
 """Dimensions that are traversed, the dearest."""

@@ -10,16 +10,16 @@ from typing import TypeGuard
 import jax
 import numpy as np
 
-from aejax.corrupt import corrupt_batch
 from aejax.data import chosen, has_data, take
 from aejax.evaluate import compresses, judged_part, linear_statistics
 from aejax.evaluate.linear import Affine, apply, optimal_linear, pca
 from aejax.keys import evaluation_key
+from aejax.objective.corruptions import corrupt_batch
 from aejax.report import drawing, figures, page
 from aejax.report.page import Section
-from aejax.report.pixels import coarse, filters, labelled_strips, pixels_png, strip
+from aejax.report.pixels import coarse, filters, labeled_strips, pixels_png, strip
 from aejax.report.records import Record
-from aejax.run import Run
+from aejax.runs.run import Run
 from aejax.types import Dataset
 
 EXAMPLES = 10
@@ -60,7 +60,7 @@ def strips_section(record: Record) -> Section | None:
     return Section(
         name,
         f'<div class="strips">{cells}</div>' + page.paragraph(escape(caption), "caption"),
-        {name.lower(): drawing.png(labelled_strips(strips))},
+        {name.lower(): drawing.png(labeled_strips(strips))},
     )
 
 
@@ -169,7 +169,7 @@ def filters_block(record: Record) -> Block | None:
         "<h3>First-layer filters</h3>"
         + page.figure(
             page.png_uri(pixels_png(pixels)),
-            f"{which}, each scaled by itself: grey is zero, white positive.",
+            f"{which}, each scaled by itself: gray is zero, white positive.",
             "Weights of the first layer as images",
             "pixels",
         ),
@@ -193,7 +193,7 @@ def codes_section(record: Record) -> Block:
     plane = codes if codes.shape[1] == 2 else tsne(codes)
     drawn = figures.code_map(plane, labels, test.classes, axes_named=codes.shape[1] == 2)
     how = "The two components" if codes.shape[1] == 2 else f"t-SNE of the {codes.shape[1]} components"
-    caption = f"{how} of {some.size} codes{', coloured by label' if labels is not None else ''}."
+    caption = f"{how} of {some.size} codes{', colored by label' if labels is not None else ''}."
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Map of the codes")
     return heading + image, {"codes": drawing.png(drawn)}
 

@@ -41,14 +41,14 @@ def coarse(images: np.ndarray, sharpest: int) -> np.ndarray:
 
 
 def filters(kernel: np.ndarray, shape: tuple[int, int, int], columns: int = 8) -> np.ndarray:
-    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each by its own scale; 0 is grey."""
+    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each by its own scale; 0 is gray."""
     norms = np.linalg.norm(kernel, axis=0)
     chosen = kernel[:, np.sort(np.argsort(-norms, kind="stable")[: 8 * columns])].T.reshape(-1, *shape)
     return tiles(signed(chosen), min(columns, len(chosen)), 0.0, 1.0)
 
 
 def signed(images: np.ndarray) -> np.ndarray:
-    """Images [n, h, w, c] each scaled by itself to [0, 1]: zero is .5, grey, and what is positive is brighter."""
+    """Images [n, h, w, c] each scaled by itself to [0, 1]: zero is .5, gray, and what is positive is brighter."""
     largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
     return 0.5 + 0.5 * images / np.where(largest > 0, largest, 1.0)
 
@@ -62,7 +62,7 @@ def pixels_png(pixels: np.ndarray, at_least: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def labelled_strips(rows: Mapping[str, np.ndarray]) -> Figure:
+def labeled_strips(rows: Mapping[str, np.ndarray]) -> Figure:
     """Strips of pixels as `strip` makes them, one below the other with their names at the left."""
     names = [shorten(name) for name in rows]
     left, gap, width = 16 + CHARACTER * max(map(len, names)), 6, 700.0

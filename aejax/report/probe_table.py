@@ -89,7 +89,7 @@ QUANTITIES = (
     Quantity("reconstruction", "MSE × 1000", lambda e, c: _at(e, "reconstruction", c.restorer, "mse"), 1000, 2),
     Quantity(f"restoration, {MASKED}", "MSE × 1000", _restoration, 1000, 2),
     Quantity(PROBED, "%", _probe("probes", "logistic_regression"), 100, 2),
-    Quantity("nearest neighbours", "%", _probe("probes", "nearest_neighbours"), 100, 2),
+    Quantity("nearest neighbors", "%", _probe("probes", "nearest_neighbors"), 100, 2),
     Quantity(MOVED, "%", _probe("robustness", "logistic_regression"), 100, 2),
     Quantity(f"displacement, {MASKED}", "", _probe("robustness", "displacement"), 1, 3),
     Quantity("active units", "", _active, 1, 1),
@@ -193,7 +193,7 @@ def dot_plot(table: ProbeTable) -> Figure:
     axes.grid(axis="x", color=drawing.LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="both", length=0, labelsize=10.5, labelcolor=drawing.MUTED, pad=4)
-    for colour, quantity, word, place in (
+    for color, quantity, word, place in (
         (drawing.BLUE, PROBED, "clean", 0.0),
         (drawing.ORANGE, MOVED, MASKED, 52.0),
     ):
@@ -206,11 +206,11 @@ def dot_plot(table: ProbeTable) -> Figure:
             linestyle="none",
             marker="o",
             markersize=5,
-            color=colour,
+            color=color,
             elinewidth=1.4,
             zorder=3,
         )
-        figure.text((left + place) / size[0], 1 - 18 / size[1], word, fontsize=11, fontweight="bold", color=colour)
+        figure.text((left + place) / size[0], 1 - 18 / size[1], word, fontsize=11, fontweight="bold", color=color)
     axes.axhline(len(table.rows) - 0.5, color=drawing.MUTED, linewidth=0.8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), names, color=drawing.INK)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.directory import read_json
-from aejax.report.drawing import BLUE, GREEN, GREY, ORANGE
-from aejax.run import Run
-from aejax.train import Settings
+from aejax.report.drawing import BLUE, GRAY, GREEN, ORANGE
+from aejax.runs.directory import read_json
+from aejax.runs.run import Run
+from aejax.training.train import Settings
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 """split -> term -> (steps [n], values [n])."""
@@ -111,8 +111,8 @@ class Record(NamedTuple):
         return shlex.quote(str(self.run.directory))
 
 
-METHODS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GREY}
-"""What restores, in the order in which it is shown, with its colour."""
+METHODS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GRAY}
+"""What restores, in the order in which it is shown, with its color."""
 
 METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
 """Name -> how it is said, its unit, and which end is good."""

@@ -10,10 +10,10 @@ from aejax.data import chosen, has_data, take
 from aejax.evaluate.sequences import FUTURES as PREDICTED
 from aejax.report import drawing, figures, page
 from aejax.report.page import Column, Section
-from aejax.report.paths import animation
 from aejax.report.pictures import Block, data_range, is_image, without_data
 from aejax.report.pixels import coarse, pixels_png, tiles
 from aejax.report.records import Record
+from aejax.report.traversals import animation
 
 SHOWN, FUTURES = 4, 3
 """Test sequences that are gone on from, and the futures of each."""
@@ -84,9 +84,9 @@ def _drawn(record: Record, x: np.ndarray, futures: np.ndarray, seen: int) -> lis
 
 
 def sheet(frames: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
-    """Pixels of frames [..., h, w, c] in rows of `columns`, on grey: else a frame that is white at its edge would not end."""
+    """Pixels of frames [..., h, w, c] in rows of `columns`, on gray: else a frame that is white at its edge would not end."""
     pixels = tiles(coarse(frames.reshape(-1, *frames.shape[-3:]), SHARPEST), columns, low, high)
-    pixels[pixels[..., 3] == 0] = (*(int(drawing.GREY[i : i + 2], 16) for i in (1, 3, 5)), 255)
+    pixels[pixels[..., 3] == 0] = (*(int(drawing.GRAY[i : i + 2], 16) for i in (1, 3, 5)), 255)
     return pixels
 
 
@@ -111,9 +111,9 @@ def _errors(record: Record) -> list[Block]:
     lines = [
         ("one future", "one", drawing.BLUE),
         (f"mean of {PREDICTED}", "mean", drawing.GREEN),
-        ("held", "held", drawing.GREY),
+        ("held", "held", drawing.GRAY),
     ]
-    series = [figures.Series(label, found["steps"], _numbers(found[key]), colour) for label, key, colour in lines]
+    series = [figures.Series(label, found["steps"], _numbers(found[key]), color) for label, key, color in lines]
     drawn = figures.panel("error of the future", "MSE per dimension", series, f"steps after frame {found['seen']}")
     html, pngs = page.figure(page.svg_uri(drawing.svg(drawn)), "", "Error of the future by step"), {}
     pngs["future-errors"] = drawing.png(drawn)

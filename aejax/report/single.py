@@ -171,7 +171,7 @@ def numbers_section(record: Record) -> Section | None:
         names = [name for name in ("codes", "pca", "raw") if name in probes]
         columns = [
             Column(said(p), "accuracy", [probes[name][p] for name in names], "high", 3)
-            for p in ("logistic_regression", "nearest_neighbours")
+            for p in ("logistic_regression", "nearest_neighbors")
         ]
         if (noisy := record.robustness) is not None:
             under, moved = ([noisy[name][of] for name in names] for of in ("logistic_regression", "displacement"))
@@ -276,15 +276,15 @@ def curves_section(record: Record) -> Section | None:
     drawn, pngs = [], {}
     for base in (t for t in terms if base_of(t, terms) == t):
         wanted = [
-            ("train", base, "train", drawing.GREY),
+            ("train", base, "train", drawing.GRAY),
             ("validation", base, "validation", drawing.BLUE),
             ("validation", f"denoising_{base}", "validation,\ncorrupted", drawing.ORANGE),
             ("test", base, "test", drawing.BLUE),  # judged while training only where there is no validation split
             ("test", f"denoising_{base}", "test,\ncorrupted", drawing.ORANGE),
         ]
         series = [
-            figures.Series(label, *log[split][term], colour)
-            for split, term, label, colour in wanted
+            figures.Series(label, *log[split][term], color)
+            for split, term, label, color in wanted
             if split in log and term in log[split]
         ]
         panel = figures.panel(said(base), unit(base), series, "step", settled=SETTLED)

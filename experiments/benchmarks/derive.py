@@ -29,7 +29,7 @@ def overhead(noisy: Sequence[float], plain: Sequence[float]) -> dict:
     return spread(np.divide(plain, noisy) - 1)
 
 
-def utilisation(steps: Sequence[float], batch_size: int, widths: Sequence[int], matmul: Sequence[float]) -> dict:
+def utilization(steps: Sequence[float], batch_size: int, widths: Sequence[int], matmul: Sequence[float]) -> dict:
     """The GFLOP/s of an MLP's dense layers over the GFLOP/s of the matmul in the same round.
 
     Of y = W x, dW and dx, each costs 2 n m for an example and a layer n -> m; the first layer has no dx. `usual` counts 6
@@ -40,7 +40,7 @@ def utilisation(steps: Sequence[float], batch_size: int, widths: Sequence[int], 
     gflops, usual = examples * (3 * sum(layers) - layers[0]), examples * 3 * sum(layers)
     return {
         "gflops": spread(gflops),
-        "utilisation": spread(np.divide(gflops, matmul)),
+        "utilization": spread(np.divide(gflops, matmul)),
         "usual": spread(np.divide(usual, matmul)),
     }
 

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
 
 
 def in_turn(names: Iterable[str], r: int) -> list[str]:
-    """A drift within the round favours nobody."""
+    """A drift within the round favors nobody."""
     return list(names)[:: 1 if r % 2 == 0 else -1]
 
 

@@ -59,9 +59,9 @@ def _training_loop(experiment: Any) -> Iterator[tuple]:
     """(state, step reached, terms) after each stretch, without the files, the judging and the progress bar of a run."""
     from aejax.data import batch_at
     from aejax.keys import run_keys
-    from aejax.loop import Clock, Settings, stretches
-    from aejax.progress import Progress
-    from aejax.step import init_state, make_runner
+    from aejax.training.loop import Clock, Settings, stretches
+    from aejax.training.progress import Progress
+    from aejax.training.step import init_state, make_runner
 
     it = experiment
     runner = make_runner(it.model, it.optimizer, 1, it.batch_size)
@@ -86,9 +86,9 @@ def _compiling_seconds() -> list[float]:
 
 
 def _aejax_mlp(job: Job, corrupt: Callable | None) -> Trainer:
-    from aejax.likelihoods import bernoulli
     from aejax.models import autoencoder
     from aejax.nets import MLP
+    from aejax.objective.likelihoods import bernoulli
 
     encoder, decoder = MLP((job.hidden,), LATENT), MLP((job.hidden,), images(job).shape[1:])
     return aejax_trainer(job, autoencoder(encoder, decoder, bernoulli(), corrupt=corrupt))
@@ -99,21 +99,21 @@ def aejax_ae(job: Job) -> Trainer:
 
 
 def aejax_dae_exact(job: Job) -> Trainer:
-    from aejax.corrupt import masking
+    from aejax.objective.corruptions import masking
 
     return _aejax_mlp(job, masking(MASKED))
 
 
 def aejax_dae_bernoulli(job: Job) -> Trainer:
-    from aejax.corrupt import bernoulli_masking
+    from aejax.objective.corruptions import bernoulli_masking
 
     return _aejax_mlp(job, bernoulli_masking(MASKED))
 
 
 def aejax_vae(job: Job) -> Trainer:
-    from aejax.likelihoods import bernoulli
     from aejax.models import vae
     from aejax.nets import MLP
+    from aejax.objective.likelihoods import bernoulli
 
     shape = images(job).shape[1:]
     encoder, decoder = MLP((job.hidden,), 2 * LATENT), MLP((job.hidden,), shape)
@@ -121,10 +121,10 @@ def aejax_vae(job: Job) -> Trainer:
 
 
 def aejax_vqvae(job: Job) -> Trainer:
-    from aejax.likelihoods import bernoulli
     from aejax.models import vqvae
     from aejax.nets import ConvDecoder, ConvEncoder
-    from aejax.quantize import nearest
+    from aejax.objective.likelihoods import bernoulli
+    from aejax.objective.quantizers import nearest
 
     shape = images(job).shape[1:]
     encoder, decoder = ConvEncoder(CHANNELS, CODE_WIDTH, spatial=True), ConvDecoder(CHANNELS[::-1], shape)
@@ -132,10 +132,10 @@ def aejax_vqvae(job: Job) -> Trainer:
 
 
 def aejax_tdvae(job: Job) -> Trainer:
-    from aejax.gaps import uniform
-    from aejax.likelihoods import bernoulli
     from aejax.models import tdvae
     from aejax.nets import GRU, MLP, Beliefs, Gated
+    from aejax.objective.likelihoods import bernoulli
+    from aejax.objective.time_gaps import uniform
 
     shape = images(job).shape[1:]
     beliefs = Beliefs(MLP((MAPPED, BELIEF), 3 * BELIEF), GRU(BELIEF))
@@ -146,7 +146,7 @@ def aejax_tdvae(job: Job) -> Trainer:
 
 
 def matmul(job: Job) -> Trainer:
-    """What utilisation is measured against; a step is a product of two float32 matrices."""
+    """What utilization is measured against; a step is a product of two float32 matrices."""
     import jax
 
     product = jax.jit(lambda a, b: a @ b)

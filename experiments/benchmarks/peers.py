@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from contenders import CONTENDERS, ENVIRONMENTS, PRODUCT, SWEPT, TASKS
-from derive import exponent, overhead, ratios, spread, time_to_goal, utilisation
+from derive import exponent, overhead, ratios, spread, time_to_goal, utilization
 from job import LATENT, LEARNING_RATE, MASKED, MATMUL, Job, cores
 from measure import (
     SWEEPS,
@@ -278,7 +278,7 @@ def measured(
             result["overheads"] = {name: overhead(a_second[name], a_second[PLAIN]) for name in noisy}
             size = int(np.prod(np.load(folder / "train.npy", mmap_mode="r").shape[1:]))
             widths = (size, job.hidden, LATENT, job.hidden, size)
-            result["dense_layers"] = utilisation(a_second[PLAIN], job.batch_size, widths, gflops)
+            result["dense_layers"] = utilization(a_second[PLAIN], job.batch_size, widths, gflops)
         save()
 
         tasks = {name: CONTENDERS[name].task for name in workers}

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import tyro
 
-from aejax.cost import step_cost
 from aejax.data import Recorded
-from aejax.experiment import build, load_file
-from aejax.run import abstract_state
+from aejax.runs.experiment import build, load_file
+from aejax.runs.run import abstract_state
+from aejax.training.cost import step_cost
 from aejax.types import Dataset
 
 EXPERIMENT = Path(__file__).resolve().parent.parent / "conv_dae.py"
@@ -61,13 +61,13 @@ def scaling(
         s: Dataset(f"images:{s}", shape, examples, None, "", None) for s in ("train[:90%]", "train[90%:]", "test")
     }
     _, function = load_file(EXPERIMENT)
-    counted = 4  # the cost is linear in the batch but for the optimiser's share
+    counted = 4  # the cost is linear in the batch but for the optimizer's share
     given = {"hidden": hidden, "blocks": blocks, "latent": latent, "dtype": "bfloat16", "batch_size": counted}
     experiment = build(function, given, data=Recorded("images", splits))
     cost = step_cost(experiment)
     weights = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(abstract_state(experiment).params))
-    optimiser = 15 * weights  # Adam's arithmetic, once a step
-    flops = (cost.flops - optimiser) / counted
+    optimizer = 15 * weights  # Adam's arithmetic, once a step
+    flops = (cost.flops - optimizer) / counted
 
     compute = per_device * flops / (share * peak)
     print(

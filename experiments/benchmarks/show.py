@@ -71,7 +71,7 @@ def _derived(result: dict) -> str:
         rows |= {
             "aejax AE: GFLOP/s of its dense layers": layers["gflops"],
             "matmul: GFLOP/s": result["matmul_gflops"],
-            "aejax AE: utilisation": layers["utilisation"],
+            "aejax AE: utilization": layers["utilization"],
             "by the usual count, 6 FLOP a weight": layers["usual"],
         }
     lines = [f"| {name} | {_number(row['median'])} | {_range(row)} |" for name, row in rows.items()]
@@ -146,17 +146,17 @@ def figure(result: dict, path: Path) -> None:
     axes[0].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes[0].set_yticks([y for _, y in rows], [name for name, _ in rows])
     for name, y in rows:
-        row, colour = found[name], OURS if found[name]["environment"] == "aejax" else THEIRS
-        _bar(axes[0], y, row["examples_per_second"], colour)
+        row, color = found[name], OURS if found[name]["environment"] == "aejax" else THEIRS
+        _bar(axes[0], y, row["examples_per_second"], color)
         goal = row["goal"]
         if goal["seconds"]:
-            _bar(axes[1], y, goal["seconds"], colour)
+            _bar(axes[1], y, goal["seconds"], color)
         else:
             axes[1].text(0, y, " missed", va="center", color=MUTED, fontsize=8)
         for kind, alpha in (("cold", 0.35), ("warm", 1.0)):
             if row["start"][kind]:
-                _bar(axes[2], y, row["start"][kind]["seconds"], colour, alpha)
-        axes[3].barh(y, row["peak_MiB"], 0.62, color=colour)
+                _bar(axes[2], y, row["start"][kind]["seconds"], color, alpha)
+        axes[3].barh(y, row["peak_MiB"], 0.62, color=color)
     if any(found[name]["start"]["cold"] for name in names):
         axes[2].set_xlabel("pale: with nothing compiled before", fontsize=8, color=MUTED)
 
@@ -186,9 +186,9 @@ def figure(result: dict, path: Path) -> None:
     canvas.savefig(path, dpi=130)
 
 
-def _bar(ax: Axes, y: float, row: dict, colour: str, alpha: float = 1.0) -> None:
+def _bar(ax: Axes, y: float, row: dict, color: str, alpha: float = 1.0) -> None:
     """The median as a bar, minimum and maximum as whiskers."""
-    ax.barh(y, row["median"], 0.62, color=colour, alpha=alpha)
+    ax.barh(y, row["median"], 0.62, color=color, alpha=alpha)
     ax.plot([row["min"], row["max"]], [y, y], color=INK, lw=1)
 
 

@@ -87,7 +87,7 @@ def benchmark(
         "loader alone, folder of images": lambda: loading(pngs, batch_size, loader_batches),
     }
     for r in range(rounds):
-        for what in list(turns)[:: 1 if r % 2 == 0 else -1]:  # a drift within the round favours nobody
+        for what in list(turns)[:: 1 if r % 2 == 0 else -1]:  # a drift within the round favors nobody
             rate, peak = turns[what]()
             rates.setdefault(what, []).append(rate)
             peaks.setdefault(what, []).append(peak)

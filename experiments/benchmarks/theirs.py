@@ -64,7 +64,7 @@ def torch_dae(job: Job) -> Trainer:
 
 
 def _torch_halves(job: Job, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """aejax's encoder and decoder in PyTorch, initialised alike; the decoder gives logits."""
+    """aejax's encoder and decoder in PyTorch, initialized alike; the decoder gives logits."""
     from torch import nn
 
     size = int(np.prod(shape))
@@ -226,7 +226,7 @@ def _import_torchvision() -> None:
 
 
 def torch_vqvae(job: Job) -> Trainer:
-    """aejax's convolutional VQ-VAE, with a quantiser as short as it can be: nearest code, straight through, moving averages."""
+    """aejax's convolutional VQ-VAE, with a quantizer as short as it can be: nearest code, straight through, moving averages."""
     import torch
     from torch import nn
 
@@ -255,14 +255,14 @@ def torch_vqvae(job: Job) -> Trainer:
 
 
 def vector_quantize_vqvae(job: Job) -> Trainer:
-    """The same around vector-quantize-pytorch's quantiser with EMA updates, whose commitment is a mean, here a sum again."""
+    """The same around vector-quantize-pytorch's quantizer with EMA updates, whose commitment is a mean, here a sum again."""
     from torch import nn
     from vector_quantize_pytorch import VectorQuantize
 
     class Library(nn.Module):
         def __init__(self):
             super().__init__()
-            self.quantise = VectorQuantize(
+            self.quantize = VectorQuantize(
                 CODE_WIDTH,
                 CODES,
                 decay=0.99,
@@ -272,13 +272,13 @@ def vector_quantize_vqvae(job: Job) -> Trainer:
             )
 
         def forward(self, z):
-            vectors, _, commitment = self.quantise(z)
+            vectors, _, commitment = self.quantize(z)
             return vectors, commitment.sum() * z[0].numel()
 
     return _torch_vqvae(job, Library())
 
 
-def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
+def _torch_vqvae(job: Job, quantizer: Any) -> Trainer:
     """aejax's `ConvEncoder` and `ConvDecoder` of CHANNELS around a module z [b, d, h, w] -> (vectors, mean loss)."""
     import torch
     from torch import nn
@@ -309,7 +309,7 @@ def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
                 nn.ReLU(),
                 nn.Conv2d(second, CODE_WIDTH, 1),
             )
-            self.quantiser = quantiser
+            self.quantizer = quantizer
             self.decoder = nn.Sequential(
                 nn.Conv2d(CODE_WIDTH, second, 1),
                 Residual(),
@@ -321,7 +321,7 @@ def _torch_vqvae(job: Job, quantiser: Any) -> Trainer:
             )
 
         def both(self, x):
-            vectors, loss = self.quantiser(self.encoder(x))
+            vectors, loss = self.quantizer(self.encoder(x))
             return self.decoder(vectors), loss
 
         def forward(self, x):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import tyro
 
-from aejax.directory import read_config, read_json, write_json
 from aejax.errors import UsageError
-from aejax.study import cell, markdown, mean_sd, put_between
+from aejax.report.study import cell, markdown, mean_sd, put_between
+from aejax.runs.directory import read_config, read_json, write_json
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -108,10 +108,10 @@ def tables(results: dict[str, dict]) -> str:
         rows([(key, 2, 1000) for key in ("reconstruction/model/mse", "reconstruction/pca/mse", *restored)]),
     )
     lines += ["", "**Codes**, test accuracy in %, mean ± sd over seeds; PCA with as many components as the code.", ""]
-    probes = ("logistic_regression", "nearest_neighbours")
+    probes = ("logistic_regression", "nearest_neighbors")
     lines += markdown(
         "",
-        ["logistic regression: codes", "PCA", "raw", "nearest neighbours: codes", "PCA", "raw"],
+        ["logistic regression: codes", "PCA", "raw", "nearest neighbors: codes", "PCA", "raw"],
         rows([(f"probes/{which}/{probe}", 2, 100) for probe in probes for which in ("codes", "pca", "raw")]),
     )
     lines += ["", "**Variational models**, test split, nats per example, mean ± sd over seeds.", ""]

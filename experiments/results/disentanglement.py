@@ -16,13 +16,13 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
 from aejax.evaluate.disentanglement import INFORMATIVE, udr
-from aejax.loop import Settings, keep_compiled
 from aejax.report import drawing
-from aejax.run import Run, open_run
-from aejax.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.report.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.runs.directory import read_json, write_json
+from aejax.runs.run import Run, open_run
+from aejax.training.loop import Settings, keep_compiled
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- disentanglement: made by results/disentanglement.py -->", "<!-- end of disentanglement -->"
@@ -190,10 +190,10 @@ def figure(found: Mapping[str, Any], across: int = 5) -> Figure:
         axes = picture.add_axes(box)
         axes.set_title(heading, fontsize=11, fontweight="bold", color=drawing.INK, loc="left", pad=5)
         for row, place in places.items():
-            colour = drawing.ORANGE if row in others else drawing.BLUE
+            color = drawing.ORANGE if row in others else drawing.BLUE
             values = found[row][column]["values"]
-            axes.plot([place] * len(values), values, "o", color=colour, markersize=2.6, alpha=0.55, markeredgewidth=0)
-            axes.plot([place - 0.25, place + 0.25], [found[row][column]["mean"]] * 2, color=colour, linewidth=1.8)
+            axes.plot([place] * len(values), values, "o", color=color, markersize=2.6, alpha=0.55, markeredgewidth=0)
+            axes.plot([place - 0.25, place + 0.25], [found[row][column]["mean"]] * 2, color=color, linewidth=1.8)
         weights = [row for row in found if row not in others]
         axes.plot(
             [places[r] for r in weights], [found[r][column]["mean"] for r in weights], color=drawing.BLUE, linewidth=0.9

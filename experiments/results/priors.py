@@ -17,13 +17,13 @@ import numpy as np
 import tyro
 
 from aejax.data import take
-from aejax.directory import read_json, write_json
 from aejax.errors import UsageError
 from aejax.evaluate.codebook import codebook
-from aejax.loop import Settings, keep_compiled
 from aejax.report.pixels import pixels_png, tiles
-from aejax.run import Run, means, open_run
-from aejax.study import cell, finished, markdown, mean_sd, put_between
+from aejax.report.study import cell, finished, markdown, mean_sd, put_between
+from aejax.runs.directory import read_json, write_json
+from aejax.runs.run import Run, means, open_run
+from aejax.training.loop import Settings, keep_compiled
 from aejax.types import Dataset
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent

@@ -15,12 +15,12 @@ from typing import Any
 import tyro
 
 from aejax.errors import UsageError
-from aejax.loop import Settings, keep_compiled
 from aejax.report import report
 from aejax.report.probe_table import markdown, probe_tables
 from aejax.report.records import read, slug
-from aejax.run import Run
-from aejax.study import finished_members, judged, put_between
+from aejax.report.study import finished_members, judged, put_between
+from aejax.runs.run import Run
+from aejax.training.loop import Settings, keep_compiled
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- probe table: made by results/probe_table.py -->", "<!-- end of probe table -->"

@@ -17,12 +17,12 @@ import tyro
 from sklearn.svm import SVC
 
 from aejax.data import take
-from aejax.data.linear_gaussian import kalman_filter
-from aejax.directory import read_json, write_json
+from aejax.data.sets.linear_gaussian import kalman_filter
 from aejax.errors import UsageError
-from aejax.loop import Settings, keep_compiled
-from aejax.run import Run, open_run
-from aejax.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.report.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.runs.directory import read_json, write_json
+from aejax.runs.run import Run, open_run
+from aejax.training.loop import Settings, keep_compiled
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"

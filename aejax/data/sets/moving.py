@@ -1,0 +1,88 @@
+"""Images that move to the left or to the right and come back at the other side: `moving_digits` and `moving_fashion`.
+
+After Gregor et al. 2019, whose images are MNIST's. One frame tells where the image is, two tell where it goes.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+import numpy as np
+
+STEPS = 20
+DIGITS_SIDE, FASHION_SIDE = 8, 28
+DIGITS_SIZES = {"train": 5000, "test": 1000}
+FASHION_SIZES = {"train": 10_000, "test": 2000}
+DIGITS_CLASSES = tuple(str(digit) for digit in range(10))
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+STATES = ("position", "velocity")
+"""How far the image stands to the right of where it was taken, 0 … side − 1, px, and −1 or 1, px a step."""
+
+
+def moving_digits(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """n sequences [n, 20, 8, 8, 1], bool, their labels [n], the digit, and states [n, 20, 2], float32.
+
+    One of scikit-learn's digits, of the split `test`, or of the other, of the data set `digits`; by the rule of `_moved`.
+    """
+    return _moved(rng, n, *_digits(test))
+
+
+def moving_fashion(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """n sequences [n, 20, 28, 28, 1], bool, their labels [n], the class, and states [n, 20, 2], float32.
+
+    An image of `fashion_mnist`, of its split `test` or `train`; by the rule of `_moved`. Raises UsageError where that data set
+    cannot be prepared.
+    """
+    with _reading:  # threads that draw would all prepare it
+        found = _fashion(test)
+    return _moved(rng, n, *found)
+
+
+_reading = threading.Lock()
+
+
+def _moved(
+    rng: np.random.Generator, n: int, on: np.ndarray, label: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images drawn evenly from `on` [m, h, w], black and white, each at a random place of w, which then goes on a pixel a step
+    to the left or to the right, each way with probability ½. What leaves at one side comes back at the other."""
+    side = on.shape[2]
+    chosen = rng.integers(len(on), size=n)
+    velocity = rng.choice([-1, 1], (n, 1))
+    position = (rng.integers(side, size=(n, 1)) + velocity * np.arange(STEPS)) % side  # [n, t]
+    source = (np.arange(side) - position[..., None]) % side  # [n, t, w]: the column that has come here
+    frames = np.take_along_axis(on[chosen][:, None], source[:, :, None], axis=3)
+    state = np.stack(np.broadcast_arrays(position, velocity), axis=2)
+    return frames[..., None], label[chosen], state.astype(np.float32)
+
+
+@lru_cache
+def _digits(test: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One split of `digits`: ink [m, 8, 8], black and white at half the range of grays, and labels [m]."""
+    from aejax.data.sets.digits import divided
+
+    train, held_out = divided()
+    image, label = held_out if test else train
+    return image[..., 0] >= 0.5, label
+
+
+@lru_cache
+def _fashion(test: bool) -> tuple[np.ndarray, np.ndarray]:
+    """One split of `fashion_mnist`: ink [m, 28, 28], black and white at half the range of grays, and labels [m]."""
+    from aejax.data.load import load
+
+    (images,) = load("fashion_mnist", ("test" if test else "train",))
+    assert images.arrays is not None  # 47 MB are never streamed
+    return images.arrays["x"][..., 0] >= 128, images.arrays["label"]

@@ -1,0 +1,352 @@
+"""Likelihoods: elementwise nats of data under decoder outputs theta.
+
+A likelihood owns all that must agree with it: the output activation, the mean, a draw, and the admissible data range.
+`theta` has x's shape and one axis more, the `width` numbers per element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from aejax.errors import UsageError
+
+
+class Likelihood(NamedTuple):
+    """p(x|theta) as pure functions."""
+
+    name: str
+    nats: Callable
+    """(theta [*shape, width], x [*shape]) -> -log p(x|theta), elementwise, in nats."""
+    mean: Callable
+    """theta -> E[x|theta], in data range."""
+    draw: Callable
+    """(key, theta of one example) -> one example."""
+    width: int
+    """Numbers of theta per element of x."""
+    check: Callable
+    """(x, where) -> None; raises UsageError for data outside the admissible range."""
+    discrete: bool = False
+    """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
+    symbols: Callable | None = None
+    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, of whose values `nats` are -log probabilities:
+    bits per dimension are nats / (symbols · log 2). None where x holds other values, such as gray ones under `bernoulli()`;
+    no function where `nats` are of a density."""
+
+
+def bernoulli() -> Likelihood:
+    """Bernoulli with theta the logits; -log p = softplus(theta) - x·theta. For gray values in [0, 1] it is the cross-entropy."""
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        logits = theta[..., 0]
+        return jax.nn.softplus(logits) - x * logits
+
+    def mean(theta):
+        return jax.nn.sigmoid(theta[..., 0])
+
+    def draw(key: Key[Array, ""], theta):
+        return jax.random.bernoulli(key, mean(theta)).astype(theta.dtype)
+
+    def symbols(x: np.ndarray) -> int | None:
+        return math.prod(x.shape[1:]) if _zeros_and_ones(x) else None
+
+    return Likelihood("bernoulli", nats, mean, draw, 1, _check_unit("bernoulli"), symbols=symbols)
+
+
+def continuous_bernoulli() -> Likelihood:
+    """The density of gray values in [0, 1] that the cross-entropy lacks a constant for (Loaiza-Ganem & Cunningham 2019).
+
+    p(x|η) = exp(ηx) / ∫₀¹ exp(ηt) dt with theta the logits η = log(λ / (1 - λ)); λ is not the mean. Nats may be negative.
+    """
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        # -ηx + log((exp η - 1) / η), which as it stands overflows, and is 0/0 at λ = 1/2, where η = 0.
+        eta = theta[..., 0]
+        near, far = _near_and_far(eta)
+        square = jnp.square(near)
+        even = square * (1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square / 9676800)))
+        away = jnp.where(eta > 0, 1 - x, x) * far + jnp.log1p(-jnp.exp(-far)) - jnp.log(far)
+        return jnp.where(jnp.abs(eta) > 1, away, (0.5 - x) * near + even)
+
+    def mean(theta):
+        # The derivative of the log-normalizer.
+        eta = theta[..., 0]
+        near, far = _near_and_far(eta)
+        square = jnp.square(near)
+        series = 0.5 + near * (1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600)))
+        below = 1 / far + jnp.exp(-far) / jnp.expm1(-far)  # of -|η|
+        return jnp.where(jnp.abs(eta) > 1, jnp.where(eta > 0, 1 - below, below), series)
+
+    def draw(key: Key[Array, ""], theta):
+        eta = theta[..., 0]
+        size = jnp.maximum(jnp.abs(eta), 1e-6)  # below, uniform to the last digit
+        below = -jnp.log1p(jax.random.uniform(key, eta.shape, eta.dtype) * jnp.expm1(-size)) / size  # of -|η|
+        below = jnp.minimum(below, 1.0)
+        return jnp.where(eta > 0, 1 - below, below)
+
+    return Likelihood("continuous_bernoulli", nats, mean, draw, 1, _check_unit("continuous_bernoulli"))
+
+
+def among(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
+    """The likelihood of these elements of an example alone: the others cost nothing."""
+    symbols = likelihood.symbols
+
+    def nats(theta, x):
+        return jnp.where(np.broadcast_to(scored, x.shape), likelihood.nats(theta, x), 0.0)
+
+    found = likelihood._replace(nats=nats)
+    if symbols is None:
+        return found
+
+    def counted(x: np.ndarray) -> int | None:
+        every = symbols(x)
+        return None if every is None else every * int(scored.sum()) // scored.size
+
+    return found._replace(symbols=counted)
+
+
+def _near_and_far(eta):
+    """η up to |η| = 1, where the series about 0 serves, and |η| beyond, where the closed forms do; harmless numbers elsewhere.
+
+    At 1 the first term left out of the series is 5e-8 of them, and the closed forms lose less than a digit.
+    """
+    size = jnp.abs(eta)
+    return jnp.where(size > 1, 0.0, eta), jnp.where(size > 1, size, 1.0)
+
+
+def _check_unit(name: str) -> Callable:
+    def check(x: np.ndarray, where: str) -> None:
+        low, high = float(np.min(x)), float(np.max(x))
+        if not (low >= 0.0 and high <= 1.0):
+            raise UsageError(
+                f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]; "
+                "scale the data, or use gaussian() or squared_error()"
+            )
+
+    return check
+
+
+def _zeros_and_ones(x: np.ndarray) -> bool:
+    return bool(np.all((x == 0) | (x == 1)))
+
+
+def gaussian(scale: float = 1.0) -> Likelihood:
+    """N(theta, scale²) with a fixed scale, in units of the data; constants included."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"gaussian(scale={scale}): the scale must be a positive number")
+    log_scale = math.log(scale)
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return 0.5 * jnp.square((x - theta[..., 0]) / scale) + log_scale + 0.5 * math.log(2 * math.pi)
+
+    def draw(key: Key[Array, ""], theta):
+        return theta[..., 0] + scale * jax.random.normal(key, theta.shape[:-1], theta.dtype)
+
+    return Likelihood("gaussian", nats, _location, draw, 1, _check_finite("gaussian"))
+
+
+def gaussian_learned(minimum: float = 0.01) -> Likelihood:
+    """N(μ, σ²) with theta = (μ, ρ) per element and σ = minimum + softplus(ρ).
+
+    Without a minimum the density of a constant pixel grows without bound; the default is about 2.5 gray levels of 255.
+    """
+    if not (math.isfinite(minimum) and minimum > 0):
+        raise UsageError(f"gaussian_learned(minimum={minimum}): the minimum must be a positive number")
+
+    def moments(theta):
+        # Not theta[..., 0] and theta[..., 1], whose gradients XLA on CPU puts together element by element: several times slower.
+        mu, rho = jnp.unstack(theta, axis=-1)
+        return mu, minimum + jax.nn.softplus(rho)
+
+    def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        mu, sigma = moments(theta)
+        return 0.5 * jnp.square((x - mu) / sigma) + jnp.log(sigma) + 0.5 * math.log(2 * math.pi)
+
+    def draw(key: Key[Array, ""], theta):
+        mu, sigma = moments(theta)
+        return mu + sigma * jax.random.normal(key, mu.shape, mu.dtype)
+
+    return Likelihood("gaussian_learned", nats, _location, draw, 2, _check_finite("gaussian_learned"))
+
+
+def squared_error() -> Likelihood:
+    """(x - theta)² per element: the nats of a Gaussian with variance 1/2, its constant ½ log π left out."""
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.square(x - theta[..., 0])
+
+    def draw(key: Key[Array, ""], theta):
+        return theta[..., 0] + math.sqrt(0.5) * jax.random.normal(key, theta.shape[:-1], theta.dtype)
+
+    return Likelihood("squared_error", nats, _location, draw, 1, _check_finite("squared_error"))
+
+
+def categorical() -> Likelihood:
+    """One of k categories, x one-hot along its last axis, with theta the logits: Σ of the nats is the cross-entropy.
+
+    For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are admitted.
+    """
+
+    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return -x * jax.nn.log_softmax(theta[..., 0])
+
+    def mean(theta):
+        return jax.nn.softmax(theta[..., 0])
+
+    def draw(key: Key[Array, ""], theta):
+        return jax.nn.one_hot(jax.random.categorical(key, theta[..., 0]), theta.shape[-2], dtype=theta.dtype)
+
+    def check(x: np.ndarray, where: str) -> None:
+        low, high, sums = float(np.min(x)), float(np.max(x)), np.sum(x, axis=-1, dtype=np.float64)
+        if not (low >= 0.0 and high <= 1.0 and np.allclose(sums, 1.0, atol=1e-4)):
+            raise UsageError(
+                f"categorical() admits data in [0, 1] that sums to 1 along the last axis, but {where} spans "
+                f"[{low:g}, {high:g}] with sums from {np.min(sums):g} to {np.max(sums):g}; give one-hot categories"
+            )
+
+    def symbols(x: np.ndarray) -> int | None:
+        return math.prod(x.shape[1:-1]) if _zeros_and_ones(x) else None
+
+    return Likelihood("categorical", nats, mean, draw, 1, check, discrete=True, symbols=symbols)
+
+
+def discretized_logistic(levels: int = 256) -> Likelihood:
+    """Gray values k/(levels - 1), each with the mass that a logistic distribution has around it (Kingma et al. 2016;
+    Salimans et al. 2017, eq. 2).
+
+    theta = (m, ρ) per element, on the scale on which the data spans [-1, 1], as in the papers: the location, and ρ = log s
+    but for smooth bounds, which for 256 levels are -7 and 7 (between -3 and 3 the two differ by 0.02 at most). Black and white
+    have all the mass beyond them.
+
+    `mean` is that of the logistic held within [0, 1], before it is rounded to a level: within half a level of the exact mean,
+    and within a hundredth where s is a level or more.
+    """
+    _refuse_levels(f"discretized_logistic(levels={levels})", levels)
+
+    def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        m, rho = jnp.unstack(theta, axis=-1)
+        return -_log_mass(x, m, rho, levels)
+
+    def mean(theta):
+        m, rho = jnp.unstack(theta, axis=-1)
+        return _held_mean(m, rho, levels)
+
+    def draw(key: Key[Array, ""], theta):
+        m, rho = jnp.unstack(theta, axis=-1)
+        return _drawn_level(key, m, rho, levels)
+
+    check = _check_levels("discretized_logistic", levels)
+    return Likelihood("discretized_logistic", nats, mean, draw, 2, check, symbols=_every_element)
+
+
+def discretized_logistic_mixture(components: int, levels: int = 256) -> Likelihood:
+    """A mixture of `discretized_logistic(levels)` for each element by itself: the colors of a pixel are independent, where
+    Salimans et al. 2017 let the later ones depend on the earlier.
+
+    theta holds per element the logits of the components, then their m, then their ρ: 3 · components numbers.
+    """
+    what = f"discretized_logistic_mixture(components={components}, levels={levels})"
+    _refuse_levels(what, levels)
+    if components < 1:
+        raise UsageError(f"{what}: a mixture has at least one component")
+
+    def parts(theta):
+        """Logits, m and ρ, each [*shape, components]."""
+        return jnp.split(theta, 3, axis=-1)
+
+    def nats(theta: Float[Array, "*shape _"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        logits, m, rho = parts(theta)
+        mass = _log_mass(x[..., None], m, rho, levels)
+        return -jax.nn.logsumexp(jax.nn.log_softmax(logits) + mass, axis=-1)
+
+    def mean(theta):
+        logits, m, rho = parts(theta)
+        return jnp.sum(jax.nn.softmax(logits) * _held_mean(m, rho, levels), axis=-1)
+
+    def draw(key: Key[Array, ""], theta):
+        k_component, k_level = jax.random.split(key)
+        logits, m, rho = parts(theta)
+        chosen = jax.random.categorical(k_component, logits)[..., None]
+        m, rho = (jnp.take_along_axis(part, chosen, axis=-1)[..., 0] for part in (m, rho))
+        return _drawn_level(k_level, m, rho, levels)
+
+    check = _check_levels("discretized_logistic_mixture", levels)
+    return Likelihood("discretized_logistic_mixture", nats, mean, draw, 3 * components, check, symbols=_every_element)
+
+
+def _log_mass(x, m, rho, levels: int):
+    """Logarithm of the mass around each of the gray values x in [0, 1]."""
+    # With σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)) nothing cancels, however thin the level or far the tail, and what is open at
+    # an end lacks the factors that are 1 there.
+    s, half = _scale(rho, levels), 1 / (levels - 1)
+    middle = 2 * x - 1 - m
+    black, white = x < half / 2, x > 1 - half / 2
+    below = jax.nn.log_sigmoid((middle + half) / s)
+    above = jax.nn.log_sigmoid((half - middle) / s)
+    within = jnp.log(-jnp.expm1(-2 * half / s))
+    return (
+        jnp.where(white, 0.0, below)
+        + jnp.where(black, 0.0, above)
+        + jnp.where(jnp.logical_or(black, white), 0.0, within)
+    )
+
+
+def _scale(rho, levels: int):
+    """s. At the lower bound, Salimans' for 256 levels, a level holds 97 % of the mass at most; it is as much for another number
+    of them. At the upper one all levels but black and white are alike."""
+    low, high = -7.0 - math.log((levels - 1) / 255), 7.0
+    return jnp.exp(high - jax.nn.softplus(high - low - jax.nn.softplus(rho - low)))
+
+
+def _held_mean(m, rho, levels: int):
+    """Of the logistic with what lies beyond [0, 1] moved to its ends."""
+    s, size = _scale(rho, levels), jnp.where(m > 0, m, -m)  # whose derivative at 0 is right, unlike that of |m|
+    # Of -|m|, where neither argument grows: their difference would be lost.
+    below = s / 2 * (jax.nn.softplus((1 - size) / s) - jax.nn.softplus((-1 - size) / s))
+    return jnp.where(m > 0, 1 - below, below)
+
+
+def _drawn_level(key, m, rho, levels: int):
+    y = m + _scale(rho, levels) * jax.random.logistic(key, m.shape, m.dtype)
+    return jnp.clip(jnp.round((y + 1) / 2 * (levels - 1)), 0, levels - 1) / (levels - 1)
+
+
+def _every_element(x: np.ndarray) -> int:
+    return math.prod(x.shape[1:])
+
+
+def _refuse_levels(what: str, levels: int) -> None:
+    if not 2 <= levels <= 2**16:  # float32 data tells no more apart
+        raise UsageError(f"{what}: give 2 to 65536 levels of gray")
+
+
+def _check_levels(name: str, levels: int) -> Callable:
+    def check(x: np.ndarray, where: str) -> None:
+        place = np.asarray(x, np.float64) * (levels - 1)
+        off = np.abs(place - np.clip(np.round(place), 0, levels - 1))
+        if not np.all(off < 0.01):
+            worst = float(np.ravel(x)[np.argmax(off)])
+            raise UsageError(
+                f"{name}(levels={levels}) admits the gray values k/{levels - 1} from 0 to 1, but {where} holds {worst:g}; "
+                "round the data to them, or set levels"
+            )
+
+    return check
+
+
+def _location(theta):
+    return theta[..., 0]
+
+
+def _check_finite(name: str) -> Callable:
+    def check(x: np.ndarray, where: str) -> None:
+        if not np.all(np.isfinite(x)):
+            raise UsageError(f"{name}() admits finite data, but {where} holds NaN or Inf; clean the data")
+
+    return check

@@ -1,0 +1,296 @@
+"""Approximate posteriors q(z|x): what an encoder's numbers say of a latent.
+
+Functions of ONE example, in the manner of likelihoods: `h` [width(d)] are the numbers an encoder gives for a latent of d
+dimensions, `params` what a posterior trains beside them ({} for the Gaussian ones). Log-densities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from aejax.errors import UsageError
+
+LOG_2PI = math.log(2 * math.pi)
+
+LOG_VARIANCE = 12.0
+"""Bound of a log-variance's magnitude, where it enters exp: standard deviations from .0025 to 400."""
+
+
+class Posterior(NamedTuple):
+    """q(z|x) as pure functions."""
+
+    name: str
+    width: Callable
+    """d -> how many numbers the encoder gives."""
+    init: Callable
+    """(key, d) -> params, a dict."""
+    draw: Callable
+    """(params, key, h) -> (z [d], log q(z|x) [])."""
+    mean: Callable
+    """(params, h) -> [d]: the deterministic code, E[z|x] of a Gaussian, the image of its Gaussian's under a flow."""
+    log_prob: Callable | None = None
+    """(params, h, z) -> log q(z|x) []; None where z cannot be followed back cheaply."""
+    kl: Callable | None = None
+    """(params, h) -> [m]: KL(q(z|x) ‖ N(0, I)) in parts, one a dimension where they are independent, else m = 1; None without a
+    closed form: draws then estimate it."""
+    moments: Callable | None = None
+    """(params, h) -> (mean [d], variances [d]); None but for a Gaussian with independent dimensions."""
+
+
+def diagonal(closed_form: bool = True) -> Posterior:
+    """N(μ, diag σ²) with h = (μ, raw log σ²) (Kingma & Welling 2013).
+
+    KL to N(0, I): ½ Σ_j (μ_j² + σ_j² − log σ_j² − 1), their Appendix B. Without `closed_form` it is estimated by draws, as any
+    other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO.
+    """
+
+    def moments(params, h):
+        mu, raw = jnp.split(h, 2)
+        return mu, jnp.exp(bounded(raw))
+
+    def draw(params, key, h):
+        mu, raw = jnp.split(h, 2)
+        log_variance = bounded(raw)
+        epsilon = jax.random.normal(key, mu.shape, mu.dtype)
+        return mu + jnp.exp(0.5 * log_variance) * epsilon, _normal_nats(epsilon, log_variance)
+
+    def log_prob(params, h, z):
+        mu, raw = jnp.split(h, 2)
+        log_variance = bounded(raw)
+        return _normal_nats((z - mu) * jnp.exp(-0.5 * log_variance), log_variance)
+
+    def kl(params, h):
+        mu, raw = jnp.split(h, 2)
+        log_variance = bounded(raw)
+        return 0.5 * (jnp.square(mu) + jnp.exp(log_variance) - log_variance - 1.0)
+
+    return Posterior(
+        "diagonal",
+        lambda d: 2 * d,
+        lambda key, d: {},
+        draw,
+        lambda params, h: jnp.split(h, 2)[0],
+        log_prob,
+        kl if closed_form else None,
+        moments,
+    )
+
+
+def full_rank() -> Posterior:
+    """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`."""
+
+    def parts(h):
+        d = latent_of(len(h))
+        mu, raw, below = h[:d], h[d : 2 * d], h[2 * d :]
+        log_scale = 0.5 * bounded(raw)
+        rows, columns = np.tril_indices(d, -1)
+        return mu, log_scale, jnp.diag(jnp.exp(log_scale)).at[rows, columns].set(below)
+
+    def draw(params, key, h):
+        mu, log_scale, factor = parts(h)
+        epsilon = jax.random.normal(key, mu.shape, mu.dtype)
+        return mu + _times(factor, epsilon), _normal_nats(epsilon, 2.0 * log_scale)
+
+    def log_prob(params, h, z):
+        mu, log_scale, factor = parts(h)
+        epsilon = _solved(factor, z - mu)
+        return _normal_nats(epsilon, 2.0 * log_scale)
+
+    def kl(params, h):
+        mu, log_scale, factor = parts(h)
+        return 0.5 * (
+            jnp.sum(jnp.square(mu), keepdims=True)
+            + jnp.sum(jnp.square(factor)).reshape(1)
+            - 2.0 * jnp.sum(log_scale, keepdims=True)
+            - len(mu)
+        )
+
+    def latent_of(width):
+        return (math.isqrt(9 + 8 * width) - 3) // 2
+
+    return Posterior(
+        "full_rank",
+        lambda d: 2 * d + d * (d - 1) // 2,
+        lambda key, d: {},
+        draw,
+        lambda params, h: h[: latent_of(len(h))],
+        log_prob,
+        kl,
+    )
+
+
+def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, " d"]:
+    """ε of Lε = y for a lower triangle L with a positive diagonal, row by row.
+
+    LAPACK's solver deals a batch out to XLA's threads and waits for them on one of these (jaxlib 0.10): two solves of one program
+    on two cores wait for ever.
+    """
+
+    def solve(epsilon, row):
+        i, of, value = row
+        return epsilon.at[i].set((value - jnp.sum(of * epsilon)) / of[i]), None
+
+    d = len(y)
+    return jax.lax.scan(solve, jnp.zeros_like(y), (jnp.arange(d), factor, y), unroll=min(d, 8))[0]
+
+
+class Flow(NamedTuple):
+    """An invertible map of a latent. Its parameters are trained; what differs between examples comes by the context."""
+
+    init: Callable
+    """(key, d, width of the context) -> params."""
+    forward: Callable
+    """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
+
+
+def flow(flows: Sequence[Flow], context: int) -> Posterior:
+    """A diagonal Gaussian carried through `flows`, one after the other (Rezende & Mohamed 2015, eq. 13).
+
+    The encoder gives `context` numbers more, which each flow is shown: a map that is the same for all examples could as well be
+    taken for a part of prior and decoder, and would make no posterior richer.
+    """
+    if not flows or context < 1:
+        raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and one number of context")
+    base = diagonal()
+
+    def init(key, d):
+        return {
+            f"flow_{i}": f.init(k, d, context) for i, (f, k) in enumerate(zip(flows, jax.random.split(key, len(flows))))
+        }
+
+    def carry(params, z, seen):
+        log_det = jnp.zeros((), z.dtype)
+        for i, f in enumerate(flows):
+            z, more = f.forward(params[f"flow_{i}"], z, seen)
+            log_det = log_det + more
+        return z, log_det
+
+    def split(h):
+        return (h[: len(h) - context], h[len(h) - context :])
+
+    def draw(params, key, h):
+        gaussian, seen = split(h)
+        z, log_q = base.draw({}, key, gaussian)
+        z, log_det = carry(params, z, seen)
+        return z, log_q - log_det
+
+    def mean(params, h):
+        gaussian, seen = split(h)
+        return carry(params, base.mean({}, gaussian), seen)[0]
+
+    return Posterior("flow", lambda d: base.width(d) + context, init, draw, mean)
+
+
+def planar() -> Flow:
+    """z' = z + û tanh(wᵀz + b), with û such that wᵀû ≥ −1, which makes it invertible (Rezende & Mohamed 2015, §4.1, A.1). u, w
+    and b are linear in the context."""
+
+    def init(key, d, context):
+        k_u, k_w, k_context = jax.random.split(key, 3)
+        scale = 1.0 / math.sqrt(d)
+        return {
+            "u": scale * jax.random.normal(k_u, (d,)),
+            "w": scale * jax.random.normal(k_w, (d,)),
+            "b": jnp.zeros(()),
+            "context": 0.1 * jax.random.normal(k_context, (context, 2 * d + 1)) / math.sqrt(max(1, context)),
+        }
+
+    def forward(params, z, context):
+        d, shift = len(z), _times(params["context"].T, context)
+        u, w, b = params["u"] + shift[:d], params["w"] + shift[d : 2 * d], params["b"] + shift[2 * d]
+        along = jnp.sum(u * w)
+        u = u + (jax.nn.softplus(along) - 1.0 - along) * w / (jnp.sum(jnp.square(w)) + 1e-8)
+        t = jnp.tanh(jnp.sum(w * z) + b)
+        return z + u * t, jnp.log(jnp.abs(1.0 + (1.0 - jnp.square(t)) * jnp.sum(u * w)) + 1e-8)
+
+    return Flow(init, forward)
+
+
+def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
+    """z' = s ⊙ z + (1 − s) ⊙ m with s = sigmoid of, and m, what a masked net says of the dimensions before (Kingma et al. 2016,
+    eq. 13-14), one hidden layer, masked as in MADE (Germain et al. 2015, eq. 12-13). `reverse` counts from the last
+    dimension; alternate it. It begins near the identity: s is about .88.
+    """
+    if hidden < 1:
+        raise UsageError(f"inverse_autoregressive(hidden={hidden}): at least one unit")
+
+    def masks(d):
+        order = np.arange(d)[::-1] if reverse else np.arange(d)
+        degrees = np.arange(hidden) * d // hidden - 1  # -1: of the context alone
+        into, out_of = order[:, None] <= degrees[None, :], degrees[:, None] < order[None, :]
+        return into.astype(np.float32), out_of.astype(np.float32)
+
+    def init(key, d, context):
+        k_in, k_context, k_out = jax.random.split(key, 3)
+        return {
+            "in": jax.random.normal(k_in, (d, hidden)) / math.sqrt(d),
+            "context": jax.random.normal(k_context, (context, hidden)) / math.sqrt(max(1, context)),
+            "hidden_bias": jnp.zeros(hidden),
+            "out": 0.1 * jax.random.normal(k_out, (2, hidden, d)) / math.sqrt(hidden),
+            "out_bias": jnp.stack([jnp.zeros(d), jnp.full(d, 2.0)]),
+        }
+
+    def forward(params, z, context):
+        into, out_of = masks(len(z))
+        features = _times((params["in"] * into).T, z) + params["hidden_bias"] + _times(params["context"].T, context)
+        features = jnp.tanh(features)
+        m, raw = (_times((w * out_of).T, features) + b for w, b in zip(params["out"], params["out_bias"]))
+        s = jax.nn.sigmoid(raw)
+        return s * z + (1.0 - s) * m, jnp.sum(jax.nn.log_sigmoid(raw))
+
+    return Flow(init, forward)
+
+
+def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
+    """z'_b = e^s ⊙ z_b + t, where s and t are a net's of one hidden layer, of the context and the other half z_a, which stays
+    as it is: an affine coupling layer (Dinh et al. 2017, eq. 4-8).
+
+    z_b is the second half, one longer where d is odd; with `reverse` the first: alternate it. Log-scales stay within ±2. It
+    begins near the identity. Unlike autoregressive maps it is followed back as fast as forth.
+    """
+    if hidden < 1:
+        raise UsageError(f"real_nvp(hidden={hidden}): at least one unit")
+
+    def init(key, d, context):
+        k_in, k_context, k_out = jax.random.split(key, 3)
+        kept, moved = d // 2, d - d // 2
+        return {
+            "in": jax.random.normal(k_in, (kept, hidden)) / math.sqrt(max(1, kept)),
+            "context": jax.random.normal(k_context, (context, hidden)) / math.sqrt(max(1, context)),
+            "hidden_bias": jnp.zeros(hidden),
+            "out": 0.1 * jax.random.normal(k_out, (2, hidden, moved)) / math.sqrt(hidden),
+            "out_bias": jnp.zeros((2, moved)),
+        }
+
+    def forward(params, z, context):
+        turned = z[::-1] if reverse else z
+        kept, moved = jnp.split(turned, [len(z) // 2])
+        features = _times(params["in"].T, kept) + params["hidden_bias"] + _times(params["context"].T, context)
+        features = jnp.tanh(features)
+        raw, t = (_times(w.T, features) + b for w, b in zip(params["out"], params["out_bias"]))
+        s = 2.0 * jnp.tanh(raw / 2.0)
+        out = jnp.concatenate([kept, jnp.exp(s) * moved + t])
+        return out[::-1] if reverse else out, jnp.sum(s)
+
+    return Flow(init, forward)
+
+
+def bounded(raw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """A log-variance within ±LOG_VARIANCE, smoothly: what passes a wall has no gradient to come back by."""
+    return LOG_VARIANCE * jnp.tanh(raw / LOG_VARIANCE)
+
+
+def _normal_nats(epsilon: Float[Array, " d"], log_variance: Float[Array, " d"]) -> Float[Array, ""]:
+    """log N(z; μ, σ²) of z = μ + σε, summed over dimensions."""
+    return -0.5 * jnp.sum(jnp.square(epsilon) + log_variance + LOG_2PI)
+
+
+def _times(matrix: Float[Array, "m d"], vector: Float[Array, " d"]) -> Float[Array, " m"]:
+    return jnp.einsum("md,d->m", matrix, vector)

@@ -1,0 +1,193 @@
+"""Priors p(z), and p(z|c) where there is a condition.
+
+Functions of a batch: z [n, d], one key a draw. `q` is the model's own encoder (`Encoding`), for priors that are made of it; `c`
+[n, …] the condition, None without one. Log-densities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from aejax.errors import UsageError, at_least_one
+from aejax.objective.posteriors import LOG_2PI, Posterior, bounded
+
+
+class Encoding(NamedTuple):
+    """An encoder with its parameters: x -> q(z|x)."""
+
+    numbers: Callable
+    """x [n, *shape] -> h [n, width]."""
+    posterior: Posterior
+    params: dict
+    """Of the posterior."""
+
+
+class Prior(NamedTuple):
+    """p(z) or p(z|c) as pure functions."""
+
+    name: str
+    init: Callable
+    """(key, d, x [n, *shape], c) -> params, a dict."""
+    log_prob: Callable
+    """(params, q, z [n, d], c) -> [n]."""
+    draw: Callable
+    """(params, q, keys [n], d, c) -> z [n, d]."""
+    kl: Callable
+    """(params, q, h [n, width], c) -> KL(q(z|x) ‖ p) [n, m], one part a dimension where they are independent; None without a
+    closed form."""
+
+
+def standard_normal() -> Prior:
+    """N(0, I)."""
+
+    def log_prob(params, q, z, c):
+        return -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, axis=1)
+
+    def draw(params, q, keys, d, c):
+        return _normal(keys, d)
+
+    def kl(params, q, h, c):
+        closed = q.posterior.kl
+        return None if closed is None else jax.vmap(lambda one: closed(q.params, one))(h)
+
+    return Prior("standard_normal", lambda key, d, x, c: {}, log_prob, draw, kl)
+
+
+def mixture(components: int) -> Prior:
+    """Σ_k π_k N(μ_k, diag σ_k²), trained with the rest."""
+    at_least_one("mixture", "components", components)
+
+    def init(key, d, x, c):
+        return {
+            "logits": jnp.zeros(components),
+            "means": jax.random.normal(key, (components, d)),
+            "log_variances": jnp.zeros((components, d)),
+        }
+
+    def log_prob(params, q, z, c):
+        weights = jax.nn.log_softmax(params["logits"])[None, :]
+        log_variances = bounded(params["log_variances"])
+        return jax.nn.logsumexp(weights + gaussian_nats(z, params["means"], log_variances), axis=1)
+
+    def draw(params, q, keys, d, c):
+        def one(key):
+            k_which, k_noise = jax.random.split(key)
+            i = jax.random.categorical(k_which, params["logits"])
+            scale = jnp.exp(0.5 * bounded(params["log_variances"][i]))
+            return params["means"][i] + scale * jax.random.normal(k_noise, (d,))
+
+        return jax.vmap(one)(keys)
+
+    return Prior("mixture", init, log_prob, draw, _no_closed_form)
+
+
+def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
+    """1/K Σ_k q(z|u_k), the posterior's mean over K pseudo-inputs u_k in [low, high], which are trained (Tomczak & Welling 2018,
+    eq. 8). They begin near the first batch's examples, with a little noise so that no two are equal.
+
+    Needs a posterior with a `log_prob`.
+    """
+    at_least_one("vamp", "components", components)
+    if not low < high:
+        raise UsageError(f"vamp(low={low}, high={high}): the range of the data, low below high")
+
+    def init(key, d, x, c):
+        chosen = x[jnp.arange(components) % len(x)]
+        # By the logit: at a wall, where most of an image is, a clipped value would have no gradient to leave by.
+        unit = jnp.clip((chosen - low) / (high - low), 0.05, 0.95)
+        noise = 0.1 * jax.random.normal(key, chosen.shape, x.dtype)
+        return {"logits": jnp.log(unit) - jnp.log1p(-unit) + noise}
+
+    def numbers(params, q):
+        if q.posterior.log_prob is None:
+            raise UsageError(f"vamp() needs the density of q(z|x), which {q.posterior.name}() has not; use diagonal()")
+        return q.numbers(low + (high - low) * jax.nn.sigmoid(params["logits"]))
+
+    def log_prob(params, q, z, c):
+        h = numbers(params, q)
+        if q.posterior.moments is not None:
+            means, variances = jax.vmap(lambda one: q.posterior.moments(q.params, one))(h)
+            found = gaussian_nats(z, means, jnp.log(variances))
+        else:
+            density = lambda one, z: q.posterior.log_prob(q.params, one, z)
+            found = jax.vmap(lambda z: jax.vmap(density, (0, None))(h, z))(z)
+        return jax.nn.logsumexp(found, axis=1) - math.log(components)
+
+    def draw(params, q, keys, d, c):
+        h = numbers(params, q)
+
+        def one(key):
+            k_which, k_noise = jax.random.split(key)
+            i = jax.random.randint(k_which, (), 0, components)
+            return q.posterior.draw(q.params, k_noise, h[i])[0]
+
+        return jax.vmap(one)(keys)
+
+    return Prior("vamp", init, log_prob, draw, _no_closed_form)
+
+
+def conditional(net: nn.Module) -> Prior:
+    """N(μ(c), diag σ²(c)), with (μ, raw log σ²) [n, 2d] = net(c): the prior network of Sohn et al. (2015)."""
+
+    def init(key, d, x, c):
+        if c is None:
+            raise UsageError("conditional() is a prior given a condition; give the model condition= too")
+        out, variables = net.init_with_output(key, c)
+        if out.shape[1:] != (2 * d,):
+            raise UsageError(
+                f"the net of conditional() gives {out.shape[1:]} numbers, a latent of {d} needs ({2 * d},)"
+            )
+        return variables["params"]
+
+    def moments(params, c):
+        mu, raw = jnp.split(net.apply({"params": params}, c), 2, axis=1)
+        return mu, bounded(raw)
+
+    def log_prob(params, q, z, c):
+        mu, log_variance = moments(params, c)
+        return -0.5 * jnp.sum(jnp.square(z - mu) * jnp.exp(-log_variance) + log_variance + LOG_2PI, axis=1)
+
+    def draw(params, q, keys, d, c):
+        mu, log_variance = moments(params, c)
+        return mu + jnp.exp(0.5 * log_variance) * _normal(keys, d)
+
+    def kl(params, q, h, c):
+        if q.posterior.moments is None or q.posterior.kl is None:
+            return None
+        means, variances = jax.vmap(lambda one: q.posterior.moments(q.params, one))(h)
+        mu, log_variance = moments(params, c)
+        ratio = variances * jnp.exp(-log_variance)
+        return 0.5 * (jnp.square(means - mu) * jnp.exp(-log_variance) + ratio - jnp.log(ratio) - 1.0)
+
+    return Prior("conditional", init, log_prob, draw, kl)
+
+
+def gaussian_nats(
+    z: Float[Array, "n d"], means: Float[Array, "k d"], log_variances: Float[Array, "k d"]
+) -> Float[Array, "n k"]:
+    """log N(z_i; μ_k, diag σ_k²) of every pair, by matrix products: the square of the difference, multiplied out.
+
+    Rounding costs about 1e-7·(distance/σ)² nats for each dimension, some tenths of a nat at σ = e⁻⁶.
+    """
+    precisions = jnp.exp(-log_variances)
+    # About the components' common center, so that what is subtracted is not much larger than what is left.
+    center = jnp.mean(means, axis=0, keepdims=True)
+    z, means = z - center, means - center
+    product = lambda a, b: jnp.einsum("nd,kd->nk", a, b, precision=jax.lax.Precision.HIGHEST)
+    constant = jnp.sum(jnp.square(means) * precisions + log_variances + LOG_2PI, axis=1)
+    return -0.5 * (product(jnp.square(z), precisions) - 2.0 * product(z, means * precisions) + constant[None, :])
+
+
+def _normal(keys: Key[Array, " n"], d: int) -> Float[Array, "n d"]:
+    return jax.vmap(lambda key: jax.random.normal(key, (d,)))(keys)
+
+
+def _no_closed_form(params: Any, q: Any, h: Any, c: Any) -> None:
+    return None

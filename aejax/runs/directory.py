@@ -1,0 +1,156 @@
+"""The files of a run directory: what they hold, how they are read and written, who may write them.
+
+Nothing in a run directory is executable, and no code is loaded from it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax.data import describe
+from aejax.errors import UsageError
+from aejax.runs.experiment import Source
+from aejax.types import Dataset, Experiment
+
+GROUP = "group.json"
+"""What makes a directory one of several runs that were trained together (`aejax.training.groups`)."""
+
+PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json records of a run before its first step."""
+    return {
+        "source": None if source is None else source._asdict(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": experiment.seed,
+        "steps": experiment.steps,
+        "batch_size": experiment.batch_size,
+        "monitor": experiment.monitor,
+        "data": describe(datasets(experiment)),
+        "parent": None
+        if experiment.parent is None
+        else {"run": experiment.parent.directory, "digest": experiment.parent.digest},
+        "member": None,
+        "resumed": [],
+        "settings": dict(settings),
+        **environment(),
+    }
+
+
+def datasets(experiment: Experiment) -> tuple[Dataset, ...]:
+    return tuple(d for d in (experiment.train, experiment.validation, experiment.test) if d is not None)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and platform: where the same bits can be expected again."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "platform": {
+            "backend": jax.default_backend(),
+            "device": jax.devices()[0].device_kind,
+            "processes": jax.process_count(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "prng": str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
+        },
+    }
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    if is_group(directory):
+        names = ", ".join(read_json(directory / GROUP, "")["members"])
+        raise UsageError(
+            f"{directory} is a group of runs; give one of {names} in it, or resume, evaluate, report or verify it"
+        )
+    config = read_json(directory / "config.json", f"{directory} is not a run directory")
+    if not is_run(directory):
+        raise UsageError(
+            f"{directory} is not a run directory: its config.json is another program's; give a run of aejax"
+        )
+    return config
+
+
+def is_run(directory: Path) -> bool:
+    """Whether config.json is one of ours; other programs use the name too."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"source", "settings", "monitor", "versions"} <= config.keys()
+
+
+def is_group(directory: Path) -> bool:
+    """Whether the directory holds runs that were trained together."""
+    return (directory / GROUP).is_file()
+
+
+def members_in(group: Path) -> list[Path]:
+    """The run directories of a group."""
+    return [group / name for name in read_json(group / GROUP, f"{group} is not a group of runs")["members"]]
+
+
+def finished_in(group: Path) -> list[Path]:
+    """Those of them that are complete; one that diverged, or was interrupted, has no result."""
+    finished = [run for run in members_in(group) if (run / "result.json").exists()]
+    if not finished:
+        raise UsageError(f"no member of {group} is complete; resume it with: aejax resume {group}")
+    return finished
+
+
+def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None:
+    """A member has its bits from the group's program: alone it would round otherwise."""
+    group = directory.resolve().parent
+    if config["member"] is not None and is_group(group):
+        raise UsageError(f"{directory} was trained together with others; {what} all of them: aejax {what} {group}")
+
+
+def read_json(file: Path, otherwise: str) -> dict[str, Any]:
+    """A JSON object, or a UsageError that begins with `otherwise`."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{otherwise}: it has no {file.name}; give a directory that `aejax train` made") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{otherwise}: {file} is damaged ({error}); restore it from a copy") from None
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Whole or not at all: written beside, then renamed. Numbers that JSON lacks (NaN, Inf) become null."""
+    beside = file.with_name(file.name + ".tmp")
+    beside.write_text(json.dumps(_finite(value), indent=1) + "\n")
+    os.replace(beside, file)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the run directory: two processes never write one run. The lock ends with the process, however it ends."""
+    with open(directory / ".lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{directory} is being written by another process; wait for it, or choose another --run"
+            ) from None
+        yield

@@ -1,0 +1,87 @@
+"""What a training step costs: its arithmetic and its memory traffic, beside what the device can do."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aejax.runs.run import abstract_batch, abstract_state
+from aejax.training.step import make_step
+from aejax.types import Experiment
+
+DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+
+
+class Cost(NamedTuple):
+    """Of one step over the global batch, forward, backward and optimizer."""
+
+    flops: float
+    bytes: float
+    dtype: str
+    """In which most of its matrix products and convolutions are computed."""
+
+
+def step_cost(experiment: Experiment) -> Cost:
+    """The cost of an experiment's step on one device. Needs shapes only, neither data nor parameters, but compiles the step."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    step = jax.jit(make_step(experiment.model, experiment.optimizer), donate_argnums=0)
+    return cost_of(step.lower(abstract_state(experiment), key, abstract_batch(experiment)))
+
+
+def cost_of(lowered: Any) -> Cost:
+    """The cost of a step that is lowered (`jax.jit(f).lower(...)`), or of a loop of steps: XLA counts a loop's body once.
+
+    A multiplication and an addition are two FLOPs; elementwise operations count one per element, but exp, log and the like
+    none. FLOPs are those of the program as it is written, with what `remat` computes twice: after compilation a matrix product
+    may be a call into a library, whose inside XLA does not count. Bytes are those that the compiled operations read and write,
+    each array at each use: an upper bound of the traffic with memory, since caches are not modeled. Compiling is not lost where
+    the same function is called afterwards: JAX takes what is compiled already.
+    """
+    products = re.findall(r"stablehlo\.(?:dot_general|convolution).*?: \(tensor<(?:\d+x)*(\w+)>", lowered.as_text())
+    return Cost(
+        flops=lowered.cost_analysis()["flops"],
+        bytes=lowered.compile().cost_analysis()["bytes accessed"],
+        dtype=DTYPES[Counter(products).most_common(1)[0][0]],
+    )
+
+
+@cache
+def peak(dtype: str = "float32") -> float:
+    """FLOP/s of one device in products of square matrices: the best of three, at the first size that takes it 20 ms or more."""
+    for n in (512, 2048, 8192):
+        a = jax.random.normal(jax.random.key(0), (n, n), dtype)
+        product = jax.jit(jnp.matmul)
+        product(a, a).block_until_ready()
+        seconds = min(_seconds(product, a) for _ in range(3))
+        if seconds >= 0.02:
+            break
+    return 2 * n**3 / seconds
+
+
+def cost_line(cost: Cost, steps_per_second: float | None, peak: float) -> str:
+    """The cost for people. Without a measured rate only what a step costs; `peak` is in FLOP/s, of all devices together."""
+    told = f"{_si(cost.flops)}FLOP and {_si(cost.bytes)}B a step"
+    if steps_per_second is None:
+        return told
+    rate = cost.flops * steps_per_second
+    return f"{told}; {_si(rate)}FLOP/s, {rate / peak:.0%} of the {_si(peak)}FLOP/s of {cost.dtype} matmuls here"
+
+
+def _seconds(product: Any, a: jax.Array) -> float:
+    start = time.perf_counter()
+    product(a, a).block_until_ready()
+    return time.perf_counter() - start
+
+
+def _si(value: float) -> str:
+    """Three digits and a prefix: 142 G."""
+    prefixes = ["", "k", "M", "G", "T", "P"]
+    while value >= 999.5 and len(prefixes) > 1:
+        value, prefixes = value / 1000, prefixes[1:]
+    return f"{value:.3g} {prefixes[0]}"

@@ -1,0 +1,271 @@
+"""The training step, once, and how it runs: on one device under jit, on several, and on several processes, under pmap.
+
+A call runs any number of steps over a stretch of batches that was put on the device. The number is an argument of the
+compiled program, not part of it, so that how steps are grouped into calls (for the progress bar, a signal, an
+evaluation) changes neither the bits nor the compilation; where each group size compiled a program of its own, a resumed run
+could fuse its arithmetic otherwise than the run it continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Key, PyTree
+
+from aejax.collectives import gather, mean
+from aejax.errors import UsageError
+from aejax.types import Batch, Model, TrainState
+
+AXIS = "batch"
+
+NOWHERE = "part of a batch"
+"""The axis name given to a model that sees a part of its device's batch. No axis is called so: a model that gathers or averages
+over the batch fails when it is traced, instead of training on the statistics of a part."""
+
+
+class Layout(NamedTuple):
+    """How a global batch is laid out over devices and time."""
+
+    devices: int = 1
+    """Of each process."""
+    parts: int = 1
+    """Parts into which a device cuts its batch, one after the other, to hold the activations of one part only."""
+    shards: int | None = None
+    """Virtual shards of the global batch whose gradients are added in a fixed tree: the same bits on any number of devices."""
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, key: Key[Array, ""], batch: Batch) -> TrainState:
+    """The state before the first step. Always under jit: eager initialization gives other bits and shared leaves."""
+
+    @jax.jit
+    def init(key, batch):
+        params, extras = model.init(key, batch)
+        return TrainState(jnp.int32(0), params, extras, optimizer.init(params))
+
+    return init(key, batch)
+
+
+def make_step(
+    model: Model, optimizer: optax.GradientTransformation, axis: str | None = None, layout: Layout = Layout()
+) -> Callable:
+    """(state, run key, batch) -> (state, metrics), with metrics means over the global batch by name, `loss` among them.
+
+    The objective is the mean over devices of what `model.loss` returns, so gradients are averaged, never summed; extras are
+    global already and left alone.
+    """
+    average = whole if layout.shards is None else exactly(layout.shards // total_devices(layout))
+    average = average if layout.parts == 1 else in_parts(layout.parts)
+
+    def step(state: TrainState, run_key: Key[Array, ""], batch: Batch) -> tuple[TrainState, dict]:
+        key = jax.random.fold_in(run_key, state.step)
+
+        def gradient(batch, axis):
+            (loss, (extras, metrics)), grads = jax.value_and_grad(model.loss, has_aux=True)(
+                state.params, state.extras, batch, key, state.step, axis
+            )
+            return (grads, {"loss": loss, **metrics}), extras
+
+        (grads, metrics), extras = average(gradient, batch, axis)
+        with jax.numpy_dtype_promotion("standard"):  # optimizers mix the integer count with floats
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), extras, opt_state), metrics
+
+    return step
+
+
+def whole(gradient: Callable, batch: Batch, axis: str | None) -> tuple[PyTree, dict]:
+    """Each device's batch at once. `gradient` maps (batch, axis) to (what is averaged, extras)."""
+    found, extras = gradient(batch, axis)
+    return mean(found, axis), extras
+
+
+def in_parts(parts: int) -> Callable:
+    """Gradient accumulation: a device's batch in so many parts, one after the other. Equal to `whole` but for rounding."""
+
+    def average(gradient, batch, axis):
+        cut = _cut(batch, parts)
+        shapes = jax.eval_shape(lambda: gradient(jax.tree.map(lambda leaf: leaf[0], cut), NOWHERE))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def add(carry, part):
+            found, extras = gradient(part, NOWHERE)
+            return (jax.tree.map(jnp.add, carry[0], found), extras), None
+
+        (found, extras), _ = jax.lax.scan(add, nothing, cut)
+        return mean(jax.tree.map(lambda leaf: leaf / parts, found), axis), extras
+
+    return average
+
+
+def exactly(parts: int) -> Callable:
+    """The same bits on any number of devices: a device's `parts` virtual shards one after the other, and one fixed tree.
+
+    Adding pairs of neighbors, then pairs of these, does not care where a device ends as long as each holds a power of two
+    of shards. A device has at least two: XLA would dissolve a loop of one, and fuse its arithmetic otherwise.
+    """
+
+    def average(gradient, batch, axis):
+        found, extras = jax.lax.map(lambda part: gradient(part, NOWHERE), _cut(batch, parts))
+        summed = gather(jax.tree.map(lambda leaf: _sum_of_pairs(leaf)[None], found), axis)
+        count = parts * jax.tree.leaves(summed)[0].shape[0]
+        found = jax.tree.map(lambda leaf: _sum_of_pairs(leaf) / count, summed)
+        # What follows is to be compiled apart from the tree, which differs with the number of devices. (XLA for CPUs drops the
+        # barrier, and gives the same bits without: the tests see to that.)
+        return jax.lax.optimization_barrier(found), jax.tree.map(lambda leaf: leaf[0], extras)
+
+    return average
+
+
+def _cut(batch: Batch, parts: int) -> Batch:
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch)
+
+
+def _sum_of_pairs(leaf: Array) -> Array:
+    """The sum over the first axis, a power of two long, by neighbors."""
+    while leaf.shape[0] > 1:
+        leaf = leaf[0::2] + leaf[1::2]
+    return leaf[0]
+
+
+def stretch(step: Callable) -> Callable:
+    """The step run over the first n of the batches in `batches` (leaves [t, ...]); metrics are [t, ...], NaN beyond the n."""
+
+    def run(
+        state: TrainState, run_key: Key[Array, "*members"], batches: Batch, n: Int[Array, ""]
+    ) -> tuple[TrainState, dict]:
+        def at(i):
+            return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), batches)
+
+        def body(i, carry):
+            state, log = carry
+            state, metrics = step(state, run_key, at(i))
+            return state, jax.tree.map(lambda row, value: row.at[i].set(value), log, metrics)
+
+        capacity = jax.tree.leaves(batches)[0].shape[0]
+        _, metrics = jax.eval_shape(step, state, run_key, at(0))
+        log = jax.tree.map(lambda m: jnp.full((capacity, *m.shape), jnp.nan, m.dtype), metrics)
+        return jax.lax.fori_loop(0, n, body, (state, log))
+
+    return run
+
+
+def one(model: Model, optimizer: optax.GradientTransformation, layout: Layout = Layout()) -> Callable:
+    """`stretch` compiled for one device. The state is donated."""
+    return jax.jit(stretch(make_step(model, optimizer, None, layout)), donate_argnums=0)
+
+
+def many(model: Model, optimizer: optax.GradientTransformation, layout: Layout) -> Callable:
+    """`stretch` under pmap, with the same arguments: each device takes its share of every batch, the state is not stacked.
+
+    In several processes each passes its own rows of the batches.
+    """
+    run = jax.pmap(
+        stretch(make_step(model, optimizer, AXIS, layout)),
+        axis_name=AXIS,
+        in_axes=(None, None, 1, None),
+        out_axes=None,
+        devices=_devices(layout),
+        donate_argnums=0,
+    )
+    # pmap takes and gives what is local to its process.
+    here = jax.local_devices()[: layout.devices]
+    everywhere = NamedSharding(jax.sharding.Mesh(np.asarray(here), (AXIS,)), PartitionSpec())
+
+    def share(leaf):
+        t, b = leaf.shape[:2]
+        return leaf.reshape(t, layout.devices, b // layout.devices, *leaf.shape[2:])
+
+    def sharded(state, run_key, batches, n):
+        # Without the replicated placement the second call would compile again.
+        state, run_key, n = jax.device_put((state, run_key, n), everywhere)
+        return run(state, run_key, jax.tree.map(share, batches), n)
+
+    return sharded
+
+
+def total_devices(layout: Layout) -> int:
+    """Over all processes."""
+    return layout.devices * jax.process_count()
+
+
+def _devices(layout: Layout) -> list:
+    """The first devices of each process, in the order of the processes, as the rows of a batch are."""
+    everyone = [[d for d in jax.devices() if d.process_index == p] for p in range(jax.process_count())]
+    return [device for local in everyone for device in local[: layout.devices]]
+
+
+def on_one_device(tree: Any) -> Any:
+    """A replicated tree on this process's first device, for what is not parallel (evaluation, inference)."""
+    return jax.device_put(tree, jax.local_devices()[0])
+
+
+def make_runner(
+    model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int
+) -> Callable:
+    """`one` or `many`, after checking that the batch can be laid out so; a number is of devices."""
+    layout = Layout(layout) if isinstance(layout, int) else layout
+    refuse_layout(layout, batch_size)
+    return one(model, optimizer, layout) if total_devices(layout) == 1 else many(model, optimizer, layout)
+
+
+def refuse_layout(layout: Layout, batch_size: int) -> None:
+    """UsageError where a batch cannot be shared out, over devices, parts or virtual shards."""
+    devices, parts, shards = layout
+    if devices < 1 or devices > jax.local_device_count():
+        raise UsageError(
+            f"{devices} devices asked for, but JAX sees {jax.local_device_count()} ({jax.default_backend()}); "
+            "lower --devices"
+        )
+    total = total_devices(layout)
+    if batch_size % total:
+        raise UsageError(
+            f"batch size {batch_size} is not divisible by {total} devices; use a multiple of {total} for --batch-size"
+        )
+    if parts < 1 or batch_size // total % parts:
+        raise UsageError(
+            f"--accumulate {parts} does not divide the {batch_size // total} examples of a device; "
+            f"use a divisor of {batch_size // total}"
+        )
+    if shards is None:
+        return
+    if parts > 1:
+        raise UsageError(
+            "--exact-reduce already works through a batch shard by shard; leave --accumulate out, "
+            "and raise --virtual-shards to lower memory"
+        )
+    if total & (total - 1):
+        raise UsageError(f"--exact-reduce on {total} devices: their number must be a power of two; change --devices")
+    if shards < 2 * total or shards & (shards - 1):
+        raise UsageError(
+            f"--exact-reduce with {shards} virtual shards on {total} devices: it must be a power of two, with two shards or "
+            f"more to a device; use --virtual-shards {max(2 * total, 2 ** (shards - 1).bit_length())}"
+        )
+    if batch_size % shards:
+        raise UsageError(
+            f"batch size {batch_size} is not divisible by {shards} virtual shards; use a multiple of {shards} for "
+            "--batch-size, or fewer --virtual-shards"
+        )
+
+
+def refuse_coupling(model: Model, layout: Layout, params: PyTree, extras: PyTree, batch: Batch) -> None:
+    """UsageError for a model that couples the examples of a batch, where the layout shows it a part at a time.
+
+    Takes shapes and dtypes (`jax.ShapeDtypeStruct`); nothing is computed.
+    """
+    if layout.parts == 1 and layout.shards is None:
+        return
+    flag = "--exact-reduce" if layout.shards is not None else "--accumulate"
+    try:
+        jax.eval_shape(lambda *a: model.loss(*a, NOWHERE), params, extras, batch, jax.random.key(0), jnp.int32(0))
+    except NameError as error:
+        if NOWHERE not in str(error):
+            raise
+        raise UsageError(
+            f"{flag} cuts a batch into parts, but this model couples the examples of a batch; leave {flag} out"
+        ) from error

@@ -1,0 +1,142 @@
+"""The quantizers beside each other: one net, about as many bits of code, over seeds.
+
+    python experiments/results/quantizers.py
+
+Trains and judges what is not there yet under runs/quantizers/ (vqvae.py and fsq.py), then writes studies/quantizers-DATA.json
+beside this file, and the tables between the markers in experiments/README.md. Killed and started again, it goes on where it was.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from aejax.errors import UsageError
+from aejax.evaluate.codebook import codebook
+from aejax.report.study import cell, finished, markdown, mean_sd, put_between
+from aejax.runs.directory import read_json, write_json
+from aejax.runs.run import means, open_run
+from aejax.training.loop import Settings, keep_compiled
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- quantizers: made by results/quantizers.py -->", "<!-- end of quantizers -->"
+
+DATA: dict[str, dict[str, Any]] = {
+    "fashion_mnist": {"codes": 512, "net": {"levels": 256, "hidden": (16, 32), "blocks": 1}},
+    "digits": {"codes": 64, "net": {"levels": 17, "hidden": (32,), "blocks": 1}},
+}
+"""How many codes a position has, and the net. Numbers of a vector are 32 where the row does not say otherwise."""
+
+
+def rows(codes: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> experiment file and arguments.
+
+    Two books have the square root of as many codes each, so all rows cost about the same bits.
+    """
+    half = round(codes**0.5)
+    return {
+        "nearest, moving averages, expiry": ("vqvae.py", {"codes": codes}),
+        "the same without expiry": ("vqvae.py", {"codes": codes, "expire": 0.0}),
+        "nearest, by gradient": ("vqvae.py", {"codes": codes, "quantizer": "gradient"}),
+        "cosine, 8 numbers": ("vqvae.py", {"codes": codes, "quantizer": "cosine", "width": 8}),
+        "rotation trick": ("vqvae.py", {"codes": codes, "quantizer": "rotation"}),
+        "residual, two books": ("vqvae.py", {"codes": half, "quantizer": "residual"}),
+        "grouped, two books": ("vqvae.py", {"codes": half, "quantizer": "grouped"}),
+        "finite scalar": ("fsq.py", {"scalars": (round(codes ** (1 / 3)),) * 3}),
+        "lookup-free": ("vqvae.py", {"codes": codes, "quantizer": "lookup_free"}),
+    }
+
+
+def study(
+    data: tuple[str, ...] = tuple(DATA),
+    steps: int = 1_000,
+    seeds: int = 3,
+    directory: Path = Path("runs/quantizers"),
+    experiments: Path = EXPERIMENTS,
+) -> None:
+    """All of it.
+
+    Args:
+        data: Data sets, each with a table of its own.
+        steps: Of each run.
+        seeds: Of each row.
+        directory: Of the runs.
+        experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
+    """
+    keep_compiled()
+    told = []
+    for name in data:
+        setting = DATA[name]
+        found = {}
+        for row, (file, arguments) in rows(setting["codes"]).items():
+            runs = [
+                numbers(
+                    file, directory / name / row / str(seed), steps, data=name, seed=seed, **setting["net"], **arguments
+                )
+                for seed in range(seeds)
+            ]
+            found[row] = {"file": file, "arguments": arguments, "digests": [run["digest"] for run in runs]}
+            found[row] |= {key: mean_sd([run[key] for run in runs]) for key in COLUMNS}
+        result = {"data": name, "steps": steps, "seeds": seeds, "net": setting["net"], "rows": found}
+        (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
+        write_json(experiments / "results" / "studies" / f"quantizers-{name}.json", result)
+        told.append(table(result))
+    put_between(experiments / "README.md", BEGIN, END, "Quantizers", "\n".join(told))
+    print("\n".join(told))
+
+
+COLUMNS = {
+    "codes": ("codes", 0, 1),
+    "used": ("used, %", 1, 100),
+    "perplexity": ("perplexity, % of the codes", 1, 100),
+    "mse": ("MSE × 1000", 2, 1000),
+    "bits_of_code": ("bits of code", 1, 1),
+    "bits_per_dimension": ("bound, bits/dim", 3, 1),
+    "seconds": ("training, s", 0, 1),
+}
+"""What a row tells: its heading, places after the point, and what it is multiplied by. Of two books used and perplexity are
+means."""
+
+
+def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[str, Any]:
+    """The numbers of one run by COLUMNS, and its digest."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    settings = Settings(save_every=steps)
+    run = finished(EXPERIMENTS / file, directory, settings, steps=steps, **arguments)
+    result = read_json(run.directory / "result.json", "")
+    # Not `evaluate`, whose probes of so many numbers take longer than the training.
+    opened = open_run(run.directory, with_data=True)
+    terms = means(opened.evaluate(opened.experiment.test))
+    found = codebook(opened, opened.experiment.test, terms)
+    assert found is not None  # all of these have codes
+    books = found["books"]
+    return {
+        "codes": math.prod(book["size"] for book in books),
+        "used": sum(book["used"] / book["size"] for book in books) / len(books),
+        "perplexity": sum(book["perplexity"] / book["size"] for book in books) / len(books),
+        "mse": terms["mse"],
+        "bits_of_code": terms["kl"] / math.log(2),
+        "bits_per_dimension": found["bits_per_dimension"],
+        "seconds": result["seconds"],
+        "digest": result["digest"],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """One data set's rows in Markdown."""
+    rows = {
+        name: [cell(row[key], digits, times) for key, (_, digits, times) in COLUMNS.items()]
+        for name, row in result["rows"].items()
+    }
+    lines = markdown(result["data"], [heading for heading, _, _ in COLUMNS.values()], rows)
+    about = f"{result['steps']} steps of 64 examples, {result['seeds']} seeds, mean ± sd, test split."
+    return "\n".join([*lines, "", about, ""])
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(study, description=__doc__)
+    except UsageError as error:
+        sys.exit(f"quantizers.py: error: {error}")
