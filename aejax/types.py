@@ -1,79 +1,268 @@
-"""The central types. Everything else in aejax is a function between them."""
+"""The central types. Everything else in aejax is a function between them.
+
+Shapes are written with b examples in a batch. Arguments of the function types are positional.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 Batch = Mapping[str, Any]
 """Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch,
 and, where the data set has them, `label` [b], `condition` [b, ...], `factors` [b, f]; of sequences `x` [b, t, ...], `state`
 [b, t, s] and `length` [b]."""
 
+Params = dict[str, Any]
+"""What is trained by gradient: nested dicts of arrays."""
+
+Extras = dict[str, Any]
+"""State that is not trained by gradient (moving averages, a frozen parent): nested dicts of arrays."""
+
+Axis = str | None
+"""Name of the mapped axis of devices in `aejax.collectives`; None on one device."""
+
+
+@runtime_checkable
+class Init(Protocol):
+    """(key, global batch) -> (params, extras). Holds under `jax.eval_shape`; always called under jit."""
+
+    def __call__(self, key: Key[Array, ""], batch: Batch, /) -> tuple[Params, Extras]: ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """The objective and what training logs.
+
+    Returns (scalar, (extras, metrics)): the mean over this device's examples, in nats; extras already global; metrics are
+    means by name.
+    """
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis, /
+    ) -> tuple[Array, tuple[Extras, dict[str, Array]]]: ...
+
+
+@runtime_checkable
+class Evaluate(Protocol):
+    """Terms of the objective by name: per example, unweighted, in evaluation mode; nats unless the name says otherwise."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> dict[str, Float[Array, " b"]]: ...
+
+
+@runtime_checkable
+class Encode(Protocol):
+    """A function of a batch: codes [b, ...], or reconstructions [b, ...] in data range."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> Shaped[Array, "b *out"]: ...
+
+
+@runtime_checkable
+class Decode(Protocol):
+    """Codes z [b, ...] (integers too, where the model has discrete codes) -> data range [b, ...]. The batch holds what else the
+    decoder may need: labels, a condition, and the shape of x."""
+
+    def __call__(self, params: Params, extras: Extras, z: Any, batch: Batch, /) -> Shaped[Array, "b *shape"]: ...
+
+
+@runtime_checkable
+class Sample(Protocol):
+    """A batch with `index` [b] (and what a conditional model is given) -> data range [b, ...].
+
+    A sample depends on the key and its index alone: `sample(10)` equals the first ten of `sample(100)`.
+    """
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> Shaped[Array, "b *shape"]: ...
+
+
+@runtime_checkable
+class LogWeights(Protocol):
+    """log p(x, z) - log q(z|x) for k draws of z ~ q(z|x), [b, k]; [b, k, m] where p(x) is a product of m factors with draws of
+    their own, as of a sequence's steps."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], k: int, /
+    ) -> Float[Array, "b k *m"]: ...
+
+
+@runtime_checkable
+class Divergences(Protocol):
+    """KL(q(z|x) ‖ p(z)) in nats, [b, m]: one part for each latent dimension where they are independent."""
+
+    def __call__(self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /) -> Float[Array, "b m"]: ...
+
+
+@runtime_checkable
+class Moments(Protocol):
+    """(means [b, d], variances [b, d]) of q(z|x) with independent Gaussian dimensions."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]: ...
+
+
+@runtime_checkable
+class Codes(Protocol):
+    """Discrete codes, int [b, *positions, codebooks]; of a hierarchy a tuple of these, from the level next to x up."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> Array | tuple[Array, ...]: ...
+
+
+@runtime_checkable
+class Rollout(Protocol):
+    """Frames [b, g, ...] that continue the sequences x [b, t, ...]: each so many steps after the one before it (`gaps` [g]), the
+    first after the last of x."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], gaps: Int[Array, " g"], /
+    ) -> Float[Array, "b g *frame"]: ...
+
+
+@runtime_checkable
+class Chain(Protocol):
+    """The first n states [b, n, ...] of the Markov chain that starts at `x`, in data range."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], n: int, /
+    ) -> Float[Array, "b n *shape"]: ...
+
+
+@runtime_checkable
+class Active(Protocol):
+    """Which units of a sparse code each example activates, bool [b, units]."""
+
+    def __call__(
+        self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
+    ) -> Bool[Array, "b units"]: ...
+
+
+@runtime_checkable
+class Corrupt(Protocol):
+    """A corruption of ONE example: (key, x, step of training) -> (x_tilde, touched), see `aejax.objective.corruptions`."""
+
+    def __call__(self, key: Key[Array, ""], x: Array, step: Any = ...) -> tuple[Array, Array]: ...
+
+
+@runtime_checkable
+class Condition(Protocol):
+    """batch -> c [b, ...], what a conditional model is given of each example: its label, or a part of x."""
+
+    def __call__(self, batch: Batch, /) -> Array: ...
+
+
+@runtime_checkable
+class Check(Protocol):
+    """(examples in NumPy, where they are from) -> None; raises UsageError where the likelihood does not admit them."""
+
+    def __call__(self, x: np.ndarray, where: str, /) -> None: ...
+
+
+@runtime_checkable
+class NumDiscreteDims(Protocol):
+    """x [n, *shape] -> how many discrete variables an example is, for bits per dimension; None where x holds other values."""
+
+    def __call__(self, x: np.ndarray, /) -> int | None: ...
+
+
+class DataContract(NamedTuple):
+    """What a model asks of its data. None where it asks nothing."""
+
+    check: Check | None = None
+    """Called wherever data enter."""
+    corrupt: Corrupt | None = None
+    """The corruption that training applies to each example."""
+    condition: Condition | None = None
+    """What the model is conditioned on; samples are given it too."""
+    num_discrete_dims: NumDiscreteDims | None = None
+
+
+class Latent(NamedTuple):
+    """A latent variable with a posterior and a prior."""
+
+    log_weights: LogWeights
+    divergences: Divergences
+    moments: Moments | None = None
+    """None where the posterior's dimensions are not independent Gaussians."""
+
+
+class Discrete(NamedTuple):
+    """A code of integers. `Model.decode` takes it too."""
+
+    codes: Codes
+    codebook_sizes: tuple[int, ...] | tuple[tuple[int, ...], ...]
+    """How many codes each codebook has; of a hierarchy a tuple of these for each level."""
+
+
+class Temporal(NamedTuple):
+    """What continues in time: a sequence, or a Markov chain over examples."""
+
+    rollout: Rollout | None = None
+    chain: Chain | None = None
+
+
+class Sparse(NamedTuple):
+    """A code of which an example activates few units."""
+
+    active: Active
+
 
 class Model(NamedTuple):
     """A family of autoencoders as pure functions, in the manner of `optax.GradientTransformation`.
 
-    `params` and `extras` (state that is not trained by gradient) are nested dicts of arrays. Optional functions are None
-    where the family has no such thing.
+    The last four are groups of functions that only some families have; a group is None where a family lacks it.
     """
 
-    init: Callable
-    """(key, global batch) -> (params, extras). Holds under `jax.eval_shape`; always called under jit."""
-    loss: Callable
-    """(params, extras, batch, key, step, axis) -> (scalar, (extras, metrics)): the mean over this device's examples, in nats;
-    extras already global; metrics are means by name."""
-    evaluate: Callable
-    """(params, extras, batch, key) -> {name: [b]}: per example, unweighted, in evaluation mode."""
-    encode: Callable | None = None
-    """(params, extras, batch, key) -> codes [b, ...]."""
-    decode: Callable | None = None
-    """(params, extras, z [b, ...], batch) -> data range [b, ...]."""
-    reconstruct: Callable | None = None
-    """(params, extras, batch, key) -> data range [b, ...]; of `x` as it is given: a corrupted `x` is thereby restored."""
-    sample: Callable | None = None
-    """(params, extras, {"index": [b]}, key) -> data range [b, ...]; the first ten of a hundred are the ten. With a condition the
-    batch also holds what it is made of."""
-    condition: Callable | None = None
-    """batch -> c [b, ...], what samples are given: labels, or a part of x; None where they are given nothing."""
-    log_weights: Callable | None = None
-    """(params, extras, batch, key, k) -> [b, k]: log p(x, z) - log q(z|x) for k draws of z ~ q(z|x); [b, k, m] where p(x) is a
-    product of m factors with draws of their own, as of a sequence's steps."""
-    divergences: Callable | None = None
-    """(params, extras, batch, key) -> [b, m]: what the code costs in nats, one part a dimension where they are independent."""
-    moments: Callable | None = None
-    """(params, extras, batch, key) -> (means [b, d], variances [b, d]) of q(z|x), of independent Gaussian dimensions."""
-    codes: Callable | None = None
-    """(params, extras, batch, key) -> int [b, *positions, books]; of a hierarchy a tuple of these, from the level next to x up.
-    `decode` takes them too."""
-    books: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
-    """How many codes each of these books has; of a hierarchy a tuple of them for each level."""
-    rollout: Callable | None = None
-    """(params, extras, batch, key, gaps [g]) -> frames [b, g, ...] that go on from the sequences x [b, t, ...]: each so many
-    steps after the one before it, the first after the last of x."""
-    chain: Callable | None = None
-    """(params, extras, batch, key, n) -> data range [b, n, ...]: the first n states of the Markov chain that starts at `x`."""
-    active: Callable | None = None
-    """(params, extras, batch, key) -> bool [b, units]: which units of a sparse code each example activates."""
-    corrupt: Callable | None = None
-    """The corruption that training applies to one example, `(key, x, step) -> (x_tilde, touched)`."""
-    symbols: Callable | None = None
-    """(x [n, *shape]) -> discrete variables in an example, for bits per dimension of a bound; None where x holds other values."""
-    check: Callable | None = None
-    """(array, where) -> None; raises UsageError where the likelihood does not admit the data. Called at the edge."""
+    init: Init
+    loss: Loss
+    evaluate: Evaluate
+    encode: Encode | None = None
+    """-> codes [b, ...]; of a stochastic encoder the mean."""
+    decode: Decode | None = None
+    reconstruct: Encode | None = None
+    """Of `x` as it is given: a corrupted `x` is thereby restored."""
+    sample: Sample | None = None
+    data: DataContract = DataContract()
+    latent: Latent | None = None
+    discrete: Discrete | None = None
+    sequence: Temporal | None = None
+    sparse: Sparse | None = None
+
+    def function(self, name: str) -> Any:
+        """The model's function of this name, be it in a group; None where the family has none."""
+        for group in (self, self.latent, self.discrete, self.sequence, self.sparse):
+            if group is not None and name in group._fields:
+                return getattr(group, name)
+        return None
 
 
 class TrainState(NamedTuple):
     """All that a checkpoint holds: arrays, no key and no function."""
 
     step: jax.Array
-    params: dict
-    extras: dict
+    params: Params
+    extras: Extras
     opt_state: Any
+    """Of the optimizer, any tree."""
+
+
+@runtime_checkable
+class Read(Protocol):
+    """Positions [n] -> {x, label, ...} as stored. Several threads may call it at once."""
+
+    def __call__(self, positions: np.ndarray, /) -> Mapping[str, np.ndarray]: ...
 
 
 class Dataset(NamedTuple):
@@ -93,9 +282,8 @@ class Dataset(NamedTuple):
     names and sizes."""
     arrays: Mapping[str, np.ndarray] | None
     """Memory-mapped, as stored (`x` may be uint8 or bool): read them through `aejax.data.take`."""
-    read: Callable | None = None
-    """(positions [n]) -> {x, label} as stored; where examples are read from the disk at each use (a streamed data set) instead
-    of `arrays`. Several threads may call it at once."""
+    read: Read | None = None
+    """Where examples are read from the disk at each use (a streamed data set), instead of `arrays`."""
     factors: tuple[str, ...] | None = None
     """Names of the factors of variation, where examples have their values as `factors` [f], int32."""
     states: tuple[str, ...] | None = None
@@ -110,8 +298,8 @@ class Parent(NamedTuple):
     digest: str
     """Of its parameters and extras."""
     model: Model
-    params: dict
-    extras: dict
+    params: Params
+    extras: Extras
     arguments: Mapping[str, Any]
     """Of its experiment, from its config.json."""
 
@@ -128,8 +316,8 @@ class Experiment(NamedTuple):
     steps: int
     seed: int
     validation: Dataset | None = None
-    """Judged during training, for the curves and the best checkpoint; the test split where there is none."""
-    sweep: Mapping[float, Callable] = {}
+    """Evaluated during training, for the curves and the best checkpoint; the test split where there is none."""
+    sweep: Mapping[float, Corrupt] = {}
     """Level of corruption -> the corruption at which `aejax evaluate` measures restoration."""
     monitor: str = "nll"
     """Name in `model.evaluate` whose mean over the validation split, the lower the better, picks the best checkpoint."""
