@@ -20,9 +20,9 @@ from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import Code
 from aejax.nets.mlp import check_mirror, tie, untie
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Model
+from aejax.types import DataContract, Model, Sparse
 
 
 def identity(h, axis, step):
@@ -57,6 +57,7 @@ def autoencoder(
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
         active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.bottlenecks`.
     """
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     names = [p.__name__ for p in penalties]
     if len({"loss", "nll", "mse", *names}) < 3 + len(names):
@@ -116,9 +117,8 @@ def autoencoder(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        active=None if active is None else activity,
-        corrupt=corrupt,
-        check=likelihood.check,
+        data=DataContract(check=likelihood.check, corrupt=corrupt),
+        sparse=None if active is None else Sparse(activity),
     )
 
 

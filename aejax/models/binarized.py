@@ -7,7 +7,6 @@ Under bits a Bernoulli likelihood is one; under gray values it is a cross-entrop
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,13 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.types import Batch, Model
-
-OF_A_BATCH = (
-    "evaluate", "encode", "reconstruct", "sample", "log_weights", "divergences", "moments", "codes", "rollout", "chain",
-    "active",
-)  # fmt: skip
-"""The functions `(params, extras, batch, …)` of a model outside training; `decode` has the batch after its code."""
+from aejax.types import Batch, DataContract, Latent, Model, Sparse, Temporal
 
 
 def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
@@ -64,20 +57,40 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
                 f"binarized() takes gray values in [0, 1] for probabilities, but {where} spans [{low:g}, {high:g}]; "
                 "scale the data"
             )
-        if model.check is not None:
-            model.check((x > 0.5).astype(x.dtype), f"{where}, binarized")
+        if model.data.check is not None:
+            model.data.check((x > 0.5).astype(x.dtype), f"{where}, binarized")
 
-    def on_bits(f: Callable) -> Callable:
-        return lambda params, extras, batch, *rest: f(params, extras, once(batch), *rest)
+    def on_bits(f: Any) -> Any:
+        """A function `(params, extras, batch, …)` of the model, on bits; None where the model lacks it."""
+        return None if f is None else lambda params, extras, batch, *rest: f(params, extras, once(batch), *rest)
 
-    wrapped: dict[str, Any] = {name: on_bits(f) for name in OF_A_BATCH if (f := getattr(model, name)) is not None}
-    if (decode := model.decode) is not None:
-        wrapped["decode"] = lambda params, extras, z, batch: decode(params, extras, z, once(batch))
-    if (condition := model.condition) is not None:
-        wrapped["condition"] = lambda batch: condition(once(batch))
-    if (symbols := model.symbols) is not None:
-        wrapped["symbols"] = lambda x: symbols((x > 0.5).astype(x.dtype))
-    return model._replace(init=init, loss=loss, check=check, **wrapped)
+    decode, latent, discrete, sequence, sparse = (
+        model.decode,
+        model.latent,
+        model.discrete,
+        model.sequence,
+        model.sparse,
+    )
+    condition, count = model.data.condition, model.data.num_discrete_dims
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=on_bits(model.evaluate),
+        encode=on_bits(model.encode),
+        decode=None if decode is None else lambda params, extras, z, batch: decode(params, extras, z, once(batch)),
+        reconstruct=on_bits(model.reconstruct),
+        sample=on_bits(model.sample),
+        data=DataContract(
+            check=check,
+            corrupt=model.data.corrupt,
+            condition=None if condition is None else lambda batch: condition(once(batch)),
+            num_discrete_dims=None if count is None else lambda x: count((x > 0.5).astype(x.dtype)),
+        ),
+        latent=None if latent is None else Latent(*map(on_bits, latent)),
+        discrete=None if discrete is None else discrete._replace(codes=on_bits(discrete.codes)),
+        sequence=None if sequence is None else Temporal(*map(on_bits, sequence)),
+        sparse=None if sparse is None else Sparse(on_bits(sparse.active)),
+    )
 
 
 def _bits(keys: Key[Array, " b"], x: Float[Array, "b *shape"]) -> Float[Array, "b *shape"]:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import PixelCNN
-from aejax.types import Model, Parent
+from aejax.types import DataContract, Discrete, Model, Parent
 
 
 def code_prior(
@@ -37,7 +37,7 @@ def code_prior(
         shape: of one example.
         condition: batch -> [b, n], labels as `jax.nn.one_hot(batch["label"], n)`.
     """
-    lower = base.model
+    lower, discrete = base.model, discrete_of(base)
     sizes = levels_of(base)
     if len(nets) != len(sizes) or any(net.sizes != found for net, found in zip(nets, sizes)):
         raise UsageError(
@@ -50,7 +50,7 @@ def code_prior(
 
     def codes_of(extras, batch, key):
         """The codes of each level as maps, [b, h, w, books]."""
-        found = lower.codes(*frozen(extras), batch, key)
+        found = discrete.codes(*frozen(extras), batch, key)
         return [as_map(level) for level in (found if isinstance(found, tuple) else (found,))]
 
     def told(batch):
@@ -139,7 +139,7 @@ def code_prior(
         return lower.decode(*frozen(extras), tuple(drawn) if len(drawn) > 1 else drawn[0], batch)
 
     def of_base(name):
-        f = getattr(lower, name)
+        f = lower.function(name)
         return None if f is None else lambda params, extras, *rest: f(*frozen(extras), *rest)
 
     return Model(
@@ -150,29 +150,34 @@ def code_prior(
         decode=of_base("decode"),
         reconstruct=of_base("reconstruct"),
         sample=sample,
-        condition=None if condition is None else told,
-        codes=of_base("codes"),
-        books=lower.books,
-        symbols=lower.symbols,
-        check=lower.check,
+        data=DataContract(
+            check=lower.data.check,
+            condition=None if condition is None else told,
+            num_discrete_dims=lower.data.num_discrete_dims,
+        ),
+        discrete=discrete._replace(codes=of_base("codes")),
     )
 
 
-def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
-    """How many codes each book of each level has."""
-    books = base.model.books
-    if base.model.codes is None or books is None:
+def discrete_of(base: Parent) -> Discrete:
+    """The parent's discrete code; UsageError where it has none."""
+    if base.model.discrete is None:
         raise UsageError(
             f"{base.directory} has no discrete codes; a prior over codes needs a vector-quantized run as parent"
         )
-    return books if isinstance(books[0], tuple) else (books,)
+    return base.model.discrete
+
+
+def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
+    """How many codes each codebook of each level has."""
+    sizes = discrete_of(base).codebook_sizes
+    return sizes if isinstance(sizes[0], tuple) else (sizes,)  # type: ignore[return-value]
 
 
 def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Of each level's codes, (*positions, books), for examples of this shape."""
     seen = {"x": jax.ShapeDtypeStruct((1, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((1,), jnp.int32)}
-    codes = base.model.codes
-    assert codes is not None  # `levels_of`
+    codes = discrete_of(base).codes
     found = jax.eval_shape(lambda batch: codes(base.params, base.extras, batch, jax.random.key(0)), seen)
     return [level.shape[1:] for level in (found if isinstance(found, tuple) else (found,))]
 

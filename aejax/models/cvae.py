@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoder import per_dimension
-from aejax.models.latent import LatentNet, latent_net, variational
+from aejax.models.latent import LatentNet, latent_net, latent_of, variational
 from aejax.objective.likelihoods import Likelihood, among
 from aejax.objective.posteriors import diagonal
 from aejax.objective.priors import conditional
@@ -109,9 +109,9 @@ def cvae(
         return {**terms, "gsnn": gsnn(params, batch, each(k_prior, batch["index"]))}
 
     def divergences(params, extras, batch, key):
-        return base.divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
+        return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
-    return base._replace(init=init, evaluate=evaluate, divergences=divergences)
+    return base._replace(init=init, evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
 
 
 def stochastic_net(parts: LatentNet, prior: nn.Module) -> LatentNet:

@@ -24,7 +24,7 @@ from aejax.keys import each
 from aejax.models.autoencoder import autoencoder, identity, net, per_dimension, total
 from aejax.objective.corruptions import END, corrupt_batch
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Model
+from aejax.types import Model, Temporal
 
 
 def gdae(
@@ -103,4 +103,4 @@ def gdae(
         theta, _ = jax.lax.scan(step, start, each(k_walk, jnp.arange(burn_in)))
         return draw(k_last, theta, index) if likelihood.discrete else likelihood.mean(theta)
 
-    return base._replace(init=init, loss=loss, chain=chain, sample=sample)
+    return base._replace(init=init, loss=loss, sample=sample, sequence=Temporal(chain=chain))

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.latent import latent_net, variational
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.models.latent import latent_net, latent_of, variational
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
@@ -52,6 +52,7 @@ def iwae(
         raise UsageError(
             f"doubly_reparametrized= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
         )
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
     def loss(params, extras, batch, key, step, axis):
@@ -88,13 +89,13 @@ def iwae(
 
     def evaluate(params, extras, batch, key):
         k_base, k_draw = jax.random.split(key)
-        bound = log_mean(base.log_weights(params, extras, batch, k_draw, samples))
+        bound = log_mean(latent_of(base).log_weights(params, extras, batch, k_draw, samples))
         return {**base.evaluate(params, extras, batch, k_base), "iwae_nll": -bound}
 
     def divergences(params, extras, batch, key):
-        return base.divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
+        return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
-    return base._replace(evaluate=evaluate, divergences=divergences)
+    return base._replace(evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
 
 
 def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:

@@ -19,7 +19,7 @@ from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
 from aejax.objective.priors import Encoding, Prior
-from aejax.types import Model
+from aejax.types import DataContract, Latent, Model
 
 
 class Latents(NamedTuple):
@@ -249,14 +249,20 @@ def variational(
         decode=decode,
         reconstruct=reconstruct,
         sample=sample,
-        condition=parts.condition if conditional else None,
-        log_weights=log_weights,
-        divergences=divergences,
-        moments=None if parts.moments is None else moments,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
+        data=DataContract(
+            check=likelihood.check,
+            corrupt=corrupt,
+            condition=parts.condition if conditional else None,
+            num_discrete_dims=likelihood.symbols,
+        ),
+        latent=Latent(log_weights, divergences, None if parts.moments is None else moments),
     )
+
+
+def latent_of(model: Model) -> Latent:
+    """The latent of a model that `variational` made."""
+    assert model.latent is not None
+    return model.latent
 
 
 def joined(x: Float[Array, "b *shape"], c: Array | None) -> Array:

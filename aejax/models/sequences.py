@@ -17,7 +17,7 @@ from aejax.keys import each
 from aejax.models.autoencoder import per_dimension
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Batch, Model
+from aejax.types import Batch, DataContract, Latent, Model, Temporal
 
 
 def model_of(
@@ -118,12 +118,9 @@ def model_of(
         decode=decode,
         reconstruct=reconstruct,
         sample=sample,
-        log_weights=log_weights,
-        divergences=divergences,
-        rollout=rollout,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        latent=Latent(log_weights, divergences),
+        sequence=Temporal(rollout=rollout),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from aejax.errors import UsageError
-from aejax.types import Model, Parent
+from aejax.types import DataContract, Model, Parent
 
 
 def on_top_of(parent: Parent, upper: Model) -> Model:
@@ -60,7 +60,7 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        check=lower.check,
+        data=DataContract(check=lower.data.check),
     )
 
 

@@ -20,7 +20,7 @@ from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
@@ -54,6 +54,7 @@ def state_space(
     seen = shape[0] if window is None else window
     if not 1 <= seen <= shape[0]:
         raise UsageError(f"state_space(window={window}): from 1 to the {shape[0]} frames of a sequence")
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     q = layered(filtering, posterior, latent, layers, "filtering")
     p = layered(transition, posterior, latent, layers, "transition")

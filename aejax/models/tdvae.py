@@ -24,7 +24,7 @@ from aejax.models.autoencoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
@@ -79,6 +79,7 @@ def tdvae(
     seen = shape[0] if window is None else window
     if not 1 <= seen <= shape[0]:
         raise UsageError(f"tdvae(window={window}): from 1 to the {shape[0]} frames of a sequence")
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     p_b = layered(state, posterior, latent, layers, "state")
     q = layered(smoothing, posterior, latent, layers, "smoothing")

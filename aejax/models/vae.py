@@ -19,7 +19,7 @@ from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoder import per_dimension
 from aejax.models.latent import Latents, latent_net, variational
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import Rate, weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
@@ -74,6 +74,7 @@ def vae(
     if len(set(logged)) < len(logged):
         raise UsageError(f"terms are logged by name, and two share one: {', '.join(logged)}; rename one")
     cost = weighted(beta) if rate is None else rate
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
 

@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, Int
 from aejax.collectives import mean
 from aejax.errors import UsageError
 from aejax.models.autoencoder import as_theta, per_dimension, total
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantizer
-from aejax.types import Model
+from aejax.types import DataContract, Discrete, Model
 
 QUANTIZER = "quantiser"
 """What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -49,6 +49,7 @@ def vqvae(
         shape: of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
     """
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
     def init(key, batch):
@@ -113,11 +114,8 @@ def vqvae(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        codes=codes,
-        books=quantizer.sizes,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        discrete=Discrete(codes, quantizer.sizes),
     )
 
 

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 from aejax.errors import UsageError
 from aejax.models.autoencoder import as_theta
 from aejax.models.vqvae import nats_of_codes, perplexity, terms_of
-from aejax.objective.corruptions import corrupt_batch, nothing
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantizer
-from aejax.types import Model
+from aejax.types import DataContract, Discrete, Model
 
 QUANTIZERS = "quantisers"
 """What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -59,6 +59,7 @@ def vqvae2(
             f"vqvae2 is given {len(encoders)} encoders, {len(decoders)} decoders and {len(quantizers)} quantizers; each level "
             "needs one of each"
         )
+    corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     names = [f"level_{i}" for i in range(len(quantizers))]
     top = len(quantizers) - 1
@@ -179,11 +180,8 @@ def vqvae2(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        codes=codes,
-        books=sizes,
-        corrupt=corrupt,
-        symbols=likelihood.symbols,
-        check=likelihood.check,
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        discrete=Discrete(codes, sizes),
     )
 
 

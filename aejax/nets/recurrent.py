@@ -43,8 +43,8 @@ class Turned(nn.Module):
     """How a state goes on, or `back`, by itself, and what `net` adds to that: [b, n] -> [b, out].
 
     A row begins with a state z = (u, v, s, k) of `latent` numbers: `planes` of u and of v, one of s, the rest of k. The gap δ is
-    next, as `aejax.objective.time_gaps.told` tells it, the longest being `most`; with most=0 it is one step and not told. By
-    itself the state keeps s and k, and what goes round with the speed s is a Fourier series in the planes, each (u_j, v_j) turned by
+    next, as `time_gaps.told` tells it, the longest being `most`; with most=0 it is one step and not told. By itself
+    the state keeps s and k, and what goes round with the speed s is a Fourier series in the planes, each (u_j, v_j) turned by
 
         `unit` h_j s δ radians,   h = 1, …, `harmonics`, 1, …, `harmonics`, …
 

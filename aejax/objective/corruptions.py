@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
+from aejax.types import Corrupt
 
 END = np.int32(np.iinfo(np.int32).max)
 """The step at which a schedule has run its course: evaluation corrupts as the end of training did."""
@@ -72,12 +73,22 @@ def nothing() -> Corruption:
         d = int(np.prod(shape))
         return _moments_of_survival(np.ones(d), np.ones((d, d)))
 
-    return Corruption("nothing()", draw, moments)
+    return Corruption(NOTHING, draw, moments)
+
+
+NOTHING = "nothing()"
+
+
+def unless_nothing(corrupt: Corrupt | None) -> Corrupt | None:
+    """The corruption, or None where it leaves every example as it is: `nothing()`, and so `masking(0)`."""
+    return None if isinstance(corrupt, Corruption) and corrupt.name == NOTHING else corrupt
 
 
 def masking(rate: Strength) -> Corruption:
     """Sets exactly round(rate·d) of the d components, chosen afresh for each example, to zero (Vincent et al. 2008, §2.3)."""
     strength = _strength("masking", "rate", rate, 0.0, 1.0)
+    if _is_zero(rate):
+        return nothing()
 
     def draw(key, x, step):
         touched = _exact_count(key, x.shape, _count(strength(step), x.size))
@@ -93,6 +104,8 @@ def masking(rate: Strength) -> Corruption:
 def bernoulli_masking(rate: Strength) -> Corruption:
     """Sets each component to zero with probability `rate`, independently: their number varies, unlike `masking`'s."""
     strength = _strength("bernoulli_masking", "rate", rate, 0.0, 1.0)
+    if _is_zero(rate):
+        return nothing()
 
     def draw(key, x, step):
         touched = jax.random.bernoulli(key, strength(step), x.shape)
@@ -125,6 +138,8 @@ def hiding(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
 def salt_and_pepper(rate: Strength) -> Corruption:
     """Sets exactly round(rate·d) components to 0 or 1 by a fair coin each (Vincent et al. 2010, §3.4); for data in [0, 1]."""
     strength = _strength("salt_and_pepper", "rate", rate, 0.0, 1.0)
+    if _is_zero(rate):
+        return nothing()
 
     def draw(key, x, step):
         k_where, k_coin = jax.random.split(key)
@@ -146,6 +161,8 @@ def salt_and_pepper(rate: Strength) -> Corruption:
 def gaussian(sigma: Strength) -> Corruption:
     """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4); sigma in units of the data."""
     strength = _strength("gaussian", "sigma", sigma, 0.0, np.inf)
+    if _is_zero(sigma):
+        return nothing()
 
     def draw(key, x, step):
         return x + strength(step) * jax.random.normal(key, x.shape, x.dtype), jnp.ones(x.shape, bool)
@@ -299,6 +316,11 @@ def _strength(name: str, what: str, value: Strength, low: float, high: float) ->
     if not low <= float(value) <= high:  # also refuses NaN
         raise UsageError(f"{name}({what}={value}): {what} must lie in [{low:g}, {high:g}]")
     return lambda step: float(value)
+
+
+def _is_zero(value: Strength) -> bool:
+    """Whether it is the number 0: not a schedule, and not a traced number, which may be another."""
+    return not callable(value) and not isinstance(value, jax.core.Tracer) and float(value) == 0.0
 
 
 def _label(name: str, value: Strength) -> str:
