@@ -7,9 +7,9 @@ z = run.encode(x)
 
 from aejax.runs.run import Run as Run
 from aejax.runs.run import open_run as open_run
-from aejax.training.train import Settings as Settings
-from aejax.training.train import resume as resume
-from aejax.training.train import train as train
+from aejax.training.trainer import Settings as Settings
+from aejax.training.trainer import resume as resume
+from aejax.training.trainer import train as train
 from aejax.types import Dataset as Dataset
 from aejax.types import Experiment as Experiment
 from aejax.types import Model as Model

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from aejax.data import chosen, has_data, take
 from aejax.errors import UsageError, at_least_one
-from aejax.evaluate import learnt_from
+from aejax.evaluation import learnt_from
 from aejax.keys import each, evaluation_key
 from aejax.runs.run import Run, inference_batch
 from aejax.types import Dataset

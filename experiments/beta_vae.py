@@ -27,7 +27,7 @@ import optax
 
 from aejax.data import load
 from aejax.models import vae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.divergences import capacity, weighted
 from aejax.objective.likelihoods import bernoulli

@@ -33,7 +33,7 @@ import optax
 from aejax.data import load
 from aejax.errors import UsageError
 from aejax.models import autoencoder, cvae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.corruptions import hiding
 from aejax.objective.likelihoods import among, bernoulli

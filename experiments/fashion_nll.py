@@ -30,7 +30,7 @@ import optax
 
 from aejax.data import load
 from aejax.models import iwae, vae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.models.stacked import started_from
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli

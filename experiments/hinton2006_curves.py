@@ -39,16 +39,16 @@ import optax
 
 from aejax.data import load, take
 from aejax.errors import UsageError
-from aejax.evaluate.linear import apply, pca, statistics
-from aejax.evaluate.logistic_pca import codes, cross_entropy, logistic_pca, mean
+from aejax.evaluation.linear import apply, pca, statistics
+from aejax.evaluation.logistic_pca import codes, cross_entropy, logistic_pca, mean
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.report.study import finished
+from aejax.reports.study import finished
 from aejax.runs.directory import read_json, write_json
 from aejax.runs.run import Run, means
 from aejax.training.loop import keep_compiled
-from aejax.training.train import Settings
+from aejax.training.trainer import Settings
 from aejax.types import Dataset, Experiment
 
 

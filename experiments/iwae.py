@@ -11,7 +11,7 @@ import optax
 
 from aejax.data import load
 from aejax.models import iwae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.types import Experiment

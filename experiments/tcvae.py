@@ -16,7 +16,7 @@ import optax
 
 from aejax.data import load
 from aejax.models import vae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.regularizers import minibatch_stratified, minibatch_weighted, total_correlation

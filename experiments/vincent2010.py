@@ -48,11 +48,11 @@ from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
-from aejax.report.study import finished, interval, proportion_interval
+from aejax.reports.study import finished, interval, proportion_interval
 from aejax.runs.directory import write_json
 from aejax.runs.run import Run, map_examples, means, open_parent
 from aejax.training.loop import keep_compiled
-from aejax.training.train import Settings
+from aejax.training.trainer import Settings
 from aejax.types import Experiment, Parent
 
 

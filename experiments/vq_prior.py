@@ -23,7 +23,7 @@ import optax
 
 from aejax.data import load
 from aejax.errors import UsageError
-from aejax.models.code_prior import code_prior, nets_for
+from aejax.models.code_priors import code_prior, nets_for
 from aejax.runs.run import open_parent
 from aejax.types import Experiment
 

@@ -13,8 +13,8 @@ FLOORS = [
     {"nets", "data"},
     {"objective"},
     {"models", "runs"},
-    {"training", "evaluate"},
-    {"samplers", "report"},
+    {"training", "evaluation"},
+    {"samplers", "reports"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -10,8 +10,8 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import autoencoder, classifier
-from aejax.models import gsn as gdae
-from aejax.models.binarized import OF_A_BATCH, binarized, keys_of_content
+from aejax.models import gsn
+from aejax.models.binarization import OF_A_BATCH, binarized, keys_of_content
 from aejax.models.stacked import on_top_of
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking, nothing
@@ -129,7 +129,7 @@ def denoising():
 
 
 def chaining():
-    return gdae(*nets(), bernoulli(), nothing(), SHAPE)
+    return gsn(*nets(), bernoulli(), nothing(), SHAPE)
 
 
 def stacked():

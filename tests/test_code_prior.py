@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.models.code_prior import code_prior, nets_for
+from aejax.models.code_priors import code_prior, nets_for
 from aejax.types import Model, Parent
 
 KEY = jax.random.key(2)

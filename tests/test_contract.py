@@ -20,7 +20,7 @@ from aejax.runs.directory import datasets
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.run import abstract_batch, abstract_state, open_run
 from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.training.train import Settings, resume, train
+from aejax.training.trainer import Settings, resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 ALIKE = {

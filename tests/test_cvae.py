@@ -9,15 +9,15 @@ from scipy.stats import multivariate_normal
 from aejax.cli import main
 from aejax.data import chosen
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
+from aejax.evaluation import evaluate
 from aejax.models import cvae, vae
 from aejax.nets import MLP
 from aejax.objective.corruptions import hiding
 from aejax.objective.likelihoods import among, bernoulli, gaussian
 from aejax.objective.priors import conditional
-from aejax.report import report
-from aejax.report.generated import conditions_section
-from aejax.report.records import read
+from aejax.reports import report
+from aejax.reports.generated import conditions_section
+from aejax.reports.records import read
 from aejax.runs.run import open_run
 
 D, K, N = 6, 2, 12

@@ -33,17 +33,17 @@ from aejax.data import (
 )
 from aejax.data import loader as feeds
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
+from aejax.evaluation import evaluate
 from aejax.keys import run_keys
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
-from aejax.report.pictures import some_of_each_class
+from aejax.reports.pictures import some_of_each_class
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import Run
 from aejax.training.step import Layout, init_state, make_runner
-from aejax.training.train import train
+from aejax.training.trainer import train
 from aejax.types import Dataset, Experiment
 
 loading = sys.modules["aejax.data.load"]  # the function of that name hides it
@@ -190,7 +190,7 @@ def test_a_streamed_run_is_judged_as_one_in_memory(tmp_path):
 
 
 def test_only_the_first_of_a_large_streamed_split_are_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr("aejax.evaluate.STREAMED_EXAMPLES", 50)
+    monkeypatch.setattr("aejax.evaluation.STREAMED_EXAMPLES", 50)
     train_set, test_set = load(Streamed("digits"), ("train[:10%]", "test[:80]"))
     model = autoencoder(MLP((), 4), MLP((), train_set.shape), bernoulli())
     run = train(Experiment(model, optax.sgd(1e-3), train_set, test_set, 32, 1, 0), tmp_path / "run")

@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 
 from aejax.data import load, take
 from aejax.errors import UsageError
-from aejax.evaluate import evaluate
-from aejax.evaluate.disentanglement import (
+from aejax.evaluation import evaluate
+from aejax.evaluation.disentanglement import (
     _Groups,
     beta_vae_score,
     dci,
@@ -27,13 +27,13 @@ from aejax.evaluate.disentanglement import (
     sap,
     udr,
 )
-from aejax.evaluate.information import mig, mig_sampled, modularity, mutual_information
+from aejax.evaluation.information import mig, mig_sampled, modularity, mutual_information
 from aejax.models import vae
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.report import report
+from aejax.reports import report
 from aejax.runs.run import Run
-from aejax.training.train import Settings, train
+from aejax.training.trainer import Settings, train
 from aejax.types import Experiment, Model, TrainState
 
 SIZES = (2, 3, 4)
@@ -244,7 +244,7 @@ def test_votes_are_of_variances_in_units_of_the_dimension(mixed, factors):
 
 def test_votes_are_judged_by_others(factors, monkeypatch):
     for name in ("VOTES", "JUDGED_VOTES"):
-        monkeypatch.setattr(f"aejax.evaluate.disentanglement.{name}", 40)
+        monkeypatch.setattr(f"aejax.evaluation.disentanglement.{name}", 40)
     # Few votes for many dimensions agree with themselves, with others by chance.
     noise = np.random.default_rng(0).standard_normal((len(factors), 30))
     assert factor_vae_score(noise, factors)["score"] < 0.55
@@ -321,7 +321,7 @@ def test_what_cannot_be_judged_is_refused(factors):
 
 
 def test_what_is_written_names_the_factors_that_vary(monkeypatch):
-    monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 2)
+    monkeypatch.setattr("aejax.evaluation.disentanglement.ROUNDS", 2)
     (test,) = load("sprites_small", ("test[:200]",))
     arrays = {name: np.array(array) for name, array in test.arrays.items()}
     arrays["factors"][:, 1] = 3
@@ -348,7 +348,7 @@ def test_what_is_written_names_the_factors_that_vary(monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 3)
+    monkeypatch.setattr("aejax.evaluation.disentanglement.ROUNDS", 3)
     train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
     model = vae(MLP((8,), 6), MLP((8,), train_set.shape), bernoulli(), 3, train_set.shape)
     made = Experiment(model, optax.adam(1e-3), train_set, test, 64, 5, seed=0, monitor="nelbo")

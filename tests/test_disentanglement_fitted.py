@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from aejax.evaluate.disentanglement import dci, explicitness, sap
+from aejax.evaluation.disentanglement import dci, explicitness, sap
 
 SIZES = (2, 3, 4)
 
@@ -117,7 +117,7 @@ def boosted(z, v, rounds, depth=3, rate=0.1):
 
 
 def test_importances_by_trees_on_every_threshold(mixed, factors, monkeypatch):
-    monkeypatch.setattr("aejax.evaluate.disentanglement.ROUNDS", 3)
+    monkeypatch.setattr("aejax.evaluation.disentanglement.ROUNDS", 3)
     some = np.random.default_rng(2).permutation(len(mixed))[:120]
     z, v = mixed[some], factors[some, 1:]
     learnt, judged = learnt_and_judged(len(z))

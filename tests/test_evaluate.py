@@ -8,14 +8,14 @@ import optax
 import pytest
 
 from aejax.data import load, take
-from aejax.evaluate import compresses, corrupted, evaluate
-from aejax.evaluate.linear import apply, pca, statistics
+from aejax.evaluation import compresses, corrupted, evaluate
+from aejax.evaluation.linear import apply, pca, statistics
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.run import Run
-from aejax.training.train import Settings, train
+from aejax.training.trainer import Settings, train
 from aejax.types import Dataset, Experiment
 
 

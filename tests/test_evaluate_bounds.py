@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.evaluate.bounds import importance_nll, latent_use
+from aejax.evaluation.bounds import importance_nll, latent_use
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run, as_dataset
 from aejax.types import Experiment, Model, TrainState

@@ -8,8 +8,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from aejax.errors import UsageError
-from aejax.evaluate import images
-from aejax.evaluate.images import PSNR_CAP, mse, psnr, ssim
+from aejax.evaluation import images
+from aejax.evaluation.images import PSNR_CAP, mse, psnr, ssim
 
 
 def pair(shape, seed=0, noise=0.2):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.evaluate import jacobian
-from aejax.evaluate.jacobian import charts, spectrum
+from aejax.evaluation import jacobian
+from aejax.evaluation.jacobian import charts, spectrum
 from aejax.nets import MLP, ConvEncoder
 
 

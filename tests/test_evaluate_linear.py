@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.evaluate.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
+from aejax.evaluation.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
 from aejax.objective.corruptions import Moments, chain, corrupt_batch, gaussian, masking, salt_and_pepper
 
 D = 8
@@ -64,7 +64,7 @@ NOISES = {
 
 
 def test_statistics_are_those_of_the_whole_array_at_any_dtype(monkeypatch):
-    monkeypatch.setattr("aejax.evaluate.linear.ROWS", 7)
+    monkeypatch.setattr("aejax.evaluation.linear.ROWS", 7)
     x = data(30, 12).reshape(30, 3, 4)
     train = statistics(x)
     np.testing.assert_allclose(train.mean, x.reshape(30, 12).mean(0))

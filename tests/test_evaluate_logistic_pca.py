@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.evaluate.linear import apply, pca, statistics
-from aejax.evaluate.logistic_pca import LogisticPCA, bound_curvature, codes, cross_entropy, logistic_pca, mean
+from aejax.evaluation.linear import apply, pca, statistics
+from aejax.evaluation.logistic_pca import LogisticPCA, bound_curvature, codes, cross_entropy, logistic_pca, mean
 
 K, D = 2, 12
 
@@ -110,7 +110,7 @@ def test_codes_of_an_example_ignore_the_others(monkeypatch):
     fit = logistic_pca(x, K, iterations=20)
     together = codes(fit, x)
     np.testing.assert_allclose(codes(fit, x[3:4]), together[3:4], atol=1e-9)
-    monkeypatch.setattr("aejax.evaluate.logistic_pca.ROWS", 7)
+    monkeypatch.setattr("aejax.evaluation.logistic_pca.ROWS", 7)
     np.testing.assert_allclose(codes(fit, x), together, atol=1e-9)
     np.testing.assert_allclose(logistic_pca(x, K, iterations=20).history, fit.history, rtol=1e-9)
 

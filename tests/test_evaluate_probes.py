@@ -10,8 +10,8 @@ import pytest
 from sklearn.datasets import load_digits, make_blobs
 
 from aejax.errors import UsageError
-from aejax.evaluate import probes
-from aejax.evaluate.probes import logistic_regression, nearest_neighbors, probe, standardize
+from aejax.evaluation import probes
+from aejax.evaluation.probes import logistic_regression, nearest_neighbors, probe, standardize
 
 PROBES = pytest.mark.parametrize("classify", [logistic_regression, nearest_neighbors])
 
@@ -157,5 +157,5 @@ def test_labels_that_leave_nothing_to_learn_are_refused(labels):
 
 
 def test_importing_the_probes_does_not_import_scikit_learn():
-    code = "import sys, aejax.evaluate.probes; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, aejax.evaluation.probes; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

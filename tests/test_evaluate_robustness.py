@@ -9,11 +9,11 @@ import pytest
 
 from aejax.data import load
 from aejax.errors import UsageError
-from aejax.evaluate import corrupted, evaluate, probes
-from aejax.evaluate.baseline_cache import remembered
-from aejax.evaluate.linear import pca_codes, statistics
-from aejax.evaluate.probes import fit_regression, probe
-from aejax.evaluate.robustness import CORRUPTION, displacement, robustness
+from aejax.evaluation import corrupted, evaluate, probes
+from aejax.evaluation.baseline_cache import remembered
+from aejax.evaluation.linear import pca_codes, statistics
+from aejax.evaluation.probes import fit_regression, probe
+from aejax.evaluation.robustness import CORRUPTION, displacement, robustness
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli

@@ -9,7 +9,7 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import factor_vae, vae
-from aejax.models.factor_vae import adversary, permuted
+from aejax.models.factor import adversary, permuted
 from aejax.models.latent import Latents, latent_net
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.evaluate.summary import summarize
+from aejax.evaluation.summary import summarize
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
@@ -20,7 +20,7 @@ from aejax.runs.directory import is_group, read_config
 from aejax.runs.run import open_run
 from aejax.training.groups import resume_members, train_members
 from aejax.training.loop import Interrupted, Settings
-from aejax.training.train import means_over, resume, train
+from aejax.training.trainer import means_over, resume, train
 from aejax.training.vmapped import members_of
 from aejax.types import Dataset, Experiment
 

@@ -10,7 +10,7 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import autoencoder
-from aejax.models import gsn as gdae
+from aejax.models import gsn
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.corruptions import bernoulli_masking, masking, nothing, salt_and_pepper
 from aejax.objective.corruptions import chain as chained
@@ -27,7 +27,7 @@ def batch_of(n, seed=0, shape=SHAPE):
 
 def small(likelihood, **options):
     nets = MLP((7,), 3), MLP((7,), (*SHAPE, likelihood.width))
-    return gdae(*nets, likelihood, noise(0.3), SHAPE, **options)
+    return gsn(*nets, likelihood, noise(0.3), SHAPE, **options)
 
 
 # A law of 8 states, one-hot; a corruption replaces the state by any of them.
@@ -78,7 +78,7 @@ def tabular(walkback):
     """Linear nets: a free row of logits for each x̃."""
     k = len(LAW)
     net = MLP((), k, kernel_init=lambda key, shape, dtype: jnp.eye(*shape))
-    return gdae(net, net, categorical(), replaced, (k,), walkback=walkback, burn_in=20)
+    return gsn(net, net, categorical(), replaced, (k,), walkback=walkback, burn_in=20)
 
 
 BAYES = CORRUPTION @ (LAW * CORRUPTION.T / (LAW @ CORRUPTION)[:, None])
@@ -174,7 +174,7 @@ def test_walkback_goes_back_to_the_first_x_and_does_not_differentiate_its_draws(
     # x̂ = w x without noise, each draw its mean: the walk is x, wx, w²x, …, the loss mean_i ½(x - w·wⁱx)² with wⁱx held.
     likelihood = gaussian()._replace(draw=lambda key, theta: theta[..., 0])
     linear = MLP((), 1, use_bias=False)
-    model = gdae(linear, linear, likelihood, nothing(), (1,), walkback=3)
+    model = gsn(linear, linear, likelihood, nothing(), (1,), walkback=3)
     x = jnp.array([[1.0], [2.0]])
     kernel = lambda v: {"dense_0": {"kernel": jnp.array([[v]])}}
     params = {"encoder": kernel(0.5), "decoder": kernel(1.4)}
@@ -203,7 +203,7 @@ def test_any_likelihood_corruption_and_net_go_together(likelihood, corrupt, conv
     shape, key = (4, 4, 2), jax.random.key(0)
     out, batch = (*shape, likelihood.width), batch_of(3, shape=shape)
     nets = (ConvEncoder((4,), 3), ConvDecoder((4,), out)) if conv else (MLP((5,), 3), MLP((5,), out))
-    model = gdae(*nets, likelihood, corrupt, shape, walkback=2)
+    model = gsn(*nets, likelihood, corrupt, shape, walkback=2)
 
     def everything():
         params, extras = model.init(key, batch)

@@ -17,7 +17,7 @@ from aejax.runs.checkpoint import digest
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.run import open_run
 from aejax.training.processes import first_alone, join, most
-from aejax.training.train import Settings, resume, train
+from aejax.training.trainer import Settings, resume, train
 
 ARGUMENTS = {"data": "digits", "batch_size": 32, "steps": 12, "seed": 1, "hidden": (12,), "latent": 4}
 EXACT = Settings(log_every=4, save_every=4, exact_reduce=True)

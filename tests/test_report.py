@@ -15,19 +15,19 @@ import pytest
 from PIL import Image
 
 from aejax.errors import UsageError
-from aejax.evaluate import _jacobian, corrupted, evaluate
+from aejax.evaluation import _jacobian, corrupted, evaluate
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import squared_error
-from aejax.report import page, report
-from aejax.report.pictures import restored_rows, some_of_each_class
-from aejax.report.records import read, said
-from aejax.report.single import levels
+from aejax.reports import page, report
+from aejax.reports.pictures import restored_rows, some_of_each_class
+from aejax.reports.records import read, said
+from aejax.reports.single import levels
 from aejax.runs.directory import make_config, write_json
 from aejax.runs.experiment import Source
 from aejax.runs.run import Run
-from aejax.training.train import Settings
+from aejax.training.trainer import Settings
 from aejax.types import Dataset, Experiment, TrainState
 
 HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import optax
 
-from aejax.evaluate.codebook import codebook, decoder_of, levels_of
+from aejax.evaluation.codebook import codebook, decoder_of, levels_of
 from aejax.models import vqvae, vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.quantizers import finite_scalar, nearest
-from aejax.report import discrete, drawing
-from aejax.report.records import Record
+from aejax.reports import discrete, drawing
+from aejax.reports.records import Record
 from aejax.runs.run import Run, means
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from aejax.cli.flags import parse
-from aejax.report import drawing, figures, page, pixels
-from aejax.report import traversals as paths
-from aejax.report.comparison import looks, means_and_deviations, rate_distortion_section
-from aejax.report.grouping import differences
-from aejax.report.pictures import some_of_each_class, tsne
-from aejax.report.records import Record, again, read_log, said, unit
+from aejax.reports import drawing, figures, page, pixels
+from aejax.reports import traversals as paths
+from aejax.reports.comparison import looks, means_and_deviations, rate_distortion_section
+from aejax.reports.grouping import differences
+from aejax.reports.pictures import some_of_each_class, tsne
+from aejax.reports.records import Record, again, read_log, said, unit
 from aejax.runs.run import Run
-from aejax.training.train import Settings
+from aejax.training.trainer import Settings
 from aejax.types import Dataset, Experiment, Model, TrainState
 
 

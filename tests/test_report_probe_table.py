@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from aejax.report import drawing
-from aejax.report.comparison import comparison_page
-from aejax.report.grouping import configurations, unlike_most
-from aejax.report.probe_table import markdown, probe_tables, written
-from aejax.report.records import Record
+from aejax.reports import drawing
+from aejax.reports.comparison import comparison_page
+from aejax.reports.grouping import configurations, unlike_most
+from aejax.reports.probe_table import markdown, probe_tables, written
+from aejax.reports.records import Record
 from aejax.runs.directory import write_json
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.cli import main
-from aejax.evaluate.table import print_table
+from aejax.evaluation.table import print_table
 from aejax.runs.run import open_run
 
 N, T, SIDE = 48, 6, 4

@@ -12,7 +12,7 @@ from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
-from aejax.report.study import finished
+from aejax.reports.study import finished
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import open_parent, open_run
 from aejax.training.loop import Settings

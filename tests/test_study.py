@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.report.study import (
+from aejax.reports.study import (
     cell,
     finished,
     finished_members,
@@ -46,9 +46,9 @@ def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
     data, asked = as_dataset(np.zeros((1, 2), np.float32)), []
     experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)
     run = Run(tmp_path, {}, experiment, TrainState(0, {}, {}, None))
-    monkeypatch.setattr("aejax.report.study.open_run", lambda directory, with_data: directory)
+    monkeypatch.setattr("aejax.reports.study.open_run", lambda directory, with_data: directory)
     monkeypatch.setattr(
-        "aejax.report.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"}
+        "aejax.reports.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"}
     )
     assert judged(run, draws=7) == {"digest": "of these"}
     (tmp_path / "eval.json").write_text(json.dumps({"digest": "of others"}))

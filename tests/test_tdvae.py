@@ -12,7 +12,7 @@ from aejax.errors import UsageError
 from aejax.models import state_space, tdvae
 from aejax.models.layered import layered
 from aejax.models.sequences import window
-from aejax.models.tdvae import TRAINED
+from aejax.models.temporal_difference import TRAINED
 from aejax.nets import MLP, Beliefs, Gated
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli, categorical, gaussian

@@ -18,8 +18,8 @@ from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import as_dataset, open_run
-from aejax.training import train as training
-from aejax.training.train import Interrupted, NonFinite, Settings, means_over, resume, train
+from aejax.training import trainer as training
+from aejax.training.trainer import Interrupted, NonFinite, Settings, means_over, resume, train
 from aejax.types import Dataset, Experiment
 
 QUICK = Settings(log_every=4, save_every=8, keep=2)

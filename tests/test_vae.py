@@ -8,7 +8,7 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import iwae, vae
-from aejax.models.iwae import log_mean
+from aejax.models.importance_weighted import log_mean
 from aejax.models.latent import latent_net
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking

@@ -8,14 +8,14 @@ import optax
 import pytest
 
 from aejax.data import load
-from aejax.evaluate import evaluate
+from aejax.evaluation import evaluate
 from aejax.models import iwae
-from aejax.models.binarized import binarized
+from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.report.latent import latent_section
-from aejax.report.records import read
-from aejax.training.train import Settings, train
+from aejax.reports.latent import latent_section
+from aejax.reports.records import read
+from aejax.training.trainer import Settings, train
 from aejax.types import Experiment
 
 LATENT = 3

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.evaluate.codebook import codebook, use
+from aejax.evaluation.codebook import codebook, use
 from aejax.models import vqvae
-from aejax.models.vqvae import perplexity
+from aejax.models.vector_quantized import perplexity
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.evaluate.codebook import codebook
+from aejax.evaluation.codebook import codebook
 from aejax.models import vqvae, vqvae2
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.corruptions import masking

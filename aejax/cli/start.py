@@ -10,7 +10,7 @@ import jax
 from aejax.errors import UsageError
 from aejax.training.loop import keep_compiled
 from aejax.training.processes import join
-from aejax.training.train import GPU_DETERMINISM
+from aejax.training.trainer import GPU_DETERMINISM
 
 
 def start(

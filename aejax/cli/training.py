@@ -34,8 +34,8 @@ from aejax.training.cost import cost_line, peak, step_cost
 from aejax.training.groups import open_group, resume_members, train_members
 from aejax.training.loop import NonFinite, Settings
 from aejax.training.processes import is_first
-from aejax.training.train import resume as resume_run
-from aejax.training.train import train as train_run
+from aejax.training.trainer import resume as resume_run
+from aejax.training.trainer import train as train_run
 
 # aejax.evaluate and aejax.report are imported where they are used: matplotlib would add a second to the first step.
 
@@ -170,9 +170,9 @@ def resume(args: list[str]) -> int:
 
 def _conclude(run: Run, judged: bool) -> None:
     """After training: the table and the report, or only where the run lies."""
-    from aejax.evaluate import evaluate as evaluate_run
-    from aejax.evaluate.table import print_table
-    from aejax.report import report as write_report
+    from aejax.evaluation import evaluate as evaluate_run
+    from aejax.evaluation.table import print_table
+    from aejax.reports import report as write_report
 
     if not is_first():
         return
@@ -186,9 +186,9 @@ def _conclude(run: Run, judged: bool) -> None:
 
 def _conclude_group(directory: Path, runs: list[Run], judged: bool) -> None:
     """After training members: mean ± sd over them, and the report that compares them."""
-    from aejax.evaluate import evaluate as evaluate_run
-    from aejax.evaluate.summary import print_summary, summarize
-    from aejax.report import report as write_report
+    from aejax.evaluation import evaluate as evaluate_run
+    from aejax.evaluation.summary import print_summary, summarize
+    from aejax.reports import report as write_report
 
     print(_cost(runs))
     if judged:

@@ -28,9 +28,9 @@ def evaluate(args: list[str]) -> int:
     start(1)
     if more["draws"] < 0:
         raise UsageError(f"--draws {more['draws']}: it must be at least 0")
-    from aejax.evaluate import evaluate as evaluate_run
-    from aejax.evaluate.summary import print_summary, summarize
-    from aejax.evaluate.table import print_table
+    from aejax.evaluation import evaluate as evaluate_run
+    from aejax.evaluation.summary import print_summary, summarize
+    from aejax.evaluation.table import print_table
 
     directory = opened.pop("run")
     if not is_group(directory):
@@ -53,7 +53,7 @@ def report(args: list[str]) -> int:
 
     (chosen,) = parse("aejax report", [flags], args, "One self-contained HTML page, and its figures as PNG beside it.")
     start(1)
-    from aejax.report import report as write_report
+    from aejax.reports import report as write_report
 
     if not chosen["runs"]:
         raise UsageError("which run? usage: aejax report RUN [RUN ...]")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoder import as_theta, per_dimension, total
+from aejax.models.autoencoders import as_theta, per_dimension, total
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aejax.keys import each
-from aejax.models.autoencoder import per_dimension
+from aejax.models.autoencoders import per_dimension
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.types import Batch, DataContract, Latent, Model, Temporal

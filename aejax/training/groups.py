@@ -36,7 +36,7 @@ from aejax.training.loop import (
 from aejax.training.progress import show_progress
 from aejax.training.signals import noted_signals
 from aejax.training.step import on_one_device
-from aejax.training.train import check, held, means_over, refuse_occupied, result_of, session
+from aejax.training.trainer import check, held, means_over, refuse_occupied, result_of, session
 from aejax.training.vmapped import Member, init_states, make_members_judge, make_members_runner, members_of
 from aejax.types import Experiment, TrainState
 

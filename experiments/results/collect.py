@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 
 from aejax.errors import UsageError
-from aejax.report.study import cell, markdown, mean_sd, put_between
+from aejax.reports.study import cell, markdown, mean_sd, put_between
 from aejax.runs.directory import read_config, read_json, write_json
 
 RESULTS = Path(__file__).parent

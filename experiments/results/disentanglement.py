@@ -17,9 +17,9 @@ import tyro
 from matplotlib.figure import Figure
 
 from aejax.errors import UsageError
-from aejax.evaluate.disentanglement import INFORMATIVE, udr
-from aejax.report import drawing
-from aejax.report.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.evaluation.disentanglement import INFORMATIVE, udr
+from aejax.reports import drawing
+from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json, write_json
 from aejax.runs.run import Run, open_run
 from aejax.training.loop import Settings, keep_compiled

@@ -18,9 +18,9 @@ import tyro
 
 from aejax.data import take
 from aejax.errors import UsageError
-from aejax.evaluate.codebook import codebook
-from aejax.report.pixels import pixels_png, tiles
-from aejax.report.study import cell, finished, markdown, mean_sd, put_between
+from aejax.evaluation.codebook import codebook
+from aejax.reports.pixels import pixels_png, tiles
+from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json, write_json
 from aejax.runs.run import Run, means, open_run
 from aejax.training.loop import Settings, keep_compiled

@@ -15,10 +15,10 @@ from typing import Any
 import tyro
 
 from aejax.errors import UsageError
-from aejax.report import report
-from aejax.report.probe_table import markdown, probe_tables
-from aejax.report.records import read, slug
-from aejax.report.study import finished_members, judged, put_between
+from aejax.reports import report
+from aejax.reports.probe_table import markdown, probe_tables
+from aejax.reports.records import read, slug
+from aejax.reports.study import finished_members, judged, put_between
 from aejax.runs.run import Run
 from aejax.training.loop import Settings, keep_compiled
 

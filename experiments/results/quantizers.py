@@ -14,8 +14,8 @@ from typing import Any
 import tyro
 
 from aejax.errors import UsageError
-from aejax.evaluate.codebook import codebook
-from aejax.report.study import cell, finished, markdown, mean_sd, put_between
+from aejax.evaluation.codebook import codebook
+from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json, write_json
 from aejax.runs.run import means, open_run
 from aejax.training.loop import Settings, keep_compiled

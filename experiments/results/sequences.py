@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from aejax.data import take
 from aejax.data.sets.linear_gaussian import kalman_filter
 from aejax.errors import UsageError
-from aejax.report.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json, write_json
 from aejax.runs.run import Run, open_run
 from aejax.training.loop import Settings, keep_compiled

@@ -1,0 +1,358 @@
+"""Whether a representation has a dimension of its own for each factor of variation: the field's metrics, each with its parts.
+
+Functions of representations [n, d] and the factors' values [n, f], whole numbers whose order the metrics do not use. What is
+fitted learns from two thirds of the examples, by a permutation of the seed, and is judged on the others. Linear classifiers
+see each dimension at mean 0 and deviation 1, so that a code's scale and offset are worth nothing; the papers leave that
+open. `aejax.evaluation.information` has the metrics that are made of mutual information.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from aejax.errors import UsageError
+from aejax.evaluation.information import checked, mig, mig_sampled, modularity
+from aejax.evaluation.probes import scaler
+from aejax.keys import evaluation_key
+from aejax.runs.run import Run, map_examples
+from aejax.types import Dataset
+
+# scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.
+
+Codes = np.ndarray | Array
+Factors = np.ndarray | Array
+
+VOTES, JUDGED_VOTES, BATCH = 10_000, 5_000, 64
+"""Points to learn from and to judge by, and the examples of each, in the metrics that compare groups: Locatello et al. 2019."""
+
+PRUNED = 0.05
+"""Dimensions of a smaller deviation do not vote in FactorVAE's metric (Locatello et al. 2019)."""
+
+INFORMATIVE = 0.01
+"""UDR compares the dimensions of a larger divergence, in nats (Duan et al. 2020)."""
+
+ROUNDS, DEPTH = 100, 3
+"""Of DCI's boosted trees: those of scikit-learn's GradientBoostingClassifier, which the large study takes."""
+
+
+def disentanglement(
+    representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Every metric of one representation, by name: what each returns, `score` among it."""
+    return {
+        "beta_vae": beta_vae_score(representations, factors, seed),
+        "factor_vae": factor_vae_score(representations, factors, seed),
+        "mig": mig(representations, factors),
+        "dci": dci(representations, factors, seed),
+        "sap": sap(representations, factors, seed),
+        "modularity": modularity(representations, factors),
+        "explicitness": explicitness(representations, factors, seed),
+        "irs": irs(representations, factors),
+    }
+
+
+def of_test_split(run: Run, codes: np.ndarray, data: Dataset) -> dict[str, Any] | None:
+    """What `evaluate` writes of a run's codes of a data set: every metric, JSON-able, with the names of the factors that vary;
+    `mig_sampled` where the posterior tells its moments.
+
+    None where factors are not known, or fewer than two vary, or a code is no vector of two dimensions or more.
+    """
+    if data.factors is None or codes.ndim != 2 or codes.shape[1] < 2:
+        return None
+    factors = map_examples(lambda batch: batch["factors"], data)
+    varying = [k for k, column in enumerate(factors.T) if np.any(column != column[0])]
+    if len(varying) < 2:
+        return None
+    seed, moments = run.experiment.seed, run.experiment.model.moments
+    found = disentanglement(codes, factors[:, varying], seed)
+    if moments is not None:
+        judge, key = jax.jit(moments), evaluation_key(seed, "encode")
+        of_batch = lambda batch: judge(run.state.params, run.state.extras, batch, key)
+        means, variances = map_examples(of_batch, data)
+        found["mig_sampled"] = mig_sampled(means, variances, factors[:, varying], seed)
+    plain = {
+        name: {part: np.asarray(value).tolist() for part, value in metric.items()} for name, metric in found.items()
+    }
+    return {"factors": [data.factors[k] for k in varying], **plain}
+
+
+def beta_vae_score(
+    representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
+) -> dict[str, Any]:
+    """Higgins et al. 2017, §3: from the mean |z − z'| over 64 pairs that share one factor, a linear classifier tells which.
+
+    `score` is its accuracy on points it has not seen, `confusion` [f, f] their shares by true factor and answer.
+    """
+    z, v = checked(representations, factors)
+    rng = np.random.default_rng(seed)
+    groups = [_Groups(column) for column in v.T]
+
+    def points(count: int) -> tuple[np.ndarray, np.ndarray]:
+        fixed = rng.integers(v.shape[1], size=count)
+        features = np.empty((count, z.shape[1]))
+        for k, group in enumerate(groups):
+            (rows,) = np.nonzero(fixed == k)
+            for some in _in_parts(rows):
+                first = rng.integers(len(z), size=(len(some), BATCH))
+                features[some] = np.abs(z[first] - z[group.partners(rng, first)]).mean(axis=1)
+        return features, fixed
+
+    features, fixed = points(VOTES)
+    scale = scaler(features)
+    fitted = _logistic(scale(features), fixed)
+    judged, truth = points(JUDGED_VOTES)
+    answers = fitted.predict(scale(judged))
+    confusion = np.bincount(truth * v.shape[1] + answers, minlength=v.shape[1] ** 2).reshape(v.shape[1], -1)
+    return {
+        "score": float(np.mean(answers == truth)),
+        "confusion": confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True)),
+    }
+
+
+def factor_vae_score(
+    representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
+) -> dict[str, Any]:
+    """Kim & Mnih 2018, §4: of 64 examples that share one factor, the dimension whose variance is the least, in units of its
+    variance over all examples, votes for this factor.
+
+    `votes` [d, f] are those learnt from; each dimension stands for the factor of most of its votes, and `score` is how often
+    further votes agree. Without any dimension of deviation PRUNED the score is 0.
+    """
+    z, v = checked(representations, factors)
+    rng = np.random.default_rng(seed)
+    deviation = z.std(axis=0)
+    (active,) = np.nonzero(deviation >= PRUNED)
+    groups = [_Groups(column) for column in v.T]
+
+    def votes(count: int) -> np.ndarray:
+        found = np.zeros((z.shape[1], v.shape[1]), np.int64)
+        for k, wanted in enumerate(rng.multinomial(count, np.full(v.shape[1], 1 / v.shape[1]))):
+            for some in _in_parts(np.arange(wanted)):
+                first = rng.integers(len(z), size=len(some))
+                batch = z[groups[k].members(rng, np.repeat(first[:, None], BATCH, axis=1))][..., active]
+                least = active[np.argmin(batch.var(axis=1, ddof=1) / deviation[active] ** 2, axis=1)]
+                found[:, k] += np.bincount(least, minlength=z.shape[1])
+        return found
+
+    if not len(active):
+        return {"score": 0.0, "votes": np.zeros((z.shape[1], v.shape[1]), np.int64), "active": 0}
+    learnt, judged = votes(VOTES), votes(JUDGED_VOTES)
+    agreed = judged[np.arange(len(learnt)), learnt.argmax(axis=1)].sum()
+    return {"score": float(agreed / judged.sum()), "votes": learnt, "active": len(active)}
+
+
+def dci(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
+    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, §2) by boosted trees for each factor.
+
+    `importances` [d, f]: the share of each dimension in what the trees' splits gain. `disentanglement` by dimension is 1 less
+    the entropy of its row, as a share of log f; `completeness` by factor 1 less that of its column, as a share of log d; both
+    means are weighted by the importance. `informativeness` is the accuracy by factor on held-out examples. `score` is the
+    disentanglement.
+
+    Exact trees of 10 000 examples and 113 values take many minutes. These look at 255 quantiles of each dimension instead of
+    every number, which does the same in seconds.
+    """
+    z, v = checked(representations, factors)
+    train, test = _learnt_and_judged(len(z), seed)
+    importances, accuracy = np.zeros((z.shape[1], v.shape[1])), np.zeros(v.shape[1])
+    for k, column in enumerate(v.T):
+        importances[:, k], accuracy[k] = _boosted(z[train], column[train], z[test], column[test])
+    by_dimension, by_factor = importances.sum(axis=1), importances.sum(axis=0)
+    disentangled = 1.0 - _entropy_of_rows(importances)
+    complete = 1.0 - _entropy_of_rows(importances.T)
+    return {
+        "score": _weighted(disentangled, by_dimension),
+        "completeness_score": _weighted(complete, by_factor),
+        "informativeness_score": float(accuracy.mean()),
+        "disentanglement": disentangled,
+        "completeness": complete,
+        "informativeness": accuracy,
+        "importances": importances,
+    }
+
+
+def sap(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
+    """Separated attribute predictability (Kumar et al. 2018, §3): for each factor, by how much a linear support vector machine
+    (C = .01, classes balanced) that sees the best dimension alone is more accurate than one that sees the second.
+
+    `accuracies` [d, f] are of held-out examples, `gaps` by factor.
+    """
+    from sklearn.svm import LinearSVC
+
+    z, v = checked(representations, factors)
+    train, test = _learnt_and_judged(len(z), seed)
+    scale = scaler(z[train])
+    codes, judged = (scale(z[part]).astype(np.float64) for part in (train, test))
+    accuracies = np.zeros((z.shape[1], v.shape[1]))
+    for j in range(z.shape[1]):
+        for k, column in enumerate(v.T):
+            classifier = LinearSVC(C=0.01, class_weight="balanced", dual=False, max_iter=10_000)
+            fitted = classifier.fit(codes[:, [j]], column[train])
+            accuracies[j, k] = fitted.score(judged[:, [j]], column[test])
+    second, first = np.sort(accuracies, axis=0)[-2:]
+    return {"score": float(np.mean(first - second)), "gaps": first - second, "accuracies": accuracies}
+
+
+def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
+    """How well a linear classifier ranks each value of a factor above its others, all dimensions at hand (Ridgeway & Mozer
+    2018, §3): the area under the ROC curve, .5 by chance, on held-out examples.
+
+    `factors` are means over a factor's values, `score` is their mean. A value that either part lacks is left out.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    z, v = checked(representations, factors)
+    train, test = _learnt_and_judged(len(z), seed)
+    scale = scaler(z[train])
+    codes, judged = scale(z[train]), scale(z[test])
+    means = []
+    for column in v.T:
+        areas = []
+        for value in np.unique(column):
+            is_value, truth = column[train] == value, column[test] == value
+            if len(np.unique(is_value)) == 2 and len(np.unique(truth)) == 2:
+                areas.append(roc_auc_score(truth, _logistic(codes, is_value).decision_function(judged)))
+        if not areas:
+            raise UsageError(f"{len(z)} examples are too few to hold some of each value of a factor out; give more")
+        means.append(np.mean(areas))
+    return {"score": float(np.mean(means)), "factors": np.array(means)}
+
+
+def irs(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"]) -> dict[str, Any]:
+    """Interventional robustness (Suter et al. 2019, §4): how little a dimension moves while one factor is held and the others
+    vary.
+
+    `robustness` [d, f] is 1 less the 99th percentile of the distances from the mean of the examples with one value, mean over
+    the factor's values, as a share of the largest distance from the mean of all. Each dimension counts with its best factor,
+    `dimensions`, in `score` weighted by this largest distance; dimensions that do not vary count for nothing.
+    """
+    z, v = checked(representations, factors)
+    largest = np.abs(z - z.mean(axis=0)).max(axis=0)
+    moved = np.zeros((z.shape[1], v.shape[1]))
+    for k, column in enumerate(v.T):
+        held = [z[column == value] for value in np.unique(column)]
+        moved[:, k] = np.mean([np.percentile(np.abs(g - g.mean(axis=0)), 99, axis=0) for g in held], axis=0)
+    varies = largest > 0
+    robustness = np.where(varies[:, None], 1.0 - moved / np.where(varies, largest, 1.0)[:, None], 0.0)
+    best = robustness.max(axis=1)
+    return {"score": _weighted(best, largest), "dimensions": best, "robustness": robustness}
+
+
+def udr(
+    representations: Sequence[Shaped[Codes, "n _"]], informative: Sequence[Bool[np.ndarray, " _"]]
+) -> dict[str, Any]:
+    """Unsupervised disentanglement ranking (Duan et al. 2020, §4): how alike runs of different seeds are, up to order and sign.
+
+    Of each run its representations of the same examples, and which of its dimensions are `informative` (a divergence above
+    INFORMATIVE). Of two runs, R is the absolute rank correlation [d, d] of their informative dimensions, and each row and column
+    counts with its largest entry's square over its sum. `pairs` [m, m] are symmetric, `runs` the medians over the other runs;
+    `score` is the median run's.
+    """
+    from scipy.stats import rankdata
+
+    if len(representations) < 2:
+        raise UsageError("UDR compares runs of different seeds; give at least two")
+    ranked = []
+    for z, kept in zip(representations, informative):
+        ranks = rankdata(np.asarray(z)[:, kept], axis=0)
+        ranks = ranks - ranks.mean(axis=0)
+        norms = np.sqrt(np.sum(ranks**2, axis=0))
+        ranked.append(ranks / np.where(norms > 0, norms, 1.0))
+    m = len(ranked)
+    pairs = np.full((m, m), np.nan)
+    for i in range(m):
+        for j in range(i):
+            pairs[i, j] = pairs[j, i] = _alike(np.abs(ranked[i].T @ ranked[j]))
+    runs = np.nanmedian(pairs, axis=1)
+    return {"score": float(np.median(runs)), "runs": runs, "pairs": pairs}
+
+
+def _alike(correlation: Float[np.ndarray, "a b"]) -> float:
+    """Duan et al. 2020, eq. 2, of informative dimensions; 0 where a run has none."""
+    if 0 in correlation.shape:
+        return 0.0
+    parts = [
+        np.sum(np.square(r.max(axis=0)) / np.where(r.sum(axis=0) > 0, r.sum(axis=0), 1.0))
+        for r in (correlation, correlation.T)
+    ]
+    return float(sum(parts) / sum(correlation.shape))
+
+
+class _Groups:
+    """The examples by the value of one factor: to draw others of the same value."""
+
+    def __init__(self, values: np.ndarray):
+        _, code, count = np.unique(values, return_inverse=True, return_counts=True)
+        self.order = np.argsort(code, kind="stable")
+        starts = np.cumsum(count) - count
+        self.start, self.count = starts[code], count[code]
+        self.place = np.empty(len(values), np.int64)
+        self.place[self.order] = np.arange(len(values))
+
+    def members(self, rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
+        """For each position any example of its value."""
+        return self.order[self.start[positions] + rng.integers(self.count[positions])]
+
+    def partners(self, rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
+        """For each position another example of its value, or itself where it is the only one."""
+        count, start = self.count[positions], self.start[positions]
+        step = 1 + rng.integers(np.maximum(1, count - 1))
+        return self.order[start + (self.place[positions] - start + step) % count]
+
+
+def _in_parts(rows: np.ndarray) -> list[np.ndarray]:
+    """So many points at once that their examples stay within some tens of megabytes."""
+    return np.array_split(rows, len(rows) // 2000 + 1)
+
+
+def _learnt_and_judged(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions to learn from, two thirds, and to judge by."""
+    order = np.random.default_rng(seed).permutation(size)
+    return order[: size - size // 3], order[size - size // 3 :]
+
+
+def _logistic(codes: np.ndarray, labels: np.ndarray) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        return LogisticRegression(solver="newton-cg", tol=1e-4, max_iter=1000).fit(codes, labels)
+
+
+def _boosted(z: np.ndarray, v: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
+    """Importances [d] that sum to 1 (0 where nothing is gained), and the accuracy on the judged examples."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
+
+    trees = HistGradientBoostingClassifier(
+        max_iter=ROUNDS, max_depth=DEPTH, max_leaf_nodes=None, min_samples_leaf=1, early_stopping=False
+    )
+    # The sums of several threads would be rounded in another order.
+    with threadpool_limits(1):
+        trees.fit(z, v)
+        accuracy = float(trees.score(judged, truth))
+    gains = np.zeros(z.shape[1])
+    # These trees keep the gain of each split, but scikit-learn does not add them up to importances.
+    for of_round in trees._predictors:
+        for tree in of_round:
+            split = tree.nodes[tree.nodes["is_leaf"] == 0]
+            np.add.at(gains, split["feature_idx"].astype(np.int64), split["gain"])
+    gains = np.maximum(gains, 0.0)
+    return gains / (gains.sum() or 1.0), accuracy
+
+
+def _entropy_of_rows(table: Float[np.ndarray, "a b"]) -> Float[np.ndarray, " a"]:
+    """Of each row as probabilities, in units of log b; 1 for a row of zeros."""
+    total = table.sum(axis=1, keepdims=True)
+    share = np.where(total > 0, table / np.where(total > 0, total, 1.0), 1.0 / table.shape[1])
+    return -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=1) / np.log(table.shape[1])
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
+    total = weights.sum()
+    return float(np.sum(values * weights) / total) if total > 0 else 0.0

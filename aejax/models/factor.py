@@ -1,0 +1,98 @@
+"""FactorVAE (Kim & Mnih 2018): a variational autoencoder that pays for the total correlation of its code, as a discriminator
+sees it.
+
+    loss = bound + γ·E log D(z)/(1 − D(z))  +  cross-entropy of D, with z ~ q(z) against z̄ ~ Π_j q(z_j)
+
+One objective and one step for both: in the first part the discriminator's parameters are constants, in the second z is. An
+optimizer that tells them apart finds the discriminator's under `params["discriminator"]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from aejax.collectives import gather, own
+from aejax.errors import UsageError, non_negative
+from aejax.keys import each
+from aejax.models.variational import vae
+from aejax.objective.likelihoods import Likelihood
+from aejax.types import Model
+
+
+def factor_vae(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent: int,
+    shape: tuple[int, ...],
+    gamma: float | jax.Array,
+    discriminator: nn.Module,
+    couplings: Sequence[Callable] = (),
+    **options: Any,
+) -> Model:
+    """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) on top of its bound (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
+
+    Logs `total_correlation_nats`, the discriminator's estimate on the batch, which may be negative; `discriminator`, its
+    cross-entropy in nats, log 2 where it cannot tell; and `discriminator_accuracy`. `factor_vae` is what all this adds to the
+    objective.
+
+    Args:
+        gamma: weight of the total correlation, at least 0; a traced number may vary between members of one program.
+        discriminator: Linen module, z [b, latent] -> [b, 1], the logit of z being a code and no permuted one: log D/(1 − D).
+        couplings: further ones, as in `vae`.
+        options: the other arguments, as in `vae`.
+    """
+    gamma = non_negative("factor_vae", "gamma", gamma)
+    term = adversary(gamma, discriminator)
+    model = vae(encoder, decoder, likelihood, latent, shape, couplings=(term, *couplings), **options)
+
+    def init(key, batch):
+        k_model, k_discriminator = jax.random.split(key)
+        params, extras = model.init(k_model, batch)
+        out, variables = discriminator.init_with_output(k_discriminator, jnp.zeros((1, latent)))
+        if out.shape != (1, 1):
+            raise UsageError(
+                f"factor_vae()'s discriminator gives {out.shape[1:]} numbers for an example; end it in one logit"
+            )
+        return {**params, "discriminator": variables["params"]}, extras
+
+    return model._replace(init=init)
+
+
+def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable:
+    """The coupling, as in `aejax.objective.regularizers`; its parameters are `latents.params["discriminator"]`.
+
+    The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the
+    encoder runs once, and nothing is halved. What the discriminator learns to expect is the same: a permuted row has
+    its dimensions from as many examples either way.
+    """
+
+    def factor_vae(latents, key, step, axis):
+        k_draw, k_order = jax.random.split(key)
+        again, _ = latents.parts.draw(latents.params, each(k_draw, latents.indices), latents.h, 1)
+        independent = own(permuted(k_order, gather(again[:, 0], axis)), axis)
+        trained, constant = latents.params["discriminator"], jax.lax.stop_gradient
+        logit = lambda params, z: discriminator.apply({"params": params}, z)[:, 0]
+
+        correlation = jnp.mean(logit(constant(trained), latents.z))
+        real, fake = logit(trained, constant(latents.z)), logit(trained, constant(independent))
+        cross_entropy = 0.5 * jnp.mean(jax.nn.softplus(-real) + jax.nn.softplus(fake))
+        logged = {
+            "total_correlation_nats": correlation,
+            "discriminator": cross_entropy,
+            "discriminator_accuracy": 0.5 * (jnp.mean(real > 0.0) + jnp.mean(fake <= 0.0)),
+        }
+        return gamma * correlation + cross_entropy, logged
+
+    return factor_vae
+
+
+def permuted(key: Key[Array, ""], z: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """z with the rows of each dimension in an order of its own (Kim & Mnih 2018, Algorithm 1)."""
+    return jax.vmap(jax.random.permutation, (0, 1), 1)(jax.random.split(key, z.shape[1]), z)

@@ -1,0 +1,137 @@
+"""State-space models trained by the bound of a whole sequence: what TD-VAE is compared with (Gregor et al. 2019, §5.1).
+
+    log p(x_1 … x_T) ≥ E_q Σ_t [log p(x_t|z_t) + log p(z_t|z_{t−1}) − log q(z_t|…)],   z_0 = 0
+
+Filtering: q(z_t|z_{t−1}, b_t), the belief b_t being what a forward net has seen. Mean field: q(z_t|b_t), every step by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aejax.errors import UsageError
+from aejax.keys import each
+from aejax.models.autoencoders import as_theta, total
+from aejax.models.layered import joined, layered, params_of
+from aejax.models.sequences import bound, folded, lengths, model_of
+from aejax.models.sequences import window as window_of
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
+from aejax.objective.divergences import weighted
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
+from aejax.types import Model
+
+
+def state_space(
+    beliefs: nn.Module,
+    filtering: nn.Module,
+    transition: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent: int,
+    shape: tuple[int, ...],
+    mean_field: bool = False,
+    layers: int = 1,
+    window: int | None = None,
+    beta: Any = 1.0,
+    posterior: Posterior = diagonal(),
+    corrupt: Callable | None = None,
+) -> Model:
+    """A state-space model. Its nets' inputs are rows, joined in the order that is told; numbers are `posterior.width(latent)`.
+
+    Args:
+        beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
+        filtering: z_{t−1} (but for `mean_field`), b_t, and the layers above -> numbers of q(z_t|…).
+        transition: z_{t−1}, and the layers above -> numbers of p(z_t|z_{t−1}).
+        decoder: z_t [b, layers · latent] -> theta of a frame.
+        mean_field: q of every step by itself. The rest are as in `tdvae`.
+    """
+    seen = shape[0] if window is None else window
+    if not 1 <= seen <= shape[0]:
+        raise UsageError(f"state_space(window={window}): from 1 to the {shape[0]} frames of a sequence")
+    corrupt = unless_nothing(corrupt)
+    noise = nothing() if corrupt is None else corrupt
+    q = layered(filtering, posterior, latent, layers, "filtering")
+    p = layered(transition, posterior, latent, layers, "transition")
+    frame, cost = shape[1:], weighted(beta)
+
+    def init(key, batch):
+        k_beliefs, k_filtering, k_transition, k_decoder = jax.random.split(key, 4)
+        b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
+        b, z = b[:, 0], jnp.zeros((len(b), layers * latent))
+        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        as_theta(out, frame, likelihood)
+        return {
+            "beliefs": params_of(belief_variables),
+            "filtering": q.init(k_filtering, given(b, z)),
+            "transition": p.init(k_transition, z),
+            "decoder": params_of(decoder_variables),
+        }, {}
+
+    def given(b, z):
+        return b if mean_field else joined(z, b)
+
+    def believed(params, x):
+        return beliefs.apply({"params": params["beliefs"]}, x)
+
+    def theta(params, z):
+        return as_theta(decoder.apply({"params": params["decoder"]}, z), frame, likelihood)
+
+    def filtered(params, choose, x):
+        """(states [b, t, d], log q − log p [b, t]) with `choose(i, seen)` -> (z, log q) at every step."""
+        b = jnp.swapaxes(believed(params, x)[:, 1:], 0, 1)
+
+        def advance(z, step):
+            i, b = step
+            following, log_q = choose(i, given(b, z))
+            return following, (following, log_q - p.log_prob(params["transition"], z, following))
+
+        start = jnp.zeros((len(x), layers * latent), x.dtype)
+        _, found = jax.lax.scan(advance, start, (jnp.arange(len(b)), b))
+        return tuple(jnp.swapaxes(leaf, 0, 1) for leaf in found)
+
+    def drawn(params, keys, x):
+        return filtered(params, lambda i, seen: q.draw(params["filtering"], folded(keys, i), seen), x)
+
+    def states(params, x):
+        def choose(i, seen):
+            z = q.mean(params["filtering"], seen)
+            return z, jnp.zeros(len(z), z.dtype)
+
+        return filtered(params, choose, x)[0]
+
+    def stepwise(params, keys, x_seen, x):
+        """(−log p(x_t|z_t), log q − log p) of every step, [b, t], by one draw of the states."""
+        z, kl = drawn(params, keys, x_seen)
+        rows = x.reshape(-1, *frame)
+        return total(likelihood.nats(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_window, k_draw = jax.random.split(key, 3)
+        index = batch["index"]
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
+        (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), lengths(batch))
+        terms = bound(stepwise(params, each(k_draw, index), x_tilde, x), n)
+        objective = jnp.mean(terms["distortion"] + cost(terms["kl"][:, None], step, axis))
+        return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
+
+    def log_weights(params, extras, batch, key, k):
+        x, n = batch["x"], lengths(batch)
+        keys = jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
+        return jax.vmap(lambda keys: -bound(stepwise(params, keys, x, x), n)["nelbo"], 1, 1)(keys)
+
+    def current(params, keys, x, n):
+        z, _ = drawn(params, keys, x)
+        z = jnp.concatenate([jnp.zeros_like(z[:, :1]), z], axis=1)
+        return z[jnp.arange(len(x)), n]
+
+    def onward(params, keys, z, delta):
+        step = lambda i, z: p.draw(params["transition"], folded(keys, i), z)[0]
+        return jax.lax.fori_loop(0, delta, step, z)
+
+    return model_of(init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta)

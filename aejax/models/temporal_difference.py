@@ -1,0 +1,185 @@
+"""The temporal-difference variational autoencoder (Gregor et al. 2019): beliefs of a state, tied over jumps in time.
+
+    x_1 … x_t ──forward net──▶ b_t ──▶ p_B(z_t|b_t),      z_t2 ~ p_B(·|b_t2), then z_t1 ~ q(·|z_t2, b_t1, b_t2)
+
+    log p(x_t2|x_≤t1) ≥ E[log p(x_t2|z_t2) + log p_B(z_t1|b_t1) + log p(z_t2|z_t1) − log p_B(z_t2|b_t2) − log q(z_t1|…)]   (eq. 6)
+
+A jump of one step from every t bounds log p(x_1 … x_T) by the sum, for b_0, before any frame, is a belief too.
+Training takes jumps of random length; judged is that sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.errors import UsageError
+from aejax.keys import each
+from aejax.models.autoencoders import as_theta, total
+from aejax.models.layered import joined, layered, params_of
+from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
+from aejax.models.sequences import window as window_of
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
+from aejax.objective.divergences import weighted
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.posteriors import Posterior, diagonal
+from aejax.objective.time_gaps import Gap, told, uniform
+from aejax.types import Model
+
+TRAINED = np.iinfo(np.int32).max
+"""A step by which training is done."""
+
+
+def tdvae(
+    beliefs: nn.Module,
+    state: nn.Module,
+    smoothing: nn.Module,
+    transition: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    latent: int,
+    shape: tuple[int, ...],
+    gap: Gap = uniform(1, 4),
+    layers: int = 1,
+    pairs: int = 1,
+    window: int | None = None,
+    beta: Any = 1.0,
+    posterior: Posterior = diagonal(),
+    corrupt: Callable | None = None,
+) -> Model:
+    """A TD-VAE. Its nets' inputs are rows, joined in the order that is told; numbers are `posterior.width(latent)`.
+
+    Args:
+        beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
+        state: b_t, and the layers above -> numbers of p_B(z_t|b_t).
+        smoothing: z_t2, δ, b_t1, b_t2, and the layers above -> numbers of q(z_t1|…).
+        transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `gaps.told` tells it.
+        decoder: z_t [b, layers · latent] -> theta of a frame.
+        likelihood: p(x_t|theta), of one frame.
+        latent: dimensions of each of the layers of z.
+        shape: of a sequence, (T, *frame).
+        gap: how far training jumps, which may change with its steps; `uniform(1, 1)` is the sequential objective.
+        layers: of z, each with nets of its own.
+        pairs: (t1, t2) of each sequence in a step.
+        window: frames of each sequence that training sees in a step, from a random start, as if it began there; None for all.
+        beta: weight of `kl` in training, a number or a schedule of the step: warmed up, frames are described before beliefs of
+            them have to be cheap.
+        posterior: the kind of all distributions of z; an exact belief of correlated dimensions takes `full_rank()`.
+        corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
+
+    Sequences of unequal length are padded at the end, `batch["length"]` tells the frames that count.
+    """
+    if pairs < 1:
+        raise UsageError(f"tdvae(pairs={pairs}): at least one")
+    seen = shape[0] if window is None else window
+    if not 1 <= seen <= shape[0]:
+        raise UsageError(f"tdvae(window={window}): from 1 to the {shape[0]} frames of a sequence")
+    corrupt = unless_nothing(corrupt)
+    noise = nothing() if corrupt is None else corrupt
+    p_b = layered(state, posterior, latent, layers, "state")
+    q = layered(smoothing, posterior, latent, layers, "smoothing")
+    p = layered(transition, posterior, latent, layers, "transition")
+    frame, cost = shape[1:], weighted(beta)
+
+    def init(key, batch):
+        k_beliefs, k_state, k_smoothing, k_transition, k_decoder = jax.random.split(key, 5)
+        b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
+        b, z, delta = b[:, 0], jnp.zeros((len(b), layers * latent)), jnp.ones(len(b), jnp.int32)
+        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        as_theta(out, frame, likelihood)
+        return {
+            "beliefs": params_of(belief_variables),
+            "state": p_b.init(k_state, b),
+            "smoothing": q.init(k_smoothing, joined(z, told(delta, gap.most), b, b)),
+            "transition": p.init(k_transition, joined(z, told(delta, gap.most))),
+            "decoder": params_of(decoder_variables),
+        }, {}
+
+    def believed(params, x):
+        return beliefs.apply({"params": params["beliefs"]}, x)
+
+    def theta(params, z):
+        return as_theta(decoder.apply({"params": params["decoder"]}, z), frame, likelihood)
+
+    def jump(params, keys, b1, b2, delta, x2):
+        """Rows: (−log p(x_t2|z_t2), what else the bound costs), by one draw each."""
+        k1, k2 = halves(keys)
+        delta = told(delta, gap.most)
+        z2, log_b2 = p_b.draw(params["state"], k2, b2)
+        z1, log_q = q.draw(params["smoothing"], k1, joined(z2, delta, b1, b2))
+        log_b1 = p_b.log_prob(params["state"], b1, z1)
+        log_p = p.log_prob(params["transition"], joined(z1, delta), z2)
+        return total(likelihood.nats(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
+
+    def jumpy(params, key, index, x_seen, x, n, step):
+        """[b]: the mean over pairs of a jump's two terms."""
+        rows = jnp.arange(len(x))[:, None]
+        keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
+        t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None, None)), (0, 0, None))(keys, n, step)
+        b = believed(params, x_seen)
+        found = jump(
+            params,
+            k_jump.reshape(-1),
+            b[rows, t1].reshape(-1, b.shape[-1]),
+            b[rows, t2].reshape(-1, b.shape[-1]),
+            (t2 - t1).reshape(-1),
+            x[rows, t2 - 1].reshape(-1, *frame),
+        )
+        return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in found]
+
+    def ends(key, n, step):
+        """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
+        k_gap, k_end, k_jump = jax.random.split(key, 3)
+        delta = jnp.minimum(gap.draw(k_gap, step), n)
+        t2 = jax.random.randint(k_end, (), delta, n + 1, n.dtype)
+        return t2 - delta, t2, k_jump
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_window, k_jump = jax.random.split(key, 3)
+        index = batch["index"]
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
+        n = lengths(batch)
+        (x_tilde, x), n = window_of(seen, each(k_window, index), (x_tilde, batch["x"]), n)
+        distortion, kl = jumpy(params, k_jump, index, x_tilde, x, n, step)
+        terms = {"jumpy_distortion": distortion, "jumpy_kl": kl, "jumpy_nelbo": distortion + kl}
+        objective = jnp.mean(distortion + cost(kl[:, None], step, axis))
+        return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
+
+    def stepwise(params, keys, x_seen, x):
+        """The two terms of every step, [b, t]; the noise of a step does not depend on how many there are."""
+        b, t = believed(params, x_seen), x.shape[1]
+        flat = lambda v: v.reshape(-1, *v.shape[2:])
+        one = jnp.ones(len(x) * t, jnp.int32)
+        found = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
+        return tuple(term.reshape(-1, t) for term in found)
+
+    def states(params, x):
+        b = believed(params, x)[:, 1:]
+        return p_b.mean(params["state"], b.reshape(-1, b.shape[-1])).reshape(*b.shape[:2], -1)
+
+    def log_weights(params, extras, batch, key, k):
+        x, keys = batch["x"], jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
+        frames = counted(lengths(batch), x.shape[1])
+        one = lambda keys: jnp.where(frames, -sum(stepwise(params, keys, x, x)), 0.0)
+        return jax.vmap(one, 1, 1)(keys)
+
+    def further(params, batch, x_seen, key):
+        distortion, kl = jumpy(params, key, batch["index"], x_seen, batch["x"], lengths(batch), TRAINED)
+        return {"jumpy_nelbo": distortion + kl}
+
+    def current(params, keys, x, n):
+        b = believed(params, x)
+        return p_b.draw(params["state"], keys, b[jnp.arange(len(x)), n])[0]
+
+    def onward(params, keys, z, delta):
+        delta = told(jnp.full(len(z), delta, jnp.int32), gap.most)
+        return p.draw(params["transition"], keys, joined(z, delta))[0]
+
+    return model_of(
+        init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta, further
+    )

@@ -1,0 +1,153 @@
+"""The vector-quantized autoencoder (van den Oord et al. 2017), and with other quantizers its relatives.
+
+    x ──corrupt──▶ x̃ ──encoder──▶ z_e ──quantizer──▶ codes, z_q ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + the quantizer's loss
+
+The codes' posterior is all on one code, and their prior in training uniform: the divergence is the constant Σ log K over
+positions, and `nelbo`, `distortion` + `kl`, a bound of −log p(x) as a variational autoencoder's is. A prior that is trained on
+the codes takes its place later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aejax.collectives import mean
+from aejax.errors import UsageError
+from aejax.models.autoencoders import as_theta, per_dimension, total
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.quantizers import Quantizer
+from aejax.types import DataContract, Discrete, Model
+
+QUANTIZER = "quantiser"
+"""What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
+
+
+def vqvae(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    likelihood: Likelihood,
+    quantizer: Quantizer,
+    shape: tuple[int, ...],
+    corrupt: Callable | None = None,
+) -> Model:
+    """A vector-quantized autoencoder.
+
+    Its `codes` are int [b, *positions, books], `encode` gives their vectors, and `decode` takes either.
+
+    Args:
+        encoder: Linen module, x [b, ...] -> z_e [b, *positions, quantizer.width].
+        decoder: Linen module, z_q -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
+        likelihood: of the clean x under theta.
+        quantizer: see `aejax.objective.quantizers`.
+        shape: of one example.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
+    """
+    corrupt = unless_nothing(corrupt)
+    noise = nothing() if corrupt is None else corrupt
+
+    def init(key, batch):
+        k_encoder, k_decoder, k_codes = jax.random.split(key, 3)
+        z, encoder_variables = encoder.init_with_output(k_encoder, batch["x"])
+        if z.shape[-1] != quantizer.width:
+            raise UsageError(
+                f"{quantizer.name}() quantizes vectors of {quantizer.width} numbers, but the encoder gives {z.shape[1:]}; "
+                "end the encoder in quantizer.width"
+            )
+        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        as_theta(out, shape, likelihood)
+        book, statistics = quantizer.init(k_codes, z.reshape(-1, quantizer.width))
+        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"], QUANTIZER: book}
+        return params, {QUANTIZER: statistics}
+
+    def quantized(params, extras, x, key=None, step=None, axis=None):
+        z = encoder.apply({"params": params["encoder"]}, x)
+        return quantizer.apply(params[QUANTIZER], extras[QUANTIZER], z, key, step, axis)
+
+    def theta_of(params, vectors):
+        return as_theta(decoder.apply({"params": params["decoder"]}, vectors), shape, likelihood)
+
+    def judged(params, q, x):
+        return terms_of(likelihood, theta_of(params, q.vectors), x, nats_of_codes(q.codes, quantizer.sizes), q.loss)
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_codes = jax.random.split(key)
+        x = batch["x"]
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
+        q = quantized(params, extras, x_tilde, k_codes, step, axis)
+        means = {name: jnp.mean(term) for name, term in judged(params, q, x).items()}
+        means["perplexity"] = perplexity(q.codes, quantizer.sizes, axis)
+        return means["distortion"] + means["commitment"], ({QUANTIZER: q.extras}, means)
+
+    def evaluate(params, extras, batch, key):
+        x = batch["x"]
+        terms = judged(params, quantized(params, extras, x), x)
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
+            restored = judged(params, quantized(params, extras, x_tilde), x)
+            terms |= {f"denoising_{name}": term for name, term in restored.items()}
+        return terms
+
+    def encode(params, extras, batch, key):
+        return quantized(params, extras, batch["x"]).vectors
+
+    def codes(params, extras, batch, key):
+        return quantized(params, extras, batch["x"]).codes
+
+    def decode(params, extras, z, batch):
+        vectors = quantizer.lookup(params[QUANTIZER], extras[QUANTIZER], z) if z.dtype.kind == "i" else z
+        return likelihood.mean(theta_of(params, vectors))
+
+    def reconstruct(params, extras, batch, key):
+        return decode(params, extras, encode(params, extras, batch, key), batch)
+
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        discrete=Discrete(codes, quantizer.sizes),
+    )
+
+
+def nats_of_codes(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...]) -> float:
+    """log of how many there are, of one example."""
+    return math.prod(codes.shape[1:-1]) * sum(math.log(size) for size in sizes)
+
+
+def terms_of(
+    likelihood: Likelihood,
+    theta: Float[Array, "b *theta"],
+    x: Float[Array, "b *shape"],
+    nats: float,
+    commitment: Float[Array, " b"],
+) -> dict[str, Float[Array, " b"]]:
+    """The bound of x and its parts, where the codes cost so many nats."""
+    distortion = total(likelihood.nats(theta, x))
+    kl = jnp.full(len(x), nats)
+    return {
+        "distortion": distortion,
+        "kl": kl,
+        "nelbo": distortion + kl,
+        "mse": per_dimension(likelihood.mean(theta), x),
+        "commitment": commitment,
+    }
+
+
+def perplexity(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...], axis: str | None) -> Float[Array, ""]:
+    """exp of the entropy of the codes' frequencies in the global batch, mean over the books: of how many the use is even."""
+    rows = codes.reshape(-1, len(sizes))
+    found = []
+    for i, size in enumerate(sizes):
+        share = mean(jnp.zeros(size).at[rows[:, i]].add(1.0 / len(rows)), axis)
+        found.append(jnp.exp(jnp.sum(jax.scipy.special.entr(share))))
+    return jnp.mean(jnp.stack(found))

@@ -1,0 +1,189 @@
+"""The hierarchy of vector-quantized autoencoders (Razavi et al. 2019, §3.1), of any number of levels.
+
+    x ─▶ encoder 0 ─▶ h₀ ─▶ encoder 1 ─▶ h₁ ─▶ …          upwards, each level coarser
+    s₁ = z₁ = quantized(h₁) at the top
+    c₀ = decoder 1 (s₁),  z₀ = quantized(join [h₀, c₀]),  s₀ = [z₀, c₀]          downwards
+    θ = decoder 0 (s₀)
+
+Level 0 is the one next to x. A level sees what is above it before it is quantized, so it need not say that again; what is
+decoded sees all levels. With one level it is `vqvae`. Trained like it: the codes' prior is uniform until one is fitted,
+top first, each level given those above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aejax.errors import UsageError
+from aejax.models.autoencoders import as_theta
+from aejax.models.vector_quantized import nats_of_codes, perplexity, terms_of
+from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
+from aejax.objective.likelihoods import Likelihood
+from aejax.objective.quantizers import Quantizer
+from aejax.types import DataContract, Discrete, Model
+
+QUANTIZERS = "quantisers"
+"""What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
+
+
+def vqvae2(
+    encoders: Sequence[nn.Module],
+    decoders: Sequence[nn.Module],
+    likelihood: Likelihood,
+    quantizers: Sequence[Quantizer],
+    shape: tuple[int, ...],
+    corrupt: Callable | None = None,
+) -> Model:
+    """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
+
+    Its `codes` are a tuple of int [b, *positions, books], one a level; `encode` gives the vectors of all of them in one row,
+    [b, all]; `decode` takes either.
+
+    Args:
+        encoders: Linen modules. The first sees x, the others the numbers below them, [b, *positions, channels]; the last ends
+            in the width of its quantizer, the others in any.
+        decoders: Linen modules. The first gives theta [b, *shape, likelihood.width] (for width 1 any shape of that size);
+            decoder i gives [b, *positions of level i − 1, any number], from all that is above that level.
+        likelihood: of the clean x under theta.
+        quantizers: see `aejax.objective.quantizers`.
+        shape: of one example.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
+    """
+    if not len(encoders) == len(decoders) == len(quantizers) >= 1:
+        raise UsageError(
+            f"vqvae2 is given {len(encoders)} encoders, {len(decoders)} decoders and {len(quantizers)} quantizers; each level "
+            "needs one of each"
+        )
+    corrupt = unless_nothing(corrupt)
+    noise = nothing() if corrupt is None else corrupt
+    names = [f"level_{i}" for i in range(len(quantizers))]
+    top = len(quantizers) - 1
+    sizes = tuple(q.sizes for q in quantizers)
+    joins = [nn.Dense(q.width) for q in quantizers[:-1]]
+
+    def init(key, batch):
+        x, h = batch["x"], []
+        params = {"encoders": {}, "decoders": {}, "joins": {}, QUANTIZERS: {}}
+        extras = {QUANTIZERS: {}}
+        k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
+        for name, encoder, k in zip(names, encoders, k_encode):
+            found, variables = encoder.init_with_output(k, h[-1] if h else x)
+            params["encoders"][name] = variables["params"]
+            h.append(found)
+        above = None
+        for i in reversed(range(len(names))):
+            name, z, q = names[i], h[i], quantizers[i]
+            if above is not None:
+                if above.shape[:-1] != z.shape[:-1]:
+                    raise UsageError(
+                        f"decoder {i + 1} gives {above.shape[1:]}, but level {i} has the positions {z.shape[1:-1]}; "
+                        "end it in these"
+                    )
+                z, variables = joins[i].init_with_output(k_join[i], jnp.concatenate([z, above], axis=-1))
+                params["joins"][name] = variables["params"]
+            elif z.shape[-1] != q.width:
+                raise UsageError(
+                    f"{q.name}() quantizes vectors of {q.width} numbers, but the last encoder gives {z.shape[1:]}; end it in "
+                    "the width of the last quantizer"
+                )
+            rows = z.reshape(-1, q.width)
+            params[QUANTIZERS][name], extras[QUANTIZERS][name] = q.init(k_codes[i], rows)
+            vectors = q.apply(params[QUANTIZERS][name], extras[QUANTIZERS][name], z, None, None, None).vectors
+            above, variables = decoders[i].init_with_output(k_decode[i], _beside(vectors, above))
+            params["decoders"][name] = variables["params"]
+        as_theta(above, shape, likelihood)
+        return params, extras
+
+    def upwards(params, x):
+        h = [x]
+        for name, encoder in zip(names, encoders):
+            h.append(encoder.apply({"params": params["encoders"][name]}, h[-1]))
+        return h[1:]
+
+    def decoded(params, i, vectors, above):
+        """What level i and those above it say to the level below, or of x."""
+        return decoders[i].apply({"params": params["decoders"][names[i]]}, _beside(vectors, above))
+
+    def quantized(params, extras, x, key=None, step=None, axis=None):
+        """What each level's quantizer makes of x, and theta."""
+        h, above, parts = upwards(params, x), None, []
+        keys = [None] * len(names) if key is None else jax.random.split(key, len(names))
+        for i in reversed(range(len(names))):
+            z = h[i]
+            if i < top:
+                z = joins[i].apply({"params": params["joins"][names[i]]}, jnp.concatenate([z, above], axis=-1))
+            book, statistics = params[QUANTIZERS][names[i]], extras[QUANTIZERS][names[i]]
+            parts.insert(0, quantizers[i].apply(book, statistics, z, keys[i], step, axis))
+            above = decoded(params, i, parts[0].vectors, above)
+        return parts, as_theta(above, shape, likelihood)
+
+    def judged(parts, theta, x):
+        nats = sum(nats_of_codes(q.codes, books) for q, books in zip(parts, sizes))
+        return terms_of(likelihood, theta, x, nats, sum(q.loss for q in parts))
+
+    def loss(params, extras, batch, key, step, axis):
+        k_corrupt, k_codes = jax.random.split(key)
+        x = batch["x"]
+        x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
+        parts, theta = quantized(params, extras, x_tilde, k_codes, step, axis)
+        means = {name: jnp.mean(term) for name, term in judged(parts, theta, x).items()}
+        means |= {f"perplexity_{i}": perplexity(q.codes, sizes[i], axis) for i, q in enumerate(parts)}
+        extras = {QUANTIZERS: {name: q.extras for name, q in zip(names, parts)}}
+        return means["distortion"] + means["commitment"], (extras, means)
+
+    def evaluate(params, extras, batch, key):
+        x = batch["x"]
+        terms = judged(*quantized(params, extras, x), x)
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
+            restored = judged(*quantized(params, extras, x_tilde), x)
+            terms |= {f"denoising_{name}": term for name, term in restored.items()}
+        return terms
+
+    def encode(params, extras, batch, key):
+        parts, _ = quantized(params, extras, batch["x"])
+        return jnp.concatenate([q.vectors.reshape(len(q.vectors), -1) for q in parts], axis=1)
+
+    def codes(params, extras, batch, key):
+        return tuple(q.codes for q in quantized(params, extras, batch["x"])[0])
+
+    def decode(params, extras, z, batch):
+        if isinstance(z, tuple):
+            books = zip(quantizers, names, z)
+            vectors = [q.lookup(params[QUANTIZERS][n], extras[QUANTIZERS][n], found) for q, n, found in books]
+        else:
+            vectors = apart(params, z)
+        above = None
+        for i in reversed(range(len(names))):
+            above = decoded(params, i, vectors[i], above)
+        return likelihood.mean(as_theta(above, shape, likelihood))
+
+    def apart(params, rows):
+        """The levels' vectors [b, *positions, width] of rows as `encode` gives them."""
+        h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((len(rows), *shape), rows.dtype))
+        shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantizers)]
+        ends = [sum(math.prod(s[1:]) for s in shapes[: i + 1]) for i in range(top)]
+        return [part.reshape(s) for part, s in zip(jnp.split(rows, ends, axis=1), shapes)]
+
+    def reconstruct(params, extras, batch, key):
+        return likelihood.mean(quantized(params, extras, batch["x"])[1])
+
+    return Model(
+        init=init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        discrete=Discrete(codes, sizes),
+    )
+
+
+def _beside(vectors: jax.Array, above: jax.Array | None) -> jax.Array:
+    return vectors if above is None else jnp.concatenate([vectors, above], axis=-1)

@@ -1,0 +1,205 @@
+"""The part of a page about discrete codes: how the books are used, which code stands where, what each level adds."""
+
+from __future__ import annotations
+
+import colorsys
+from html import escape
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from aejax.data import has_data, take
+from aejax.evaluation import judged_part
+from aejax.evaluation.codebook import decoder_of, levels_of, sizes_of
+from aejax.reports import drawing, figures, page
+from aejax.reports.page import Column, Section
+from aejax.reports.pictures import Block, data_range, is_image, some_of_each_class, without_data
+from aejax.reports.pixels import coarse, labeled_strips, pixels_png, strip
+from aejax.reports.records import Record
+from aejax.runs.run import Run
+
+EDGES = 0.0, 0.1, 0.3, 1.0, 3.0, 10.0
+"""Of the histogram of use, in parts of a fair share; the last bar ends where one code is all there is."""
+
+BOOKS = 4
+"""Books of which a histogram and maps are drawn, the first."""
+
+OTHERS = 16
+"""Examples whose lower codes stand in for those that are left out."""
+
+SIGNALS = 4
+SHARPEST = 64
+"""Pixels: larger images are shown at every so many pixels."""
+
+
+def discrete_section(record: Record) -> Section | None:
+    """Use of the codes, maps of them, and for a hierarchy the image without its lower levels."""
+    run, test = record.run, record.run.experiment.test
+    model = run.experiment.model
+    if model.codes is None or model.books is None:
+        return None
+    if not has_data(test):
+        return Section("Discrete codes", page.paragraph(without_data(record)))
+    found, named = levels_of(run, judged_part(test)), _names(model.books)
+    blocks = [_use_block(found, model.books, named)]
+    chosen, how = some_of_each_class(test)
+    chosen = chosen[chosen < len(found[0])]
+    if is_image(test.shape):
+        blocks.append(_maps_block(run, found, chosen, how, named))
+    elif len(test.shape) == 2 and found[0].ndim == 3:
+        blocks.append(_signals_block(run, found[0], chosen[:SIGNALS]))
+    if len(found) > 1 and is_image(test.shape):
+        blocks.append(_levels_block(run, found, chosen, how))
+    html = page.paragraph(escape(_told(record.codebook, named))) if record.codebook else ""
+    if record.codebook and record.codebook["levels"] and record.evaluation:
+        html += _worth_table(record.codebook["levels"], record.evaluation["terms"]["mse"])
+    pngs = {name: png for _, more in blocks for name, png in more.items()}
+    return Section("Discrete codes", html + "".join(block for block, _ in blocks), pngs)
+
+
+def _names(books: tuple) -> list[str]:
+    """Of all books, as a person calls them."""
+    sizes = sizes_of(books)
+    return [
+        ", ".join(
+            part for part in (f"level {i}" if len(sizes) > 1 else "", f"book {k}" if len(level) > 1 else "") if part
+        )
+        or "codes"
+        for i, level in enumerate(sizes)
+        for k in range(len(level))
+    ]
+
+
+def _told(found: Any, named: list[str]) -> str:
+    """In words what eval.json has."""
+    used = "; ".join(
+        f"{name}: {b['used']} of {b['size']} used, perplexity {b['perplexity']:.1f}"
+        for name, b in zip(named, found["books"])
+    )
+    bits = found["bits_per_dimension"]
+    whole = "" if bits is None else f" With a uniform prior of the codes the bound is {bits:.4f} bits per dimension."
+    return f"An example has codes at {found['positions']} positions. Over the test split, {used}.{whole}"
+
+
+def _worth_table(levels: list[dict[str, Any]], intact: float) -> str:
+    errors = [intact, *(level["mse_shuffled"] for level in levels)]
+    rows = ["the example's own", *(f"level {i} another example's" for i in range(len(levels)))]
+    return page.number_table("Decoded from codes", rows, [Column("MSE", "per dimension", errors, "low", None)])
+
+
+def _use_block(found: tuple[np.ndarray, ...], books: tuple, named: list[str]) -> Block:
+    """A histogram for each book: how many codes are used how often."""
+    images, pngs, all_books = [], {}, [codes[..., k] for codes in found for k in range(codes.shape[-1])]
+    sizes = [size for level in sizes_of(books) for size in level]
+    for i, (name, codes, size) in enumerate(list(zip(named, all_books, sizes))[:BOOKS]):
+        unused, counts = uses(codes, size)
+        edges = [*EDGES, float(size)][: len(counts) + 1]
+        title = "use of the codes" if name == "codes" else f"use, {name}"
+        drawn = figures.histogram(title, "codes", ("unused", unused), edges, counts, "times a fair share")
+        images.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", f"Histogram: {title}"))
+        pngs[f"use-{i}"] = drawing.png(drawn)
+    return page.panels(images), pngs
+
+
+def uses(codes: np.ndarray, size: int) -> tuple[int, list[int]]:
+    """How many codes never occur, and how many occur in each range of EDGES, in parts of 1/size."""
+    share = np.bincount(codes.reshape(-1), minlength=size) * size / codes.size
+    edges = [edge for edge in EDGES if edge < size]
+    counts, _ = np.histogram(share[share > 0], [*edges, size])
+    return int(np.sum(share == 0)), counts.tolist()
+
+
+def _maps_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how: str, named: list[str]) -> Block:
+    """Examples, their reconstructions, and below each the codes of its positions as colors."""
+    test = run.experiment.test
+    x = take(test, chosen)["x"]
+    low, high = data_range(x)
+    rows = {"clean": strip(coarse(x, SHARPEST), low, high)}
+    if run.experiment.model.reconstruct is not None:
+        rows["reconstructed"] = strip(coarse(run.reconstruct(x), SHARPEST), low, high)
+    spatial = [codes[chosen] for codes in found if codes.ndim == 4]
+    if len(spatial) < len(found):
+        return "", {}
+    maps = [codes[..., k] for codes in spatial for k in range(codes.shape[-1])]
+    for name, codes in list(zip(named, maps))[:BOOKS]:
+        rows[name] = strip(_enlarged(colors(codes), rows["clean"].shape[0]), 0.0, 1.0)
+    caption = f"{how} of {test.name}. A color is a code; the same color in different rows says nothing."
+    return _strips_block("code-maps", "Code maps", rows, caption)
+
+
+def colors(codes: np.ndarray) -> np.ndarray:
+    """[..., 3] in [0, 1]: hues a golden section apart, so that codes that follow each other are told apart."""
+    wheel = np.array(
+        [colorsys.hsv_to_rgb(0.618034 * k % 1.0, 0.45 + 0.1 * (k % 5), 0.95 - 0.15 * (k % 3)) for k in range(1021)]
+    )
+    return wheel[codes % len(wheel)]
+
+
+def _enlarged(maps: np.ndarray, side: int) -> np.ndarray:
+    """Maps [n, h, w, 3] with every position as a square, about `side` high."""
+    factor = max(1, round(side / maps.shape[1]))
+    return maps.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _levels_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how: str) -> Block:
+    """What the levels from the top down to one determine: the mean over others' codes below it."""
+    test = run.experiment.test
+    x, decode = take(test, chosen)["x"], decoder_of(run)
+    low, high = data_range(x)
+    others = np.random.default_rng(0).choice(len(found[0]), OTHERS)
+    rows = {"clean": x}
+    batch = {"x": x, "index": chosen.astype(np.int32)}
+    for least in reversed(range(len(found))):
+        total = np.zeros(x.shape, np.float64)
+        for other in others:
+            at = np.full(len(chosen), other)
+            codes = tuple(part[chosen if i >= least else at] for i, part in enumerate(found))
+            total += decode(codes, batch) / len(others)
+        rows["all levels" if least == 0 else f"level {least}" + " and up" * (least < len(found) - 1)] = total
+    caption = (
+        f"{how} of {test.name}. Where a level is left out, the mean of what is decoded with that level's codes of "
+        f"{OTHERS} other examples."
+    )
+    strips = {label: strip(coarse(images, SHARPEST), low, high) for label, images in rows.items()}
+    return _strips_block("levels", "Level by level", strips, caption)
+
+
+def _strips_block(name: str, title: str, rows: dict[str, np.ndarray], caption: str) -> Block:
+    cells = "".join(
+        f'<div>{escape(label)}</div><img src="{page.png_uri(pixels_png(pixels))}" alt="{escape(label)}">'
+        for label, pixels in rows.items()
+    )
+    html = f'<h3>{title}</h3><div class="strips">{cells}</div>' + page.paragraph(escape(caption), "caption")
+    return html, {name: drawing.png(labeled_strips(rows))}
+
+
+def _signals_block(run: Run, found: np.ndarray, chosen: np.ndarray) -> Block:
+    """Signals and their reconstructions, with the codes of the positions as colors below."""
+    x = take(run.experiment.test, chosen)["x"]
+    drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colors(found[chosen][..., 0]))
+    caption = (
+        "The first test signals of each class, gray, and reconstructed, blue; below each its codes, "
+        f"{found.shape[1]} in time."
+    )
+    image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Signals, reconstructed, and their codes")
+    return f"<h3>Signals and their codes</h3>{image}", {"signals": drawing.png(drawn)}
+
+
+def signals(x: np.ndarray, x_hat: np.ndarray, maps: np.ndarray) -> Figure:
+    """Signals [n, t] with their reconstructions, and strips of colors [n, t', 3] below each."""
+    row, left, width = 96.0, 4.0, 720.0
+    height = row * len(x)
+    figure = drawing.canvas((width, height))
+    for i, (clean, seen, strip_) in enumerate(zip(x, x_hat, maps)):
+        bottom = (height - row * (i + 1)) / height
+        across = left / width, 1 - 2 * left / width
+        axes = figure.add_axes((across[0], bottom + 20 / height, across[1], (row - 26) / height))
+        axes.plot(clean, color=drawing.GRAY, linewidth=1.0)
+        axes.plot(seen, color=drawing.BLUE, linewidth=0.8)
+        axes.set_xlim(0, len(clean) - 1)
+        axes.set_axis_off()
+        axes = figure.add_axes((across[0], bottom + 6 / height, across[1], 10 / height))
+        axes.imshow(strip_[None], aspect="auto", interpolation="nearest")
+        axes.set_axis_off()
+    return figure

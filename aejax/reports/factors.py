@@ -1,0 +1,151 @@
+"""The part of a page about the factors of variation: metrics of disentanglement, which dimension tells of which factor, and
+images along each factor with what the code makes of them."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from aejax.data import chosen, has_data, one_varied, take
+from aejax.reports import drawing, figures, page
+from aejax.reports.page import Column, Section
+from aejax.reports.pictures import Block, data_range, is_image
+from aejax.reports.pixels import coarse, labeled_strips, pixels_png, tiles
+from aejax.reports.records import Record, slug
+from aejax.types import Dataset
+
+METRICS = {
+    "beta_vae": "BetaVAE",
+    "factor_vae": "FactorVAE",
+    "mig": "MIG",
+    "mig_sampled": "MIG, sampled",
+    "dci": "DCI",
+    "sap": "SAP",
+    "modularity": "modularity",
+    "explicitness": "explicitness",
+    "irs": "IRS",
+}
+
+SHOWN = 12
+"""Values of a factor in its strip, evenly spaced."""
+
+SHARPEST = 64
+"""Pixels: larger images are shown at every so many pixels."""
+
+_CELL, _LEFT, _TOP, _BOTTOM = (48.0, 20.0), 40.0, 48.0, 26.0  # pixels
+
+
+def factors_section(record: Record) -> Section | None:
+    """Scores, the mutual information of dimensions and factors, and the importances of DCI."""
+    found = record.disentanglement
+    if found is None or record.evaluation is None:
+        return None
+    names, dci = found["factors"], found["dci"]
+    scores = [Column(said, "", [found[name]["score"]], None, 3) for name, said in METRICS.items() if name in found]
+    by_factor = [
+        Column("MIG", "gap", found["mig"]["gaps"], None, 3),
+        Column("SAP", "gap", found["sap"]["gaps"], None, 3),
+        Column("completeness", "of DCI", dci["completeness"], None, 3),
+        Column("informativeness", "accuracy of DCI", dci["informativeness"], None, 3),
+        Column("explicitness", "area", found["explicitness"]["factors"], None, 3),
+    ]
+    information = np.asarray(found["mig"]["information"], float)
+    drawn = {
+        "factor-information": matrix("mutual information", "nats; row: dimension", information, names),
+        "factor-importances": matrix("importance", "DCI; row: dimension", np.asarray(dci["importances"], float), names),
+    }
+    told = f"Of the codes of {record.evaluation['examples']} examples of {record.evaluation['data']}."
+    html = page.paragraph(escape(told))
+    html += page.number_table("Disentanglement", ["all factors"], scores)
+    html += page.number_table("By factor", names, by_factor)
+    html += page.panels(
+        [page.figure(page.svg_uri(drawing.svg(figure)), "", name.replace("-", " ")) for name, figure in drawn.items()]
+    )
+    along, pngs = along_factors(record, names, information)
+    pngs |= {name: drawing.png(figure) for name, figure in drawn.items()}
+    return Section("Factors of variation", html + along, pngs)
+
+
+def along_factors(record: Record, names: list[str], information: np.ndarray) -> Block:
+    """For each factor a strip: the first test image with all values of this factor, its reconstructions below; and a panel:
+    the codes of these images, in color the two dimensions that tell most of the factor (`information` [d, f])."""
+    run, experiment = record.run, record.run.experiment
+    test = experiment.test
+    if not is_image(test.shape) or not has_data(test) or experiment.model.reconstruct is None:
+        return "", {}
+    first = take(test, np.arange(1))
+    splits = [split for split in (experiment.train, experiment.validation, test) if split is not None]
+    assert test.factors is not None  # of which the numbers are
+    strips, panels, pngs = {}, [], {}
+    for k, name in enumerate(names):
+        data = one_varied(splits, first["factors"][0], test.factors.index(name))
+        if data is None:
+            continue
+        strips[name] = factor_strip(record, data)
+        drawn = factor_panel(name, data, run.encode(data), information[:, k], test.factors.index(name))
+        panels.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", f"code along {name}"))
+        pngs[f"code-along-{slug(name)}"] = drawing.png(drawn)
+    if not strips:
+        return "", {}
+    cells = "".join(
+        f'<div>{escape(name)}</div><img src="{page.png_uri(pixels_png(pixels))}" alt="{escape(name)}: images, reconstructed">'
+        for name, pixels in strips.items()
+    )
+    caption = (
+        f"The first test image with other values of one factor, up to {SHOWN} of them, evenly spaced, and below them their "
+        "reconstructions; then the code by the value, in color the two dimensions that tell most of the factor over all."
+    )
+    html = page.paragraph(caption) + f'<div class="strips">{cells}</div>' + page.panels(panels)
+    return html, {**pngs, "factors": drawing.png(labeled_strips(strips))}
+
+
+def factor_strip(record: Record, data: Dataset) -> np.ndarray:
+    """Pixels: images above their reconstructions. As wide for few values as for many."""
+    shown = np.unique(np.linspace(0, data.size - 1, min(SHOWN, data.size)).round().astype(np.int64))
+    some = chosen(data, shown)
+    x = take(some, np.arange(some.size))["x"]
+    rows = np.zeros((2, SHOWN, *x.shape[1:]), x.dtype)
+    rows[0, : len(x)], rows[1, : len(x)] = x, record.run.reconstruct(some)
+    pixels = tiles(coarse(rows.reshape(-1, *x.shape[1:]), SHARPEST), SHOWN, *data_range(x))
+    width = pixels.shape[1] * len(x) // SHOWN
+    pixels[:, width:] = 0
+    return pixels
+
+
+def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.ndarray, k: int) -> Figure:
+    """The codes [n, d] of the values of factor k."""
+    values = take(data, np.arange(data.size))["factors"][:, k].astype(float)
+    second, best = np.argsort(information)[-2:]
+    look = {best: (f"dimension {best}", drawing.BLUE, 2.0), second: (f"dimension {second}", drawing.ORANGE, 1.6)}
+    order = sorted(range(codes.shape[1]), key=lambda j: j in look)
+    series = []
+    for j in order:
+        label, color, width = look.get(j, ("", drawing.GRAY, 0.7))
+        series.append(figures.Series(label, values, codes[:, j], color, width=width))
+    return figures.panel(f"code along {name}", "posterior mean or code; the others in gray", series, name)
+
+
+def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure:
+    """A table [d, f] of numbers from 0 on as shades, each with its number; a column for each factor."""
+    d, f = table.shape
+    width, height = _LEFT + f * _CELL[0] + 4, _TOP + d * _CELL[1] + _BOTTOM
+    figure = drawing.canvas((width, height))
+    axes = figure.add_axes((_LEFT / width, _BOTTOM / height, f * _CELL[0] / width, d * _CELL[1] / height))
+    figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=drawing.INK)
+    figure.text(0, 1 - 30 / height, unit, fontsize=11, color=drawing.MUTED)
+    shades = LinearSegmentedColormap.from_list("shades", [drawing.PAPER, drawing.BLUE])
+    share = table / (table.max() or 1.0)
+    axes.pcolormesh(share, cmap=shades, vmin=0, vmax=1, edgecolors=drawing.LINE, linewidth=0.5)
+    axes.invert_yaxis()
+    for (j, k), value in np.ndenumerate(table):
+        # A fixed color in place of the page's ink: the shades do not turn with the page.
+        color = "#fffffe" if share[j, k] > 0.5 else "#1c1e20"
+        axes.text(k + 0.5, j + 0.5, f"{value:.2f}", fontsize=9, color=color, ha="center", va="center")
+    axes.set_xticks(np.arange(f) + 0.5, [drawing.shorten(n)[:9] for n in names], fontsize=9, color=drawing.MUTED)
+    axes.set_yticks(np.arange(d) + 0.5, [str(j) for j in range(d)], fontsize=9, color=drawing.MUTED)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure

@@ -1,0 +1,80 @@
+"""Which of several runs are seeds of one configuration, what tells the configurations apart, and what to call them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aejax.reports.records import Record, arguments, said, short, value_text
+from aejax.runs.directory import is_group
+
+
+class Configuration(NamedTuple):
+    """Runs that differ in nothing but the seed."""
+
+    name: str
+    told: str
+    """The arguments in which it is unlike most of the others."""
+    records: Sequence[Record]
+
+
+def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Arguments (and the experiment file, and the data) that are not the same in all runs, by name, one value a run."""
+    configs = [r.run.config for r in records]
+    told = [arguments(c) for c in configs]
+    for c, values in zip(configs, told):
+        source = c["source"]
+        values["file"] = None if source is None else Path(source["file"]).stem
+        values["file sha256"] = None if source is None else short(source["sha256"])
+    names = list(dict.fromkeys(n for values in told for n in values))
+    columns = {n: [values.get(n) for values in told] for n in names}
+    return {n: column for n, column in columns.items() if len({json.dumps(v) for v in column}) > 1}
+
+
+def by_configuration(records: Sequence[Record]) -> dict[str, list[int]]:
+    """Runs that differ in nothing but the seed stand together: positions by configuration."""
+    groups: dict[str, list[int]] = {}
+    for i, r in enumerate(records):
+        source = r.run.config["source"]
+        what = {n: v for n, v in arguments(r.run.config).items() if n != "seed"}
+        key = json.dumps([what, None if source is None else source["sha256"], test_fingerprint(r)], sort_keys=True)
+        groups.setdefault(key, []).append(i)
+    return groups
+
+
+def test_fingerprint(record: Record) -> str:
+    """Of the test split, as the run recorded it."""
+    spec = record.run.experiment.test.name.removeprefix(record.run.config["data"]["name"] + ":")
+    splits = record.run.config["data"]["splits"]
+    return splits[spec]["fingerprint"] if spec in splits else record.run.experiment.test.fingerprint
+
+
+def configurations(records: Sequence[Record]) -> list[Configuration]:
+    """The configurations among runs, in the order of their first.
+
+    One is called as the folder of the group that its runs and no others were trained in, if each configuration has such a
+    folder; else by the arguments in which it is unlike most.
+    """
+    groups = [[records[i] for i in members] for members in by_configuration(records).values()]
+    told = unlike_most([group[0] for group in groups])
+    folders = [{r.run.directory.resolve().parent for r in group} for group in groups]
+    own = all(len(f) == 1 and is_group(*f) for f in folders) and len(set.union(*folders)) == len(groups)
+    names = [f.pop().name for f in folders] if own else []
+    if len(set(names)) < len(groups):
+        names = [t or "as most" for t in told]
+    return [Configuration(*each) for each in zip(names, told, groups)]
+
+
+def unlike_most(records: Sequence[Record]) -> list[str]:
+    """For each run the arguments whose value is not the most frequent one; of equally frequent values the first."""
+    told: list[list[str]] = [[] for _ in records]
+    for name, column in differences(records).items():
+        values = [json.dumps(v) for v in column]
+        most, _ = Counter(values).most_common(1)[0]
+        for i, value in enumerate(values):
+            if value != most and name != "seed":
+                told[i].append(f"no {said(name)}" if column[i] is None else f"{said(name)} {value_text(column[i])}")
+    return [", ".join(parts) for parts in told]
