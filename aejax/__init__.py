@@ -5,9 +5,9 @@ run = aejax.open_run("runs/...")
 z = run.encode(x)
 """
 
+from aejax.runs.opening import open_run as open_run
 from aejax.runs.run import Run as Run
-from aejax.runs.run import open_run as open_run
-from aejax.training.trainer import Settings as Settings
+from aejax.training.settings import Settings as Settings
 from aejax.training.trainer import resume as resume
 from aejax.training.trainer import train as train
 from aejax.types import Dataset as Dataset

@@ -35,7 +35,7 @@ from aejax.models.stacked import started_from
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.priors import mixture, standard_normal, vamp
-from aejax.runs.run import open_parent
+from aejax.runs.opening import open_parent
 from aejax.types import Experiment
 
 

@@ -36,15 +36,15 @@ import numpy as np
 import optax
 
 from aejax.data import load, usual_splits
+from aejax.files import write_json
 from aejax.models import gsn
 from aejax.nets import MLP
 from aejax.objective.corruptions import salt_and_pepper
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports.study import finished_members
-from aejax.runs.directory import write_json
 from aejax.runs.run import Run, map_examples, means
 from aejax.training.loop import keep_compiled
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment
 
 

@@ -41,14 +41,15 @@ from aejax.data import load, take
 from aejax.errors import UsageError
 from aejax.evaluation.linear import apply, pca, statistics
 from aejax.evaluation.logistic_pca import codes, cross_entropy, logistic_pca, mean
+from aejax.files import write_json
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports.study import finished
-from aejax.runs.directory import read_json, write_json
+from aejax.runs.directory import read_json
 from aejax.runs.run import Run, means
 from aejax.training.loop import keep_compiled
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment
 
 

@@ -32,6 +32,7 @@ import optax
 from aejax.data import load, take, usual_splits
 from aejax.evaluation import PROBE_EXAMPLES
 from aejax.evaluation.probes import accuracy, fit_regression
+from aejax.files import write_json
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.bottlenecks import top_k
@@ -39,10 +40,9 @@ from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import squared_error
 from aejax.objective.sparsity import active_terms, nonzero
 from aejax.reports.study import finished_members
-from aejax.runs.directory import write_json
 from aejax.runs.run import Run, means
 from aejax.training.loop import keep_compiled
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Experiment
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

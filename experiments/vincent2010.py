@@ -43,16 +43,17 @@ import optax
 
 from aejax.data import load, usual_splits
 from aejax.errors import UsageError
+from aejax.files import write_json
 from aejax.models import autoencoder, classifier
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports.study import finished, interval, proportion_interval
-from aejax.runs.directory import write_json
-from aejax.runs.run import Run, map_examples, means, open_parent
+from aejax.runs.opening import open_parent
+from aejax.runs.run import Run, map_examples, means
 from aejax.training.loop import keep_compiled
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Experiment, Parent
 
 

@@ -24,7 +24,7 @@ import optax
 from aejax.data import load
 from aejax.errors import UsageError
 from aejax.models.code_priors import code_prior, nets_for
-from aejax.runs.run import open_parent
+from aejax.runs.opening import open_parent
 from aejax.types import Experiment
 
 

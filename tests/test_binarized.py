@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.models import autoencoder, classifier
-from aejax.models import gsn
+from aejax.models import autoencoder, classifier, gsn
 from aejax.models.binarization import OF_A_BATCH, binarized, keys_of_content
 from aejax.models.stacked import on_top_of
 from aejax.nets import MLP

@@ -18,9 +18,11 @@ from aejax.keys import run_keys
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import datasets
 from aejax.runs.experiment import Source, build, load_file, sha256
-from aejax.runs.run import abstract_batch, abstract_state, open_run
+from aejax.runs.opening import open_run
+from aejax.runs.shapes import abstract_batch, abstract_state
+from aejax.training.settings import Settings
 from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.training.trainer import Settings, resume, train
+from aejax.training.trainer import resume, train
 
 FILES = sorted((Path(__file__).parent.parent / "experiments").glob("*.py"))
 ALIKE = {

@@ -7,9 +7,8 @@ import pytest
 from aejax.models import autoencoder
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.likelihoods import squared_error
-from aejax.runs.run import abstract_batch, abstract_state
+from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.cost import Cost, cost_line, cost_of, peak, step_cost
-from aejax.training.step import one
 from aejax.types import Dataset, Experiment
 
 

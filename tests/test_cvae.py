@@ -18,7 +18,7 @@ from aejax.objective.priors import conditional
 from aejax.reports import report
 from aejax.reports.generated import conditions_section
 from aejax.reports.records import read
-from aejax.runs.run import open_run
+from aejax.runs.opening import open_run
 
 D, K, N = 6, 2, 12
 OBSERVED = np.array([True, True, False, False, False, False])

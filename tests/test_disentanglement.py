@@ -33,7 +33,8 @@ from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports import report
 from aejax.runs.run import Run
-from aejax.training.trainer import Settings, train
+from aejax.training.settings import Settings
+from aejax.training.trainer import train
 from aejax.types import Experiment, Model, TrainState
 
 SIZES = (2, 3, 4)

@@ -15,7 +15,8 @@ from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.run import Run
-from aejax.training.trainer import Settings, train
+from aejax.training.settings import Settings
+from aejax.training.trainer import train
 from aejax.types import Dataset, Experiment
 
 

@@ -17,11 +17,11 @@ from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import is_group, read_config
-from aejax.runs.run import open_run
+from aejax.runs.opening import open_run
 from aejax.training.groups import resume_members, train_members
-from aejax.training.loop import Interrupted, Settings
-from aejax.training.trainer import means_over, resume, train
-from aejax.training.vmapped import members_of
+from aejax.training.recorder import Interrupted, means_over
+from aejax.training.settings import Settings
+from aejax.training.trainer import resume, train
 from aejax.types import Dataset, Experiment
 
 QUICK = Settings(log_every=4, save_every=8)

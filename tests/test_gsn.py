@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.models import autoencoder
-from aejax.models import gsn
+from aejax.models import autoencoder, gsn
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.corruptions import bernoulli_masking, masking, nothing, salt_and_pepper
 from aejax.objective.corruptions import chain as chained

@@ -15,9 +15,10 @@ import pytest
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
 from aejax.runs.experiment import Source, build, load_file, sha256
-from aejax.runs.run import open_run
+from aejax.runs.opening import open_run
 from aejax.training.processes import first_alone, join, most
-from aejax.training.trainer import Settings, resume, train
+from aejax.training.settings import Settings
+from aejax.training.trainer import resume, train
 
 ARGUMENTS = {"data": "digits", "batch_size": 32, "steps": 12, "seed": 1, "hidden": (12,), "latent": 4}
 EXACT = Settings(log_every=4, save_every=4, exact_reduce=True)

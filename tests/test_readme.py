@@ -5,7 +5,7 @@ import re
 import jax
 import numpy as np
 
-from aejax.runs.run import abstract_state
+from aejax.runs.shapes import abstract_state
 
 
 def test_the_python_examples_run(root, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from aejax.errors import UsageError
 from aejax.evaluation import _jacobian, corrupted, evaluate
+from aejax.files import write_json
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
@@ -24,10 +25,10 @@ from aejax.reports import page, report
 from aejax.reports.pictures import restored_rows, some_of_each_class
 from aejax.reports.records import read, said
 from aejax.reports.single import levels
-from aejax.runs.directory import make_config, write_json
+from aejax.runs.directory import make_config
 from aejax.runs.experiment import Source
 from aejax.runs.run import Run
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment, TrainState
 
 HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'

@@ -21,7 +21,7 @@ from aejax.reports.grouping import differences
 from aejax.reports.pictures import some_of_each_class, tsne
 from aejax.reports.records import Record, again, read_log, said, unit
 from aejax.runs.run import Run
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment, Model, TrainState
 
 

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from aejax.files import write_json
 from aejax.reports import drawing
 from aejax.reports.comparison import comparison_page
 from aejax.reports.grouping import configurations, unlike_most
 from aejax.reports.probe_table import markdown, probe_tables, written
 from aejax.reports.records import Record
-from aejax.runs.directory import write_json
 
 
 def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", **arguments):

@@ -8,7 +8,7 @@ import pytest
 
 from aejax.cli import main
 from aejax.evaluation.table import print_table
-from aejax.runs.run import open_run
+from aejax.runs.opening import open_run
 
 N, T, SIDE = 48, 6, 4
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "tdvae_digits.py"

@@ -14,8 +14,8 @@ from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports.study import finished
 from aejax.runs.checkpoint import digest
-from aejax.runs.run import open_parent, open_run
-from aejax.training.loop import Settings
+from aejax.runs.opening import open_parent, open_run
+from aejax.training.settings import Settings
 from aejax.training.step import init_state, make_step
 from aejax.types import Parent
 

@@ -19,7 +19,7 @@ from aejax.reports.study import (
     put_between,
 )
 from aejax.runs.run import Run, as_dataset
-from aejax.training.loop import Settings
+from aejax.training.settings import Settings
 from aejax.types import Experiment, Model, TrainState
 
 QUICK = Settings(log_every=2, save_every=2)

@@ -17,9 +17,12 @@ from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
-from aejax.runs.run import as_dataset, open_run
+from aejax.runs.opening import open_run
+from aejax.runs.run import as_dataset
 from aejax.training import trainer as training
-from aejax.training.trainer import Interrupted, NonFinite, Settings, means_over, resume, train
+from aejax.training.recorder import Interrupted, NonFinite, means_over
+from aejax.training.settings import Settings
+from aejax.training.trainer import resume, train
 from aejax.types import Dataset, Experiment
 
 QUICK = Settings(log_every=4, save_every=8, keep=2)

@@ -15,7 +15,8 @@ from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.reports.latent import latent_section
 from aejax.reports.records import read
-from aejax.training.trainer import Settings, train
+from aejax.training.settings import Settings
+from aejax.training.trainer import train
 from aejax.types import Experiment
 
 LATENT = 3

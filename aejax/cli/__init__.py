@@ -14,7 +14,7 @@ from importlib.metadata import version
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
 from aejax.errors import UsageError
-from aejax.training.loop import Interrupted, NonFinite
+from aejax.training.recorder import Interrupted, NonFinite
 
 USAGE = """usage: aejax COMMAND ...
 

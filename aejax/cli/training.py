@@ -17,23 +17,17 @@ from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, start
 from aejax.data import Streamed
 from aejax.errors import UsageError
+from aejax.files import write_json
 from aejax.runs.checkpoint import digest
-from aejax.runs.directory import (
-    GROUP,
-    environment,
-    finished_in,
-    is_group,
-    read_config,
-    read_json,
-    refuse_member,
-    write_json,
-)
+from aejax.runs.directory import GROUP, environment, finished_in, is_group, read_config, read_json, refuse_member
 from aejax.runs.experiment import Source, build, load_file, sha256
-from aejax.runs.run import Run, open_run, rebuild
+from aejax.runs.opening import open_run, rebuild
+from aejax.runs.run import Run
 from aejax.training.cost import cost_line, peak, step_cost
 from aejax.training.groups import open_group, resume_members, train_members
-from aejax.training.loop import NonFinite, Settings
 from aejax.training.processes import is_first
+from aejax.training.recorder import NonFinite
+from aejax.training.settings import Settings
 from aejax.training.trainer import resume as resume_run
 from aejax.training.trainer import train as train_run
 

@@ -12,7 +12,7 @@ from aejax.cli.start import chosen_checkpoint, existing, start
 from aejax.data import available, open_split, prepare
 from aejax.errors import UsageError
 from aejax.runs.directory import finished_in, is_group
-from aejax.runs.run import open_run
+from aejax.runs.opening import open_run
 
 
 def evaluate(args: list[str]) -> int:

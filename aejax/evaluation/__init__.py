@@ -37,11 +37,11 @@ from aejax.evaluation.probes import probe
 from aejax.evaluation.robustness import CORRUPTION, robustness
 from aejax.evaluation.sequences import sequences
 from aejax.evaluation.table import NAMES
+from aejax.files import write_json
 from aejax.keys import evaluation_key
 from aejax.objective.corruptions import Corruption, corrupt_batch
 from aejax.objective.sparsity import EDGES, active_terms, activity_histogram
 from aejax.runs.checkpoint import digest
-from aejax.runs.directory import write_json
 from aejax.runs.run import Run, inference_batch, map_examples, means
 from aejax.types import Batch, Dataset, Experiment
 

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aejax.runs.directory import GROUP, finished_in, read_config, read_json, write_json
+from aejax.files import write_json
+from aejax.runs.directory import GROUP, finished_in, read_config, read_json
 
 
 def summarize(directory: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from aejax.reports.drawing import BLUE, GRAY, GREEN, ORANGE
 from aejax.runs.directory import read_json
 from aejax.runs.run import Run
-from aejax.training.trainer import Settings
+from aejax.training.settings import Settings
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 """split -> term -> (steps [n], values [n])."""

@@ -20,9 +20,10 @@ from aejax.evaluation import evaluate
 from aejax.evaluation.bounds import DRAWS
 from aejax.runs.directory import GROUP, finished_in, is_group, read_config, read_json
 from aejax.runs.experiment import Source, build, load_file, sha256
-from aejax.runs.run import Run, open_run
+from aejax.runs.opening import open_run
+from aejax.runs.run import Run
 from aejax.training.groups import resume_members, train_members
-from aejax.training.loop import Settings
+from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -27,12 +26,16 @@ from aejax.types import Dataset, Experiment
 GROUP = "group.json"
 """What makes a directory one of several runs that were trained together (`aejax.training.groups`)."""
 
+FORMAT = 2
+"""Of config.json, group.json and eval.json; those of version 0.1 hold no number."""
+
 PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json records of a run before its first step."""
     return {
+        "format": FORMAT,
         "source": None if source is None else source._asdict(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": experiment.seed,
@@ -70,7 +73,7 @@ def environment() -> dict[str, Any]:
 
 def read_config(directory: Path) -> dict[str, Any]:
     if is_group(directory):
-        names = ", ".join(read_json(directory / GROUP, "")["members"])
+        names = ", ".join(read_group(directory)["members"])
         raise UsageError(
             f"{directory} is a group of runs; give one of {names} in it, or resume, evaluate, report or verify it"
         )
@@ -79,7 +82,49 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UsageError(
             f"{directory} is not a run directory: its config.json is another program's; give a run of aejax"
         )
-    return config
+    return modernized(config)
+
+
+def read_group(directory: Path) -> dict[str, Any]:
+    """What group.json holds."""
+    return modernized(read_json(directory / GROUP, f"{directory} is not a group of runs"))
+
+
+def read_evaluation(directory: Path) -> dict[str, Any]:
+    """What eval.json holds; a part that an earlier version did not compute is None."""
+    return modernized(read_json(directory / "eval.json", f"{directory} was not evaluated"))
+
+
+ARGUMENTS = {"quantiser": "quantizer", "doubly_reparametrised": "doubly_reparametrized"}
+"""Of the experiments that come with the package: as version 0.1 called them -> as they are called now."""
+
+EVALUATION = {
+    "activity": "sparsity",
+    "nearest_neighbours": "nearest_neighbors",
+    "books": "codebooks",
+    "seen": "prefix",
+    "one": "rollout_mse",
+    "mean": "mean_rollout_mse",
+    "held": "last_frame_mse",
+}
+"""Of eval.json, likewise."""
+
+
+def modernized(record: dict[str, Any]) -> dict[str, Any]:
+    """What a run or a group of version 0.1 recorded, under the names of this version; later records as they are."""
+
+    def renamed(value: Any, names: Mapping[str, str]) -> Any:
+        if isinstance(value, dict):
+            return {names.get(key, key): renamed(part, names) for key, part in value.items()}
+        return [renamed(part, names) for part in value] if isinstance(value, list) else value
+
+    if "terms" in record:  # an eval.json, of which only version 0.1's has no format
+        return record if "format" in record else {**renamed(record, EVALUATION), "format": FORMAT}
+    if "format" in record or record.get("source") is None:
+        return record
+    source = record["source"]
+    record = {**record, "source": {**source, "arguments": renamed(source["arguments"], ARGUMENTS)}}
+    return {**record, "arguments": renamed(record["arguments"], ARGUMENTS)} if "arguments" in record else record
 
 
 def is_run(directory: Path) -> bool:
@@ -98,7 +143,7 @@ def is_group(directory: Path) -> bool:
 
 def members_in(group: Path) -> list[Path]:
     """The run directories of a group."""
-    return [group / name for name in read_json(group / GROUP, f"{group} is not a group of runs")["members"]]
+    return [group / name for name in read_group(group)["members"]]
 
 
 def finished_in(group: Path) -> list[Path]:
@@ -119,28 +164,11 @@ def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     """A JSON object, or a UsageError that begins with `otherwise`."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text())  # type: ignore[no-any-return]
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{otherwise}: it has no {file.name}; give a directory that `aejax train` made") from None
     except json.JSONDecodeError as error:
         raise UsageError(f"{otherwise}: {file} is damaged ({error}); restore it from a copy") from None
-
-
-def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Whole or not at all: written beside, then renamed. Numbers that JSON lacks (NaN, Inf) become null."""
-    beside = file.with_name(file.name + ".tmp")
-    beside.write_text(json.dumps(_finite(value), indent=1) + "\n")
-    os.replace(beside, file)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 @contextmanager

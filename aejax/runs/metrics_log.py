@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from aejax.files import write_bytes
+
+
+class Write(Protocol):
+    """Writes one line: the step, the split's name, {term: value}, and the speed where it was measured."""
+
+    def __call__(
+        self, step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None, /
+    ) -> None: ...
 
 
 @contextmanager
-def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Callable]:
-    """Yields write(step, split, {term: value}, examples per second or None): a line of metrics.jsonl, and TensorBoard."""
+def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Write]:
+    """Yields a function that writes a line of metrics.jsonl, and to TensorBoard."""
     with open(directory / "metrics.jsonl", "a") as file, _board(directory, tensorboard) as board:
 
-        def write(step: int, split: str, terms: Mapping[str, Any], rate: float | None = None) -> None:
-            speed = {} if rate is None else {"examples_per_second": rate}
+        def write(step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None, /) -> None:
+            speed = {} if examples_per_second is None else {"examples_per_second": examples_per_second}
             file.write(json.dumps({"step": step, "split": split, **terms, **speed}) + "\n")
             file.flush()
             if board is not None:
@@ -48,6 +57,4 @@ def truncate_log(directory: Path, step: int) -> None:
                 kept.append(line)
         except (json.JSONDecodeError, KeyError):
             continue
-    beside = file.with_name(file.name + ".tmp")
-    beside.write_text("".join(line + "\n" for line in kept))
-    os.replace(beside, file)
+    write_bytes(file, "".join(line + "\n" for line in kept).encode())

@@ -1,17 +1,18 @@
-"""What a training step costs: its arithmetic and its memory traffic, beside what the device can do."""
+"""What a training step costs: its arithmetic and its memory traffic, compared with what the device can do."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from aejax.runs.run import abstract_batch, abstract_state
+from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.step import make_step
 from aejax.types import Experiment
 
@@ -25,6 +26,9 @@ class Cost(NamedTuple):
     bytes: float
     dtype: str
     """In which most of its matrix products and convolutions are computed."""
+
+    def times(self, n: int) -> Cost:
+        return self._replace(flops=n * self.flops, bytes=n * self.bytes)
 
 
 def step_cost(experiment: Experiment) -> Cost:
@@ -47,7 +51,7 @@ def cost_of(lowered: Any) -> Cost:
     return Cost(
         flops=lowered.cost_analysis()["flops"],
         bytes=lowered.compile().cost_analysis()["bytes accessed"],
-        dtype=DTYPES[Counter(products).most_common(1)[0][0]],
+        dtype=DTYPES[Counter(products).most_common(1)[0][0]] if products else "float32",
     )
 
 
@@ -64,13 +68,26 @@ def peak(dtype: str = "float32") -> float:
     return 2 * n**3 / seconds
 
 
-def cost_line(cost: Cost, steps_per_second: float | None, peak: float) -> str:
-    """The cost for people. Without a measured rate only what a step costs; `peak` is in FLOP/s, of all devices together."""
-    told = f"{_si(cost.flops)}FLOP and {_si(cost.bytes)}B a step"
-    if steps_per_second is None:
-        return told
-    rate = cost.flops * steps_per_second
-    return f"{told}; {_si(rate)}FLOP/s, {rate / peak:.0%} of the {_si(peak)}FLOP/s of {cost.dtype} matmuls here"
+def cost_record(cost: Cost, steps_per_second: float | None, devices: int) -> dict[str, Any]:
+    """What result.json holds: the cost of a step, the speed that was measured, and the peak of all devices together."""
+    # Devices that are made of one CPU share its cores.
+    count = (1 if jax.default_backend() == "cpu" else devices) * jax.process_count()
+    return {
+        "flops_per_step": cost.flops,
+        "bytes_per_step": cost.bytes,
+        "dtype": cost.dtype,
+        "flops_per_second": None if steps_per_second is None else cost.flops * steps_per_second,
+        "peak_flops_per_second": peak(cost.dtype) * count,
+    }
+
+
+def cost_line(record: Mapping[str, Any]) -> str:
+    """The record for people. Without a measured speed only what a step costs."""
+    line = f"{_si(record['flops_per_step'])}FLOP and {_si(record['bytes_per_step'])}B a step"
+    speed, highest = record["flops_per_second"], record["peak_flops_per_second"]
+    if speed is None:
+        return line
+    return f"{line}; {_si(speed)}FLOP/s, {speed / highest:.0%} of the {_si(highest)}FLOP/s of {record['dtype']} matmuls here"
 
 
 def _seconds(product: Any, a: jax.Array) -> float:

@@ -3,48 +3,83 @@
 A group's directory holds `group.json` (what varies, and what makes the experiment), a run directory for each member, and
 `summary.json`: mean ± sd over seeds for each setting. A member draws the very bits that a run of its own would draw, for its
 initialization, the order of its examples and its corruption; its arithmetic may round otherwise.
+
+An experiment's function is called again within the program, with traced numbers for what varies; so nothing in a family
+knows of it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
 
-from aejax.data import Streamed, as_recorded_source
+from aejax.data import Streamed, as_recorded_source, batch_at, describe, feed, recorded
 from aejax.errors import UsageError
-from aejax.runs.checkpoint import open_checkpoints, restore, save
-from aejax.runs.directory import GROUP, make_config, read_config, read_json, write_json
-from aejax.runs.experiment import Source
-from aejax.runs.metrics_log import metrics_log, truncate_log
-from aejax.runs.run import Run, abstract_state, judged_split, means, open_run, rebuild_function
-from aejax.training.loop import (
-    Clock,
-    Interrupted,
-    NonFinite,
-    Settings,
-    refuse_non_finite_judgement,
-    refuse_non_finite_state,
-    refuse_non_finite_terms,
-    stretches_of_members,
-)
-from aejax.training.progress import show_progress
-from aejax.training.signals import noted_signals
-from aejax.training.step import on_one_device
-from aejax.training.trainer import check, held, means_over, refuse_occupied, result_of, session
-from aejax.training.vmapped import Member, init_states, make_members_judge, make_members_runner, members_of
-from aejax.types import Experiment, TrainState
+from aejax.files import write_json
+from aejax.keys import evaluation_key, run_keys
+from aejax.runs.checkpoint import open_checkpoints, restore
+from aejax.runs.directory import FORMAT, GROUP, datasets, make_config, read_config, read_group
+from aejax.runs.experiment import Source, build
+from aejax.runs.opening import open_run, rebuild_function
+from aejax.runs.run import Run, map_examples
+from aejax.runs.shapes import abstract_state
+from aejax.training.cost import cost_of
+from aejax.training.loop import Program, train_to_end
+from aejax.training.recorder import Member
+from aejax.training.settings import Settings, layout_of
+from aejax.training.step import PlacedRunner, chunk, init_state, make_step, on_one_device
+from aejax.training.trainer import check, held_directory, new_directory, session, turn_back
+from aejax.training.validation import Validation, summary_of, terms_of, validation_split
+from aejax.types import Batch, Experiment, TrainState
+
+AXIS = "member"
+
+Function = Callable[..., Experiment]
+"""An experiment file's function, keyword arguments -> Experiment."""
+
+
+class Variant(NamedTuple):
+    """One combination of what varies."""
+
+    name: str
+    """Of its run directory within the group's: what tells it from the others, as in `lr0.001-seed0`."""
+    varied: dict[str, int | float]
+    """The arguments in which members differ."""
+    experiment: Experiment
+
+
+class Group(NamedTuple):
+    """Members that train in one program."""
+
+    function: Function
+    """Also called with traced numbers for what varies."""
+    arguments: Mapping[str, Any]
+    """All of its arguments; those that vary are replaced."""
+    variants: list[Variant]
+
+    @property
+    def first(self) -> Experiment:
+        return self.variants[0].experiment
+
+    def build_bare(self, varied: Mapping[str, Any]) -> Experiment:
+        """The experiment with these numbers, within a compiled program: building it needs no data."""
+        bare = recorded(describe(datasets(self.first)))
+        return build(self.function, self.arguments, **{**varied, "data": bare})
 
 
 def train_members(
-    function: Callable[..., Experiment],
+    function: Function,
     arguments: Mapping[str, Any],
-    varied: Mapping[str, Sequence],
+    varied: Mapping[str, Sequence[Any]],
     directory: str | Path,
     settings: Settings = Settings(),
     source: Source | None = None,
@@ -53,10 +88,13 @@ def train_members(
     """Trains a member for every combination of `varied` in one program, and returns their runs.
 
     Args:
-        function: an experiment file's, keyword arguments -> Experiment. It is also called with traced numbers for what varies.
-        arguments: all of its arguments; those that vary are replaced.
+        function: An experiment file's, keyword arguments -> Experiment.
+        arguments: All of its arguments; those that vary are replaced.
         varied: name -> values: `{"seed": range(5), "lr": (1e-3, 3e-4)}` are ten members.
-        settings: with several devices each has its share of the members.
+        directory: Of the group.
+        settings: With several devices each has its share of the members.
+        source: Where the function came from, if from a file.
+        overwrite: Replace the directory if it is a group or a run.
 
     A member that meets NaN or Inf is left behind with its last finite checkpoint and no result.json; the others go on.
 
@@ -66,32 +104,31 @@ def train_members(
         Interrupted: SIGINT or SIGTERM; all members are saved, `resume_members` continues.
     """
     directory = Path(directory)
-    members = members_of(function, arguments, varied)
-    check_members(members, settings)
-    group = {
-        "varied": {name: list(values) for name, values in varied.items()},
-        "arguments": {**arguments, "data": _name_of(arguments["data"])},
-        "members": [member.name for member in members],
-        "settings": settings._asdict(),
-        "source": None if source is None else source._asdict(),
-    }
-    configs = [_config(member, source, settings) for member in members]
-
-    def begin():
-        for member, config in zip(members, configs):
-            (directory / member.name).mkdir()
-            write_json(directory / member.name / "config.json", config)
-        write_json(directory / GROUP, group)
-
-    with held(directory, lambda: refuse_occupied(directory, overwrite), begin, empty=True):
-        states = init_states(function, arguments, members)
-        return _finish(function, arguments, members, configs, directory, settings, states)
+    group = Group(function, arguments, variants_of(function, arguments, varied))
+    settings = settings._replace(devices=settings.devices or devices_for(len(group.variants)))
+    check_members(group.variants, settings)
+    members = [Member(directory / v.name, _config(v, source, settings), v.experiment) for v in group.variants]
+    with new_directory(directory, overwrite):
+        for member in members:
+            member.directory.mkdir()
+            write_json(member.directory / "config.json", member.config)
+        data = arguments["data"]
+        record = {
+            "format": FORMAT,
+            "varied": {name: list(values) for name, values in varied.items()},
+            "arguments": {**arguments, "data": data.name if isinstance(data, Streamed) else data},
+            "members": [variant.name for variant in group.variants],
+            "settings": settings._asdict(),
+            "source": None if source is None else source._asdict(),
+        }
+        write_json(directory / GROUP, record)
+        return train_to_end(program_of(group, settings, 0), members, settings, first_states(group), directory)
 
 
 def resume_members(
     directory: str | Path,
     *,
-    function: Callable[..., Experiment] | None = None,
+    function: Function | None = None,
     file: str | Path | None = None,
     devices: int | None = None,
     allow_changed: bool = False,
@@ -101,75 +138,191 @@ def resume_members(
     `function` is needed for a group that was trained from Python without an experiment file.
     """
     directory = Path(directory)
-    function, arguments, members, settings = open_group(
-        directory, function=function, file=file, allow_changed=allow_changed
-    )
+    group, settings = open_group(directory, function=function, file=file, allow_changed=allow_changed)
     settings = settings if devices is None else settings._replace(devices=devices)
-    check_members(members, settings)
-    with held(directory):
-        configs = [read_config(directory / member.name) for member in members]
-        if all((directory / member.name / "result.json").exists() for member in members):
-            return [open_run(directory / m.name, experiment=m.experiment) for m in members]
-        states, step = _restored(directory, members, settings)
-        if states is None:
-            states = init_states(function, arguments, members)
-        for member, config in zip(members, configs):
-            truncate_log(directory / member.name, step)
-            config["resumed"].append(session(step, settings))
-            write_json(directory / member.name / "config.json", config)
-        return _finish(function, arguments, members, configs, directory, settings, states)
-
-
-def _name_of(data: str | Streamed) -> str:
-    return data.name if isinstance(data, Streamed) else data
-
-
-def _config(member: Member, source: Source | None, settings: Settings) -> dict[str, Any]:
-    own = None if source is None else source._replace(arguments={**source.arguments, **member.varied})
-    return {**make_config(member.experiment, own, settings._asdict()), "member": member.varied}
+    check_members(group.variants, settings)
+    with held_directory(directory):
+        folders = [directory / v.name for v in group.variants]
+        if all((folder / "result.json").exists() for folder in folders):
+            return [open_run(folder, experiment=v.experiment) for folder, v in zip(folders, group.variants)]
+        members = [Member(f, read_config(f), v.experiment) for f, v in zip(folders, group.variants)]
+        states, step = _last_states(members, settings)
+        for member in members:
+            member.config["resumed"].append(session(step, settings))
+            turn_back(member.directory, member.config, step)
+        states = first_states(group) if states is None else states
+        return train_to_end(program_of(group, settings, step), members, settings, states, directory)
 
 
 def open_group(
     directory: Path,
     *,
-    function: Callable[..., Experiment] | None = None,
+    function: Function | None = None,
     file: str | Path | None = None,
     allow_changed: bool = False,
-) -> tuple[Callable[..., Experiment], dict[str, Any], list[Member], Settings]:
-    """(function, arguments, members with their data, settings) of a group's directory."""
-    group = read_json(directory / GROUP, f"{directory} is not a group of runs")
+) -> tuple[Group, Settings]:
+    """The members of a group's directory with their data, and how they were trained."""
+    record = read_group(directory)
     if function is None:
-        function = rebuild_function(directory, group["source"], file=file, allow_changed=allow_changed)
-    record = read_config(directory / group["members"][0])["data"]
-    arguments = {**group["arguments"], "data": as_recorded_source(record, group["arguments"]["data"])}
-    return function, arguments, members_of(function, arguments, group["varied"]), Settings(**group["settings"])
+        function = rebuild_function(directory, record["source"], file=file, allow_changed=allow_changed)
+    data = as_recorded_source(
+        read_config(directory / record["members"][0])["data"], record["arguments"]["data"]
+    )
+    arguments = {**record["arguments"], "data": data}
+    return Group(function, arguments, variants_of(function, arguments, record["varied"])), Settings(**record["settings"])
 
 
-def check_members(members: list[Member], settings: Settings) -> None:
+def variants_of(
+    function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]
+) -> list[Variant]:
+    """A variant for every combination of the values in `varied`, in which seeds and floats may vary.
+
+    Raises:
+        UsageError: for an argument that the experiment lacks, one that shapes the program (only `seed` and numbers given as
+            floats can differ within one), or the same member twice.
+    """
+    for name, values in varied.items():
+        if name not in arguments:
+            raise UsageError(f"the experiment has no argument {name!r} to vary; it has {', '.join(arguments)}")
+        if name != "seed" and not isinstance(arguments[name], float):
+            raise UsageError(
+                f"{name} cannot vary within one program, only seeds and floats can; train a run for each {name}"
+            )
+        if len(set(values)) < len(values):
+            raise UsageError(f"{name} has a value twice among {', '.join(map(str, values))}; give each once")
+    variants = []
+    for values in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, values))
+        name = "-".join(
+            f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in chosen.items()
+        )
+        variants.append(Variant(name, chosen, build(function, {**arguments, **chosen})))
+    if len({variant.name for variant in variants}) < len(variants):
+        raise UsageError("two members would have the same name; vary by more than the sixth digit")
+    return variants
+
+
+def devices_for(members: int) -> int:
+    """As many of this process's devices as divide the number of members."""
+    return max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
+
+
+def check_members(variants: list[Variant], settings: Settings) -> None:
     """Refuses at the edge what cannot be trained as a group."""
     if jax.process_count() > 1:
         raise UsageError("--seeds and --sweep train in one process; leave --coordinator out, or train runs one by one")
     if settings.exact_reduce:
         raise UsageError("--exact-reduce is for one run over several devices; members are not cut, leave it out")
-    if settings.devices > jax.local_device_count():
-        raise UsageError(
-            f"{settings.devices} devices asked for, but JAX sees {jax.local_device_count()}; lower --devices"
-        )
-    if len(members) % settings.devices:
-        raise UsageError(
-            f"{len(members)} members cannot be shared by {settings.devices} devices; use a divisor for --devices"
-        )
-    for member in members:
-        check(member.experiment, settings._replace(devices=1))
+    devices = settings.devices or 1
+    if devices > jax.local_device_count():
+        raise UsageError(f"{devices} devices asked for, but JAX sees {jax.local_device_count()}; lower --devices")
+    if len(variants) % devices:
+        raise UsageError(f"{len(variants)} members cannot be shared by {devices} devices; use a divisor for --devices")
+    for variant in variants:
+        check(variant.experiment, settings._replace(devices=1))
 
 
-def _restored(directory: Path, members: list[Member], settings: Settings) -> tuple[TrainState | None, int]:
+def program_of(group: Group, settings: Settings, start: int) -> Program:
+    """The members' program from a step on: leaves of the state are [m, ...], batches [t, m, b, ...], terms [t, m]."""
+    experiments = [variant.experiment for variant in group.variants]
+    feeds = {e.seed: feed(e.train, e.seed, start, e.batch_size) for e in experiments}
+
+    def next_batches(n: int) -> Batch:
+        by_seed = {seed: batches(n) for seed, batches in feeds.items()}
+        return {name: np.stack([by_seed[e.seed][name] for e in experiments], axis=1) for name in by_seed[experiments[0].seed]}
+
+    def unstacked(states: TrainState) -> Callable[[int], TrainState]:
+        host = jax.tree.map(np.asarray, states)
+        return lambda i: jax.tree.map(lambda leaf: np.asarray(leaf[i]), host)
+
+    return Program(
+        _runner(group, settings),
+        jnp.stack([run_keys(e.seed).run for e in experiments]),
+        next_batches,
+        _validate(group),
+        unstacked,
+        terms_of=lambda terms, i: {name: values[:, i] for name, values in terms.items()},
+        cost=lambda lowered: cost_of(lowered).times(settings.devices or 1),
+    )
+
+
+def first_states(group: Group) -> TrainState:
+    """The members' first states, stacked: each the one that a run of its own would begin with, by one compiled program."""
+
+    @jax.jit
+    def init(varied: dict[str, Array], key: Key[Array, ""], batch: Batch) -> TrainState:
+        made = group.build_bare(varied)
+        return init_state(made.model, made.optimizer, key, batch)
+
+    varied, states = _stacked(group.variants), []
+    for i, e in enumerate(variant.experiment for variant in group.variants):
+        numbers = {name: values[i] for name, values in varied.items()}
+        states.append(init(numbers, run_keys(e.seed).init, batch_at(e.train, e.seed, 0, e.batch_size)))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _runner(group: Group, settings: Settings) -> PlacedRunner:
+    """`aejax.training.step.chunk` for all members at once; devices share the members."""
+    layout = layout_of(settings)._replace(devices=1)
+
+    def step(varied: dict[str, Array], state: TrainState, key: Key[Array, ""], batch: Batch) -> Any:
+        made = group.build_bare(varied)
+        return make_step(made.model, made.optimizer, None, layout)(state, key, batch)
+
+    def run(varied: dict[str, Array], states: TrainState, keys: Any, batches: Batch, n: Any) -> Any:
+        return chunk(lambda states, keys, batch: jax.vmap(step)(varied, states, keys, batch))(states, keys, batches, n)
+
+    mesh = Mesh(np.asarray(jax.local_devices()[: settings.devices]), (AXIS,))
+    each, within, everywhere = PartitionSpec(AXIS), PartitionSpec(None, AXIS), PartitionSpec()
+    shared = jax.shard_map(
+        run,
+        mesh=mesh,
+        in_specs=(each, each, each, within, everywhere),
+        out_specs=(each, within),
+        check_vma=False,
+    )
+    varied = jax.device_put(_stacked(group.variants), NamedSharding(mesh, each))
+
+    def place(states: TrainState, keys: Any, batches: Batch, n: Any) -> tuple[Any, ...]:
+        states, keys = jax.device_put((states, keys), NamedSharding(mesh, each))
+        return varied, states, keys, batches, n
+
+    return PlacedRunner(place, jax.jit(shared, donate_argnums=1))
+
+
+def _validate(group: Group) -> Callable[[TrainState], list[Validation]]:
+    """states -> each member's validation, all in one program."""
+    varied = _stacked(group.variants)
+    keys = jnp.stack([evaluation_key(variant.experiment.seed, "terms") for variant in group.variants])
+
+    @jax.jit
+    def terms(states: TrainState, batch: Batch) -> dict[str, Array]:
+        def one(varied: dict[str, Array], state: TrainState, key: Key[Array, ""]) -> dict[str, Array]:
+            return terms_of(group.build_bare(varied).model)(state.params, state.extras, batch, key)
+
+        return jax.vmap(one, out_axes=1)(varied, states, keys)
+
+    def validate(states: TrainState) -> list[Validation]:
+        local = on_one_device(states)
+        found = map_examples(lambda batch: terms(local, batch), validation_split(group.first))  # [n, m]
+        return [summary_of({k: v[:, i] for k, v in found.items()}) for i in range(len(group.variants))]
+
+    return validate
+
+
+def _stacked(variants: list[Variant]) -> dict[str, jax.Array]:
+    """What varies, [m] by name: seeds and float32 numbers. The seed in the program serves only what an experiment computes
+    from it; the keys are made outside."""
+    names = variants[0].varied
+    kind = {name: np.uint32 if name == "seed" else np.float32 for name in names}
+    return {name: jnp.asarray([variant.varied[name] for variant in variants], kind[name]) for name in names}
+
+
+def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState | None, int]:
     """The stacked states of the last step that all members have saved, and the step; None and 0 where there is none."""
     with ExitStack() as stack:
         every = [
-            stack.enter_context(
-                open_checkpoints(directory / m.name / "checkpoints", settings.keep, m.experiment.monitor)
-            )
+            stack.enter_context(open_checkpoints(m.directory / "checkpoints", settings.keep, m.experiment.monitor))
             for m in members
         ]
         common = set.intersection(*(set(checkpoints.all_steps()) for checkpoints in every))
@@ -183,100 +336,6 @@ def _restored(directory: Path, members: list[Member], settings: Settings) -> tup
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), step
 
 
-def _finish(
-    function: Callable,
-    arguments: Mapping[str, Any],
-    members: list[Member],
-    configs: list[dict[str, Any]],
-    directory: Path,
-    settings: Settings,
-    states: TrainState,
-) -> list[Run]:
-    """From `states` to the last step."""
-    first = members[0].experiment
-    run_step = make_members_runner(function, arguments, members, settings)
-    judge = make_members_judge(function, arguments, members)
-    lost: dict[int, NonFinite] = {}
-    with ExitStack() as stack:
-        checkpoints = [
-            stack.enter_context(
-                open_checkpoints(directory / m.name / "checkpoints", settings.keep, m.experiment.monitor)
-            )
-            for m in members
-        ]
-        writes = [stack.enter_context(metrics_log(directory / m.name, settings.tensorboard)) for m in members]
-        progress = stack.enter_context(show_progress(directory.name, first.steps, int(states.step[0])))
-        clock = Clock(stack.enter_context(noted_signals()))
-        since_line: list[Mapping[str, np.ndarray]] = []
-        trace = directory / "profile" if settings.profile else None
-        judged: list[dict[str, float]] = []
-
-        def going() -> list[int]:
-            return [i for i in range(len(members)) if i not in lost]
-
-        def each_going(act: Callable[[int], None]) -> None:
-            for i in going():
-                try:
-                    act(i)
-                except NonFinite as error:
-                    lost[i] = error
-
-        def keep(host: TrainState, metrics: list[dict[str, float]] | None) -> None:
-            def one(i):
-                state = _member_state(host, i)
-                refuse_non_finite_state(state)
-                save(checkpoints[i], state, None if metrics is None else metrics[i])
-
-            each_going(one)
-
-        for states, reached, terms in stretches_of_members(  # noqa: B020
-            [m.experiment for m in members], settings, run_step, states, clock, progress, trace
-        ):
-            mine = [{name: values[:, i] for name, values in terms.items()} for i in range(len(members))]
-            each_going(lambda i: refuse_non_finite_terms(mine[i], reached))  # noqa: B023
-            since_line.append(terms)
-            if reached % settings.log_every == 0 or reached == first.steps:
-                for i in going():
-                    parts = [{name: values[:, i] for name, values in part.items()} for part in since_line]
-                    writes[i](reached, "train", means_over(parts), clock.rate(first.batch_size))
-                since_line = []
-            judged = []
-            if going() and (reached % settings.save_every == 0 or reached == first.steps):
-                found = judge(states)
-                judged = [terms for terms, _ in found]
-                each_going(lambda i: refuse_non_finite_judgement(judged[i], judged_split(first).name, reached))  # noqa: B023
-                for i in going():
-                    writes[i](reached, "validation" if first.validation else "test", {**judged[i], **found[i][1]})
-                if going():
-                    progress.judged(reached, _means_over_members([judged[i] for i in going()]))
-                keep(jax.tree.map(np.asarray, states), judged)
-            if clock.signal and reached < first.steps:
-                if not judged:
-                    keep(jax.tree.map(np.asarray, states), None)
-                for one in checkpoints:
-                    one.wait_until_finished()
-                told = f"stopped at step {reached} of {first.steps}; continue with: aejax resume {directory}"
-                raise Interrupted(told, clock.signal)
-            if not going():
-                break
-        for one in checkpoints:
-            one.wait_until_finished()
-    host = jax.tree.map(np.asarray, states)
-    judged = judged or [terms for terms, _ in judge(states)]
-    runs = []
-    for i in going():
-        state = on_one_device(_member_state(host, i))
-        write_json(directory / members[i].name / "result.json", result_of(state, judged[i], clock, first.batch_size))
-        runs.append(Run(directory / members[i].name, configs[i], members[i].experiment, state))
-    if lost:
-        told = "; ".join(f"{members[i].name}: {error}" for i, error in lost.items())
-        raise NonFinite(f"{told}; {len(runs)} of {len(members)} members went on to the end")
-    return runs
-
-
-def _member_state(host: TrainState, i: int) -> TrainState:
-    return jax.tree.map(lambda leaf: np.asarray(leaf[i]), host)
-
-
-def _means_over_members(terms: list[dict[str, float]]) -> dict[str, float]:
-    return means({name: np.array([one[name] for one in terms]) for name in terms[0]})
+def _config(variant: Variant, source: Source | None, settings: Settings) -> dict[str, Any]:
+    own = None if source is None else source._replace(arguments={**source.arguments, **variant.varied})
+    return {**make_config(variant.experiment, own, settings._asdict()), "member": variant.varied}

@@ -1,113 +1,145 @@
-"""The loop of training: stretch after stretch of steps, the next one gathered while the device computes."""
+"""The loop of training: chunk after chunk of steps, the next one gathered while the device computes; one loop for a run and for
+a group of members that train together.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax.data import cache_folder, feed
-from aejax.keys import run_keys
+from aejax.data import cache_folder
+from aejax.files import write_json
+from aejax.runs.checkpoint import digest
+from aejax.runs.run import Run
 from aejax.training import processes
-from aejax.training.progress import Progress
-from aejax.training.step import Layout
-from aejax.types import Batch, Experiment, TrainState
+from aejax.training.cost import Cost, cost_record
+from aejax.training.progress import noted_signals
+from aejax.training.recorder import Interrupted, Member, Recorder
+from aejax.training.settings import Settings
+from aejax.training.step import Runner, on_one_device
+from aejax.training.validation import Validation
+from aejax.types import Batch, TrainState
 
-STRETCH_BYTES = 32 * 2**20
-"""Upper bound for the batches put on the device at once; two such stretches exist while one is gathered ahead."""
+CHUNK_BYTES = 32 * 2**20
+"""Upper bound for the batches put on the device at once; two such chunks exist while one is gathered ahead."""
 
-STRETCH_SECONDS = 1.0
-"""How long a stretch should take: the reaction time to a signal, and many times the cost of a call: 1 ms, and on CPU 0.4 ms for
+CHUNK_SECONDS = 1.0
+"""How long a chunk should take: the reaction time to a signal, and many times the cost of a call: 1 ms, and on CPU 0.4 ms for
 each MiB that a step works in, which is new memory in every call."""
 
 
-class Settings(NamedTuple):
-    """How a run is carried out. Its bits depend on `devices` by rounding only, and with `exact_reduce` not at all."""
+class Program(NamedTuple):
+    """What the loop runs: one experiment, or several members under vmap, whose states are stacked."""
 
-    devices: int = 1
-    """Of each process."""
-    log_every: int = 100
-    save_every: int = 1000
-    keep: int = 3
-    tensorboard: bool = False
-    accumulate: int = 1
-    """Parts into which each device cuts its share of a batch, one after the other."""
-    exact_reduce: bool = False
-    """Add gradients in a fixed tree: the same bits on any number of devices and processes."""
-    virtual_shards: int = 16
-    """Of a batch under `exact_reduce`; part of what the bits depend on."""
-    deterministic: bool = False
-    """Run under XLA's deterministic kernels, which GPUs need for the same bits twice."""
-    profile: int = 0
-    """Steps to trace for TensorBoard and Perfetto, after the first stretch."""
+    run_chunk: Runner
+    """(state, key, batches [t, ...], n) -> (state, {term: [t, ...]}), see `aejax.training.step.chunk`."""
+    key: Any
+    """The run's key, or the members' keys [m]."""
+    next_batches: Callable[[int], Batch]
+    """n -> the next n batches, stacked."""
+    validate: Callable[[TrainState], list[Validation]]
+    """state -> the validation of each member."""
+    unstacked: Callable[[TrainState], Callable[[int], TrainState]]
+    """state -> (i -> the state of member i)."""
+    terms_of: Callable[[Mapping[str, np.ndarray], int], Mapping[str, np.ndarray]]
+    """(terms of a chunk, i) -> those of member i, [n]."""
+    cost: Callable[[Any], Cost]
+    """The program as it is lowered (`jax.jit(f).lower(…)`) -> the cost of a step of all members."""
 
 
-def layout_of(settings: Settings) -> Layout:
-    return Layout(settings.devices, settings.accumulate, settings.virtual_shards if settings.exact_reduce else None)
-
-
-def stretches(
-    experiment: Experiment,
+def train_to_end(
+    program: Program,
+    members: Sequence[Member],
     settings: Settings,
-    run_step: Callable,
     state: TrainState,
-    clock: Clock,
-    progress: Progress,
-    trace: Path | None = None,
+    directory: Path,
+    validations: list[Validation] | None = None,
+) -> list[Run]:
+    """From `state` to the last step: the runs of the members that got there.
+
+    Args:
+        directory: Of the run, or of the group.
+        validations: Of this very state, where it was saved with them.
+
+    Raises:
+        NonFinite: at the end, where members were left behind.
+        Interrupted: SIGINT or SIGTERM; all members are saved.
+    """
+    first, start = members[0].experiment, _step_of(state)
+    with ExitStack() as stack:
+        recorder = Recorder(stack, members, settings, directory.name, start)
+        clock = Clock(stack.enter_context(noted_signals()))
+        trace = directory / "profile" if settings.profile and processes.is_first() else None
+        for state, reached, terms in chunks(program, members, settings, state, clock, trace):  # noqa: B020
+            recorder.log(
+                reached, [program.terms_of(terms, i) for i in range(len(members))], clock.examples_per_second(first.batch_size)
+            )
+            if recorder.going:
+                recorder.progress.advance(
+                    reached, float(np.mean(terms["loss"][-1])), clock.examples_per_second(first.batch_size * len(members))
+                )
+            validations = None
+            if recorder.going and (reached % settings.save_every == 0 or reached == first.steps):
+                validations = program.validate(state)
+                recorder.validated(reached, validations)
+                recorder.save(program.unstacked(state), validations)
+            if clock.signal and reached < first.steps and recorder.going:
+                if validations is None:
+                    recorder.save(program.unstacked(state), None)
+                recorder.wait()
+                raise Interrupted(
+                    f"stopped at step {reached} of {first.steps}; continue with: aejax resume {directory}", clock.signal
+                )
+            if not recorder.going:
+                break
+        recorder.wait()
+        cost = None
+        if clock.lowered is not None and processes.is_first():
+            cost = cost_record(program.cost(clock.lowered), clock.steps_per_second, settings.devices or 1)
+        runs = []
+        if validations is None and recorder.going:  # of a run that was saved at its last step, on a signal
+            validations = program.validate(state)
+        for i in recorder.going:
+            assert validations is not None
+            run = Run(*members[i], on_one_device(program.unstacked(state)(i)))
+            write_result(run, validations[i], clock, cost)
+            runs.append(run)
+        recorder.raise_lost()
+    return runs
+
+
+def write_result(run: Run, validation: Validation, clock: Clock, cost: Mapping[str, float | None] | None) -> None:
+    """result.json of a complete run, by the first process."""
+    result = {
+        "step": run.step,
+        "digest": digest(run.state.params, run.state.extras),
+        "metrics": validation.metrics,
+        "seconds": clock.seconds,
+        "examples_per_second": clock.total_examples_per_second(run.experiment.batch_size),
+        "cost": cost,
+    }
+    processes.first_alone(lambda: write_json(run.directory / "result.json", result))
+
+
+def chunks(
+    program: Program, members: Sequence[Member], settings: Settings, state: TrainState, clock: Clock, trace: Path | None
 ) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
-    """Yields (state, step reached, {term: [n]}) after each stretch. `trace` is the folder for the settings' profile."""
-    next_batches = feed(
-        experiment.train, experiment.seed, int(state.step), experiment.batch_size, share=processes.share()
-    )
-    return _stretches(
-        experiment, settings, run_step, state, run_keys(experiment.seed).run, next_batches, 1, clock, progress, trace
-    )
+    """Yields (state, step reached, {term: [n, ...]}) after each chunk. `trace` is the folder for the settings' profile.
 
-
-def stretches_of_members(
-    experiments: list[Experiment],
-    settings: Settings,
-    run_step: Callable,
-    states: TrainState,
-    clock: Clock,
-    progress: Progress,
-    trace: Path | None = None,
-) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
-    """The same for members that train together, each on batches of its own seed: leaves of `states` are [m, ...],
-    terms [n, m]."""
-    first, start = experiments[0], int(states.step[0])
-    feeds = {e.seed: feed(e.train, e.seed, start, e.batch_size) for e in experiments}
-
-    def next_batches(n: int) -> Batch:
-        by_seed = {seed: batches(n) for seed, batches in feeds.items()}
-        return {name: np.stack([by_seed[e.seed][name] for e in experiments], axis=1) for name in by_seed[first.seed]}
-
-    keys = jax.numpy.stack([run_keys(e.seed).run for e in experiments])
-    return _stretches(first, settings, run_step, states, keys, next_batches, len(experiments), clock, progress, trace)
-
-
-def _stretches(
-    experiment: Experiment,
-    settings: Settings,
-    run_step: Callable,
-    state: TrainState,
-    key: Any,
-    next_batches: Callable[[int], Batch],
-    members: int,
-    clock: Clock,
-    progress: Progress,
-    trace: Path | None,
-) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
-    """How many steps a stretch has is measured: as many as take STRETCH_SECONDS, up to the next log or save point and the
-    memory bound. The bits do not depend on it."""
-    batch_bytes = 4 * math.prod(experiment.train.shape) * experiment.batch_size * members // jax.process_count()
-    capacity = max(1, min(settings.log_every, experiment.steps, STRETCH_BYTES // batch_bytes))
-    start = step = int(np.ravel(state.step)[0])
+    How many steps a chunk has is measured: as many as take CHUNK_SECONDS, up to the next log or save point and the memory
+    bound. The bits do not depend on it.
+    """
+    experiment = members[0].experiment
+    batch_bytes = 4 * math.prod(experiment.train.shape) * experiment.batch_size * len(members) // jax.process_count()
+    capacity = max(1, min(settings.log_every, experiment.steps, CHUNK_BYTES // batch_bytes))
+    start = step = _step_of(state)
     traced = range(start + 1, start + 1 + settings.profile)  # after the step that compiles
 
     def length(step: int) -> int:
@@ -115,30 +147,33 @@ def _stretches(
         boundary = min(experiment.steps, *(step - step % every + every for every in points))
         if step in traced:
             boundary = min(boundary, traced.stop)
-        return max(1, min(boundary - step, capacity, clock.steps_in(STRETCH_SECONDS)))
+        return max(1, min(boundary - step, capacity, clock.steps_in(CHUNK_SECONDS)))
 
-    def fetch(step: int) -> tuple[int, dict[str, np.ndarray]]:
+    def fetch(step: int) -> tuple[int, dict[str, np.ndarray]] | None:
+        if step >= experiment.steps:
+            return None
         n = length(step)
-        return n, {name: _padded(leaf, capacity) for name, leaf in next_batches(n).items()}
+        return n, {name: _padded(leaf, capacity) for name, leaf in program.next_batches(n).items()}
 
     tracing = False
-    fetched = fetch(step) if step < experiment.steps else None
+    fetched = fetch(step)
     try:
         while fetched is not None:
             n, batches = fetched
             if trace is not None and traced and step == traced.start:
                 jax.profiler.start_trace(str(trace), create_perfetto_trace=True)
                 tracing = True
+            if clock.lowered is None:  # the call that follows takes what is lowered here
+                clock.lowered = program.run_chunk.lower(state, program.key, batches, np.int32(n))
             clock.start()
-            state, terms = run_step(state, key, batches, np.int32(n))
+            state, log = program.run_chunk(state, program.key, batches, np.int32(n))
             step += n
-            fetched = fetch(step) if step < experiment.steps else None
-            terms = {name: np.asarray(values)[:n] for name, values in terms.items()}  # waits for the device
+            fetched = fetch(step)
+            terms = {name: np.asarray(values)[:n] for name, values in log.items()}  # waits for the device
             clock.stop(n)
             if tracing and step >= traced.stop:
                 jax.profiler.stop_trace()
                 tracing = False
-            progress.advance(step, float(np.mean(terms["loss"][-1])), clock.rate(experiment.batch_size * members))
             yield state, step, terms
     finally:
         if tracing:  # the run ended within the steps to trace
@@ -155,15 +190,17 @@ def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:
 
 
 class Clock:
-    """Time spent training, without compiling, judging and saving: the first stretch compiles and does not count.
+    """Time spent training, without compiling, validating and saving: the first chunk compiles and does not count.
 
-    All processes read the same time, the slowest's, so that all choose stretches of the same length.
+    All processes read the same time, the slowest's, so that all choose chunkes of the same length.
     """
 
     def __init__(self, noted: Callable[[], int] = lambda: 0) -> None:
         self.seconds = 0.0
+        self.lowered: Any = None
+        """The program that is timed, as `jax.jit(f).lower(…)` gives it."""
         self.signal = 0
-        """What any process was told to stop by, as of the last stretch."""
+        """The signal that any process has received, as of the last chunk."""
         self._noted = noted
         self._timed_steps = 0
         self._timed_seconds = 0.0
@@ -187,16 +224,23 @@ class Clock:
         """One step until something has been timed."""
         return int(seconds / self._latest) if self._latest else 1
 
-    def rate(self, batch_size: int) -> float | None:
-        """Examples per second in the latest stretch; None before the second."""
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over all timed chunks; None before the second."""
+        return self._timed_steps / self._timed_seconds if self._timed_steps else None
+
+    def examples_per_second(self, batch_size: int) -> float | None:
+        """Examples per second in the latest chunk; None before the second."""
         return batch_size / self._latest if self._latest else None
 
-    def total_rate(self, batch_size: int) -> float | None:
-        return batch_size * self._timed_steps / self._timed_seconds if self._timed_steps else None
+    def total_examples_per_second(self, batch_size: int) -> float | None:
+        """Examples per second over all timed chunks."""
+        return None if self.steps_per_second is None else batch_size * self.steps_per_second
 
 
-class NonFinite(Exception):
-    """Training met NaN or Inf; the last finite checkpoint is kept."""
+def _step_of(state: TrainState) -> int:
+    """Of members, which all stand at the same step, any one's."""
+    return int(np.ravel(state.step)[0])
 
 
 def keep_compiled() -> None:
@@ -204,33 +248,3 @@ def keep_compiled() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-class Interrupted(Exception):
-    """A signal ended the run early; it was saved and can be resumed."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.signum = signum
-
-
-def refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> None:
-    """Names the step and the terms [n] that were the first to be NaN or Inf."""
-    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in terms.items()}
-    firsts = {name: int(where[0]) for name, where in bad.items() if len(where)}
-    if firsts:
-        first = min(firsts.values())
-        names = ", ".join(name for name, i in firsts.items() if i == first)
-        raise NonFinite(f"non-finite {names} at step {reached - len(terms['loss']) + first + 1}")
-
-
-def refuse_non_finite_state(state: TrainState) -> None:
-    """A finite loss does not yet make finite parameters: the last update may have ruined them."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact) and not np.all(np.isfinite(leaf)):
-            raise NonFinite(f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}")
-
-
-def refuse_non_finite_judgement(terms: Mapping[str, float], data: str, step: int) -> None:
-    if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
-        raise NonFinite(f"non-finite {', '.join(bad)} on {data} after step {step}")

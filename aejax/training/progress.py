@@ -1,11 +1,14 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a run trains, and can say to it: a bar on a terminal, plain lines elsewhere; SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -19,10 +22,14 @@ LINE_SECONDS = 5.0
 class Progress(NamedTuple):
     """Two functions to call while training."""
 
-    advance: Callable
+    advance: Callable[[int, float, float | None], None]
     """(step, loss, examples per second or None) -> None."""
-    judged: Callable
+    validated: Callable[[int, Mapping[str, float]], None]
     """(step, {term: mean over the validation split}) -> None."""
+
+
+SILENT = Progress(lambda step, loss, examples_per_second: None, lambda step, terms: None)
+"""Of processes other than the first."""
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def _bar(console: Console) -> Bar:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -51,35 +58,64 @@ def _bar(console: Console) -> Bar:
 
 
 def _on_terminal(bar: Bar, name: str, steps: int, start: int) -> Progress:
-    task = bar.add_task(name, total=steps, completed=start, loss="compiling", rate="")
+    task = bar.add_task(name, total=steps, completed=start, loss="compiling", speed="")
 
-    def advance(step, loss, rate):
-        bar.update(task, completed=step, loss=f"loss {loss:.4g}", rate=_per_second(rate))
+    def advance(step: int, loss: float, examples_per_second: float | None) -> None:
+        bar.update(task, completed=step, loss=f"loss {loss:.4g}", speed=_per_second(examples_per_second))
 
-    def judged(step, terms):
-        bar.console.print(_judged(step, terms), highlight=False)
+    def validated(step: int, terms: Mapping[str, float]) -> None:
+        bar.console.print(_line(step, terms), highlight=False)
 
-    return Progress(advance, judged)
+    return Progress(advance, validated)
 
 
 def _in_lines(steps: int) -> Progress:
     last = time.monotonic()
 
-    def tell(line):
+    def write(line: str) -> None:
         nonlocal last
         last = time.monotonic()
         print(line, file=sys.stderr, flush=True)
 
-    def advance(step, loss, rate):
+    def advance(step: int, loss: float, examples_per_second: float | None) -> None:
         if time.monotonic() - last >= LINE_SECONDS:
-            tell(f"step {step} of {steps}  loss {loss:.4g}  {_per_second(rate)}")
+            write(f"step {step} of {steps}  loss {loss:.4g}  {_per_second(examples_per_second)}")
 
-    return Progress(advance, lambda step, terms: tell(_judged(step, terms)))
-
-
-def _judged(step: int, terms: Mapping[str, float]) -> str:
-    return f"step {step}  judged  " + "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+    return Progress(advance, lambda step, terms: write(_line(step, terms)))
 
 
-def _per_second(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:,.0f} examples/s"
+def _line(step: int, terms: Mapping[str, float]) -> str:
+    return f"step {step}  validation  " + "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+
+
+def _per_second(examples_per_second: float | None) -> str:
+    return "" if examples_per_second is None else f"{examples_per_second:,.0f} examples/s"
+
+
+@contextmanager
+def noted_signals() -> Iterator[Callable[[], int]]:
+    """Within, SIGINT and SIGTERM are noted instead of obeyed, so that a run can save first; yields a function that gives the
+    signal's number, or 0.
+
+    A second signal is obeyed at once. Outside the main thread Python delivers no signals, and nothing is installed.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        noted.append(signum)
+        restore()
+
+    for s in previous:
+        signal.signal(s, note)
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        restore()

@@ -1,6 +1,6 @@
 """The training step, once, and how it runs: on one device under jit, on several, and on several processes, under pmap.
 
-A call runs any number of steps over a stretch of batches that was put on the device. The number is an argument of the
+A call runs any number of steps over a chunk of batches that was put on the device. The number is an argument of the
 compiled program, not part of it, so that how steps are grouped into calls (for the progress bar, a signal, an
 evaluation) changes neither the bits nor the compilation; where each group size compiled a program of its own, a resumed run
 could fuse its arithmetic otherwise than the run it continues.
@@ -9,7 +9,7 @@ could fuse its arithmetic otherwise than the run it continues.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,33 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from aejax.collectives import gather, mean
 from aejax.errors import UsageError
-from aejax.types import Batch, Model, TrainState
+from aejax.types import Axis, Batch, Extras, Model, TrainState
 
 AXIS = "batch"
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A compiled `chunk`: (state, run key, batches, n) -> (state, metrics). The state is donated."""
+
+    def __call__(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> tuple[TrainState, dict[str, Array]]: ...
+
+    def lower(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> Any:
+        """The program as `jax.jit(f).lower(…)` gives it; the next call with such arguments uses it."""
+
+
+class PlacedRunner(NamedTuple):
+    """A compiled function whose arguments are first placed on its devices."""
+
+    place: Callable[..., tuple[Any, ...]]
+    compiled: Any
+
+    def __call__(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> tuple[TrainState, dict[str, Array]]:
+        return self.compiled(*self.place(state, key, batches, n))  # type: ignore[no-any-return]
+
+    def lower(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> Any:
+        return self.compiled.lower(*self.place(state, key, batches, n))
+
 
 NOWHERE = "part of a batch"
 """The axis name given to a model that sees a part of its device's batch. No axis is called so: a model that gathers or averages
@@ -44,28 +68,36 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: Key[A
     """The state before the first step. Always under jit: eager initialization gives other bits and shared leaves."""
 
     @jax.jit
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> TrainState:
         params, extras = model.init(key, batch)
         return TrainState(jnp.int32(0), params, extras, optimizer.init(params))
 
     return init(key, batch)
 
 
+Gradient = Callable[[Batch, Axis], tuple[PyTree, Extras]]
+"""(batch, axis) -> (what is averaged, extras)."""
+
+Average = Callable[[Gradient, Batch, Axis], tuple[PyTree, Extras]]
+
+Step = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]
+
+
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation, axis: str | None = None, layout: Layout = Layout()
-) -> Callable:
+    model: Model, optimizer: optax.GradientTransformation, axis: Axis = None, layout: Layout = Layout()
+) -> Step:
     """(state, run key, batch) -> (state, metrics), with metrics means over the global batch by name, `loss` among them.
 
     The objective is the mean over devices of what `model.loss` returns, so gradients are averaged, never summed; extras are
     global already and left alone.
     """
-    average = whole if layout.shards is None else exactly(layout.shards // total_devices(layout))
+    average: Average = plain_mean if layout.shards is None else exact_mean(layout.shards // total_devices(layout))
     average = average if layout.parts == 1 else in_parts(layout.parts)
 
-    def step(state: TrainState, run_key: Key[Array, ""], batch: Batch) -> tuple[TrainState, dict]:
+    def step(state: TrainState, run_key: Key[Array, ""], batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(run_key, state.step)
 
-        def gradient(batch, axis):
+        def gradient(batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
             (loss, (extras, metrics)), grads = jax.value_and_grad(model.loss, has_aux=True)(
                 state.params, state.extras, batch, key, state.step, axis
             )
@@ -79,45 +111,45 @@ def make_step(
     return step
 
 
-def whole(gradient: Callable, batch: Batch, axis: str | None) -> tuple[PyTree, dict]:
-    """Each device's batch at once. `gradient` maps (batch, axis) to (what is averaged, extras)."""
-    found, extras = gradient(batch, axis)
-    return mean(found, axis), extras
+def plain_mean(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
+    """Each device's batch at once."""
+    averaged, extras = gradient(batch, axis)
+    return mean(averaged, axis), extras
 
 
-def in_parts(parts: int) -> Callable:
-    """Gradient accumulation: a device's batch in so many parts, one after the other. Equal to `whole` but for rounding."""
+def in_parts(parts: int) -> Average:
+    """Gradient accumulation: a device's batch in so many parts, one after the other. Equal to `plain_mean` but for rounding."""
 
-    def average(gradient, batch, axis):
+    def average(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
         cut = _cut(batch, parts)
         shapes = jax.eval_shape(lambda: gradient(jax.tree.map(lambda leaf: leaf[0], cut), NOWHERE))
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        def add(carry, part):
-            found, extras = gradient(part, NOWHERE)
-            return (jax.tree.map(jnp.add, carry[0], found), extras), None
+        def add(carry: Any, part: Batch) -> tuple[Any, None]:
+            terms, extras = gradient(part, NOWHERE)
+            return (jax.tree.map(jnp.add, carry[0], terms), extras), None
 
-        (found, extras), _ = jax.lax.scan(add, nothing, cut)
-        return mean(jax.tree.map(lambda leaf: leaf / parts, found), axis), extras
+        (summed, extras), _ = jax.lax.scan(add, nothing, cut)
+        return mean(jax.tree.map(lambda leaf: leaf / parts, summed), axis), extras
 
     return average
 
 
-def exactly(parts: int) -> Callable:
+def exact_mean(parts: int) -> Average:
     """The same bits on any number of devices: a device's `parts` virtual shards one after the other, and one fixed tree.
 
     Adding pairs of neighbors, then pairs of these, does not care where a device ends as long as each holds a power of two
     of shards. A device has at least two: XLA would dissolve a loop of one, and fuse its arithmetic otherwise.
     """
 
-    def average(gradient, batch, axis):
-        found, extras = jax.lax.map(lambda part: gradient(part, NOWHERE), _cut(batch, parts))
-        summed = gather(jax.tree.map(lambda leaf: _sum_of_pairs(leaf)[None], found), axis)
+    def average(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
+        terms, extras = jax.lax.map(lambda part: gradient(part, NOWHERE), _cut(batch, parts))
+        summed = gather(jax.tree.map(lambda leaf: _sum_of_pairs(leaf)[None], terms), axis)
         count = parts * jax.tree.leaves(summed)[0].shape[0]
-        found = jax.tree.map(lambda leaf: _sum_of_pairs(leaf) / count, summed)
+        averaged = jax.tree.map(lambda leaf: _sum_of_pairs(leaf) / count, summed)
         # What follows is to be compiled apart from the tree, which differs with the number of devices. (XLA for CPUs drops the
         # barrier, and gives the same bits without: the tests see to that.)
-        return jax.lax.optimization_barrier(found), jax.tree.map(lambda leaf: leaf[0], extras)
+        return jax.lax.optimization_barrier(averaged), jax.tree.map(lambda leaf: leaf[0], extras)
 
     return average
 
@@ -133,16 +165,16 @@ def _sum_of_pairs(leaf: Array) -> Array:
     return leaf[0]
 
 
-def stretch(step: Callable) -> Callable:
+def chunk(step: Step) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """The step run over the first n of the batches in `batches` (leaves [t, ...]); metrics are [t, ...], NaN beyond the n."""
 
     def run(
         state: TrainState, run_key: Key[Array, "*members"], batches: Batch, n: Int[Array, ""]
-    ) -> tuple[TrainState, dict]:
-        def at(i):
+    ) -> tuple[TrainState, dict[str, Array]]:
+        def at(i: Any) -> Batch:
             return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), batches)
 
-        def body(i, carry):
+        def body(i: Any, carry: Any) -> Any:
             state, log = carry
             state, metrics = step(state, run_key, at(i))
             return state, jax.tree.map(lambda row, value: row.at[i].set(value), log, metrics)
@@ -150,23 +182,23 @@ def stretch(step: Callable) -> Callable:
         capacity = jax.tree.leaves(batches)[0].shape[0]
         _, metrics = jax.eval_shape(step, state, run_key, at(0))
         log = jax.tree.map(lambda m: jnp.full((capacity, *m.shape), jnp.nan, m.dtype), metrics)
-        return jax.lax.fori_loop(0, n, body, (state, log))
+        return jax.lax.fori_loop(0, n, body, (state, log))  # type: ignore[no-any-return]
 
     return run
 
 
-def one(model: Model, optimizer: optax.GradientTransformation, layout: Layout = Layout()) -> Callable:
-    """`stretch` compiled for one device. The state is donated."""
-    return jax.jit(stretch(make_step(model, optimizer, None, layout)), donate_argnums=0)
+def jit_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout = Layout()) -> Runner:
+    """`chunk` compiled for one device. The state is donated."""
+    return jax.jit(chunk(make_step(model, optimizer, None, layout)), donate_argnums=0)
 
 
-def many(model: Model, optimizer: optax.GradientTransformation, layout: Layout) -> Callable:
-    """`stretch` under pmap, with the same arguments: each device takes its share of every batch, the state is not stacked.
+def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout) -> Runner:
+    """`chunk` under pmap, with the same arguments: each device takes its share of every batch, the state is not stacked.
 
     In several processes each passes its own rows of the batches.
     """
     run = jax.pmap(
-        stretch(make_step(model, optimizer, AXIS, layout)),
+        chunk(make_step(model, optimizer, AXIS, layout)),
         axis_name=AXIS,
         in_axes=(None, None, 1, None),
         out_axes=None,
@@ -177,16 +209,16 @@ def many(model: Model, optimizer: optax.GradientTransformation, layout: Layout) 
     here = jax.local_devices()[: layout.devices]
     everywhere = NamedSharding(jax.sharding.Mesh(np.asarray(here), (AXIS,)), PartitionSpec())
 
-    def share(leaf):
+    def share(leaf: Any) -> Any:
         t, b = leaf.shape[:2]
         return leaf.reshape(t, layout.devices, b // layout.devices, *leaf.shape[2:])
 
-    def sharded(state, run_key, batches, n):
+    def place(state: TrainState, run_key: Any, batches: Batch, n: Any) -> tuple[Any, ...]:
         # Without the replicated placement the second call would compile again.
         state, run_key, n = jax.device_put((state, run_key, n), everywhere)
-        return run(state, run_key, jax.tree.map(share, batches), n)
+        return state, run_key, jax.tree.map(share, batches), n
 
-    return sharded
+    return PlacedRunner(place, run)
 
 
 def total_devices(layout: Layout) -> int:
@@ -194,7 +226,7 @@ def total_devices(layout: Layout) -> int:
     return layout.devices * jax.process_count()
 
 
-def _devices(layout: Layout) -> list:
+def _devices(layout: Layout) -> list[jax.Device]:
     """The first devices of each process, in the order of the processes, as the rows of a batch are."""
     everyone = [[d for d in jax.devices() if d.process_index == p] for p in range(jax.process_count())]
     return [device for local in everyone for device in local[: layout.devices]]
@@ -207,11 +239,11 @@ def on_one_device(tree: Any) -> Any:
 
 def make_runner(
     model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int
-) -> Callable:
-    """`one` or `many`, after checking that the batch can be laid out so; a number is of devices."""
+) -> Runner:
+    """`jit_runner` or `pmap_runner`, after checking that the batch can be laid out so; a number is of devices."""
     layout = Layout(layout) if isinstance(layout, int) else layout
     refuse_layout(layout, batch_size)
-    return one(model, optimizer, layout) if total_devices(layout) == 1 else many(model, optimizer, layout)
+    return jit_runner(model, optimizer, layout) if total_devices(layout) == 1 else pmap_runner(model, optimizer, layout)
 
 
 def refuse_layout(layout: Layout, batch_size: int) -> None:

@@ -1,6 +1,6 @@
-"""Training: a run from its first step, or from its last checkpoint, to its end, and the files it leaves.
+"""Training a run from its first step, or from its last checkpoint, to its end, and the files it leaves.
 
-`metrics.jsonl` grows by a line per log point; a checkpoint is saved, and the validation split judged, every `save_every`
+`metrics.jsonl` grows by a line per log point; a checkpoint is saved, and the validation split evaluated, every `save_every`
 steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the run is complete.
 """
 
@@ -10,18 +10,18 @@ import importlib.util
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from aejax.data import batch_at, in_order
+from aejax.data import batch_at, feed, in_order
 from aejax.errors import UsageError
-from aejax.keys import evaluation_key, run_keys
-from aejax.runs.checkpoint import digest, open_checkpoints, restore, save
+from aejax.files import write_json
+from aejax.keys import run_keys
+from aejax.runs.checkpoint import open_checkpoints, restore
 from aejax.runs.directory import (
     datasets,
     environment,
@@ -32,38 +32,19 @@ from aejax.runs.directory import (
     read_config,
     read_json,
     refuse_member,
-    write_json,
 )
 from aejax.runs.experiment import Source
-from aejax.runs.metrics_log import metrics_log, truncate_log
-from aejax.runs.run import (
-    Run,
-    abstract_batch,
-    abstract_state,
-    inference_batch,
-    judged_examples,
-    judged_split,
-    judgement,
-    map_examples,
-    means,
-    open_run,
-    rebuild,
-)
+from aejax.runs.metrics_log import truncate_log
+from aejax.runs.opening import open_run, rebuild
+from aejax.runs.run import Run, inference_batch
+from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training import processes
-from aejax.training.loop import (
-    Clock,
-    Interrupted,
-    NonFinite,
-    Settings,
-    layout_of,
-    refuse_non_finite_judgement,
-    refuse_non_finite_state,
-    refuse_non_finite_terms,
-    stretches,
-)
-from aejax.training.progress import Progress, show_progress
-from aejax.training.signals import noted_signals
-from aejax.training.step import init_state, make_runner, on_one_device, refuse_coupling
+from aejax.training.cost import Cost, cost_of, step_cost
+from aejax.training.loop import Program, train_to_end
+from aejax.training.recorder import Member
+from aejax.training.settings import Settings, layout_of
+from aejax.training.step import init_state, make_runner, refuse_coupling, total_devices
+from aejax.training.validation import Validation, make_validate
 from aejax.types import Experiment, TrainState
 
 GPU_DETERMINISM = "--xla_gpu_deterministic_ops=true"
@@ -83,16 +64,16 @@ def train(
         NonFinite: a term became NaN or Inf.
         Interrupted: SIGINT or SIGTERM; the run is saved.
     """
-    directory = Path(directory)
+    directory, settings = Path(directory), settings._replace(devices=settings.devices or 1)
     check(experiment, settings)
-    run_step = make_runner(experiment.model, experiment.optimizer, layout_of(settings), experiment.batch_size)
+    program = program_of(experiment, settings)
     config = make_config(experiment, source, settings._asdict())
-
-    def begin():
-        write_json(directory / "config.json", config)
-
-    with held(directory, lambda: refuse_occupied(directory, overwrite), begin, empty=True):
-        return _finish(experiment, directory, config, settings, run_step, _first_state(experiment), judged=None)
+    with new_directory(directory, overwrite):
+        processes.first_alone(lambda: write_json(directory / "config.json", config))
+        (run,) = train_to_end(
+            program(0), [Member(directory, config, experiment)], settings, first_state(experiment), directory
+        )
+    return run
 
 
 def resume(
@@ -113,23 +94,42 @@ def resume(
     if devices is not None:
         settings = settings._replace(devices=devices)
     check(experiment, settings)
-    run_step = make_runner(experiment.model, experiment.optimizer, layout_of(settings), experiment.batch_size)
-    with held(directory):
-        if (directory / "result.json").exists() and read_json(directory / "result.json", "")[
-            "step"
-        ] == experiment.steps:
+    program = program_of(experiment, settings)
+    with held_directory(directory):
+        if _is_complete(directory, experiment):
             return open_run(directory, experiment=experiment)
-        with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
-            step = checkpoints.latest_step()
-            judged = None
-            if step is not None:
-                state = restore(checkpoints, abstract_state(experiment), step)
-                judged = checkpoints.metrics(step)
-        if step is None:  # killed before the first checkpoint
-            state = _first_state(experiment)
+        state, validations = _last_state(directory, experiment, settings)
         config["resumed"].append(session(int(state.step), settings))
-        processes.first_alone(lambda: _turn_back(directory, config, int(state.step)))
-        return _finish(experiment, directory, config, settings, run_step, state, judged)
+        processes.first_alone(lambda: turn_back(directory, config, int(state.step)))
+        (run,) = train_to_end(
+            program(int(state.step)), [Member(directory, config, experiment)], settings, state, directory, validations
+        )
+    return run
+
+
+def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Program]:
+    """(step to begin at) -> the program of one experiment. Refuses a batch that cannot be laid out so."""
+    layout = layout_of(settings)
+    runner = make_runner(experiment.model, experiment.optimizer, layout, experiment.batch_size)
+
+    def cost(lowered: Any) -> Cost:
+        if layout.parts > 1 or layout.shards is not None:  # XLA counts the body of a loop over parts once
+            return step_cost(experiment)
+        return cost_of(lowered).times(total_devices(layout))
+
+    def program(start: int) -> Program:
+        train, seed, batch_size = experiment.train, experiment.seed, experiment.batch_size
+        return Program(
+            runner,
+            run_keys(seed).run,
+            feed(train, seed, start, batch_size, share=processes.share()),
+            make_validate(experiment),
+            unstacked=lambda state: lambda i: state,
+            terms_of=lambda terms, i: terms,
+            cost=cost,
+        )
+
+    return program
 
 
 def session(step: int, settings: Settings) -> dict[str, Any]:
@@ -137,41 +137,56 @@ def session(step: int, settings: Settings) -> dict[str, Any]:
     return {"from_step": step, "devices": settings.devices, **environment()}
 
 
-def _turn_back(directory: Path, config: Mapping[str, Any], step: int) -> None:
+def turn_back(directory: Path, config: dict[str, Any], step: int) -> None:
+    """Leaves the files as they were at a step: what was logged after it is trained again."""
     truncate_log(directory, step)
     write_json(directory / "config.json", config)
 
 
-def _first_state(experiment: Experiment) -> TrainState:
+def first_state(experiment: Experiment) -> TrainState:
     first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
     return init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
 
 
-@contextmanager
-def held(
-    directory: Path,
-    may: Callable[[], None] = lambda: None,
-    begin: Callable[[], None] = lambda: None,
-    empty: bool = False,
-) -> Iterator[None]:
-    """Holds a directory while a run is written, in the first process for all of them.
+def _is_complete(directory: Path, experiment: Experiment) -> bool:
+    result = directory / "result.json"
+    return result.exists() and read_json(result, "")["step"] == experiment.steps
 
-    Args:
-        may: raises UsageError where the directory must not be written.
-        begin: is called once it is held (and emptied, with `empty`).
-    """
+
+def _last_state(
+    directory: Path, experiment: Experiment, settings: Settings
+) -> tuple[TrainState, list[Validation] | None]:
+    """The last saved state, with its validation where it has one; the first state of a run killed before its first
+    checkpoint."""
+    with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
+        step = checkpoints.latest_step()
+        if step is None:
+            return first_state(experiment), None
+        metrics = checkpoints.metrics(step)
+        state = restore(checkpoints, abstract_state(experiment), step)
+        return state, None if metrics is None else [Validation(dict(metrics), {})]
+
+
+@contextmanager
+def new_directory(directory: Path, overwrite: bool) -> Iterator[None]:
+    """Holds a new, empty run directory while a run is written, in the first process for all of them."""
     with ExitStack() as stack:
 
-        def hold():
-            may()
-            if empty:
-                directory.mkdir(parents=True, exist_ok=True)
+        def hold() -> None:
+            refuse_occupied(directory, overwrite)
+            directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(directory))
-            if empty:
-                clear(directory)
-            begin()
+            clear(directory)
 
         processes.first_alone(hold)
+        yield
+
+
+@contextmanager
+def held_directory(directory: Path) -> Iterator[None]:
+    """Holds a run directory that exists."""
+    with ExitStack() as stack:
+        processes.first_alone(lambda: stack.enter_context(locked(directory)))
         yield
 
 
@@ -198,121 +213,30 @@ def check(experiment: Experiment, settings: Settings) -> None:
         raise UsageError(f"--seed {experiment.seed}: it must be 0 or more, and below 2³²")
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'")
-    abstract = abstract_state(experiment)
-    terms = jax.eval_shape(
-        experiment.model.evaluate, abstract.params, abstract.extras, abstract_batch(experiment), jax.random.key(0)
-    )
-    refuse_coupling(experiment.model, layout_of(settings), abstract.params, abstract.extras, abstract_batch(experiment))
+    _check_model(experiment, settings)
+    _check_data(experiment)
+
+
+def _check_model(experiment: Experiment, settings: Settings) -> None:
+    model, state, batch = experiment.model, abstract_state(experiment), abstract_batch(experiment)
+    terms = jax.eval_shape(model.evaluate, state.params, state.extras, batch, jax.random.key(0))
+    refuse_coupling(model, layout_of(settings), state.params, state.extras, batch)
     if experiment.monitor not in terms:
         raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
+
+
+def _check_data(experiment: Experiment) -> None:
+    check_x = experiment.model.data.check
     for data in datasets(experiment):
         if data.shape != experiment.train.shape:
             raise UsageError(
                 f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
             )
-        if experiment.model.check is not None:
+        if check_x is not None:
             batches = in_order(data, inference_batch(data))
             # All that is in memory; of what is read from the disk, a first look.
             for batch, _ in batches if data.read is None else itertools.islice(batches, 1):
-                experiment.model.check(batch["x"], data.name)
-
-
-def _finish(
-    experiment: Experiment,
-    directory: Path,
-    config: dict[str, Any],
-    settings: Settings,
-    run_step: Callable,
-    state: TrainState,
-    judged: Mapping[str, float] | None,
-) -> Run:
-    """From `state` to the last step; `judged` are the validation terms at that state, if it was judged."""
-    with ExitStack() as stack:
-        checkpoints = stack.enter_context(
-            open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor)
-        )
-        write, progress = _silent, Progress(_silent, _silent)
-        if processes.is_first():
-            write = stack.enter_context(metrics_log(directory, settings.tensorboard))
-            progress = stack.enter_context(show_progress(directory.name, experiment.steps, int(state.step)))
-        clock = Clock(stack.enter_context(noted_signals()))
-        judge = make_judge(experiment)
-        trace = directory / "profile" if settings.profile and processes.is_first() else None
-
-        since_line: list[Mapping[str, np.ndarray]] = []
-
-        for state, reached, terms in stretches(experiment, settings, run_step, state, clock, progress, trace):  # noqa: B020
-            try:
-                refuse_non_finite_terms(terms, reached)
-                since_line.append(terms)
-                if reached % settings.log_every == 0 or reached == experiment.steps:
-                    write(reached, "train", means_over(since_line), clock.rate(experiment.batch_size))
-                    since_line = []
-                judged = None
-                if reached % settings.save_every == 0 or reached == experiment.steps:
-                    refuse_non_finite_state(state)
-                    judged, activity = judge(state)
-                    write(reached, "validation" if experiment.validation else "test", {**judged, **activity})
-                    progress.judged(reached, judged)
-                    save(checkpoints, state, judged)
-                if clock.signal and reached < experiment.steps:
-                    if judged is None:
-                        refuse_non_finite_state(state)
-                        save(checkpoints, state, None)
-                    checkpoints.wait_until_finished()
-                    message = (
-                        f"stopped at step {reached} of {experiment.steps}; continue with: aejax resume {directory}"
-                    )
-                    raise Interrupted(message, clock.signal)
-            except NonFinite as error:
-                raise NonFinite(f"{error}; {_last_saved(checkpoints, directory)}") from None
-        checkpoints.wait_until_finished()
-        state = on_one_device(state)
-        result = result_of(state, judge(state)[0] if judged is None else judged, clock, experiment.batch_size)
-        processes.first_alone(lambda: write_json(directory / "result.json", result))
-    return Run(directory, config, experiment, state)
-
-
-def _silent(*_: Any) -> None:
-    """What processes other than the first write."""
-
-
-def result_of(state: TrainState, judged: Mapping[str, float], clock: Clock, batch_size: int) -> dict[str, Any]:
-    """What result.json holds."""
-    return {
-        "step": int(state.step),
-        "digest": digest(state.params, state.extras),
-        "metrics": dict(judged),
-        "seconds": clock.seconds,
-        "examples_per_second": clock.total_rate(batch_size),
-    }
-
-
-def make_judge(experiment: Experiment) -> Callable[[TrainState], tuple[dict[str, float], dict[str, list[int]]]]:
-    """state -> `judgement` over the validation split (the test split where there is none)."""
-    data = judged_split(experiment)
-    evaluate = jax.jit(judged_examples(experiment.model))
-    key = evaluation_key(experiment.seed, "terms")
-
-    def judge(state: TrainState) -> tuple[dict[str, float], dict[str, list[int]]]:
-        local = on_one_device(state)
-        found = judgement(map_examples(lambda batch: evaluate(local.params, local.extras, batch, key), data))
-        refuse_non_finite_judgement(found[0], data.name, int(state.step))
-        return found
-
-    return judge
-
-
-def _last_saved(checkpoints: Any, directory: Path) -> str:
-    checkpoints.wait_until_finished()
-    step = checkpoints.latest_step()
-    kept = "no checkpoint was saved before" if step is None else f"the checkpoint of step {step} is kept in {directory}"
-    return f"{kept}; lower the learning rate or look at the data"
-
-
-def means_over(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """The mean of each training term [n] over the steps of several stretches."""
-    return means({name: np.concatenate([terms[name] for terms in parts]) for name in parts[0]})
+                check_x(batch["x"], data.name)
 
 
 def refuse_occupied(directory: Path, overwrite: bool) -> None:

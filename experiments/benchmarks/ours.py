@@ -56,18 +56,16 @@ def aejax_trainer(job: Job, model: Any) -> Trainer:
 
 
 def _training_loop(experiment: Any) -> Iterator[tuple]:
-    """(state, step reached, terms) after each stretch, without the files, the judging and the progress bar of a run."""
-    from aejax.data import batch_at
-    from aejax.keys import run_keys
-    from aejax.training.loop import Clock, Settings, stretches
-    from aejax.training.progress import Progress
-    from aejax.training.step import init_state, make_runner
+    """(state, step reached, terms) after each chunk, without the files, the validation and the progress bar of a run."""
+    from pathlib import Path
 
-    it = experiment
-    runner = make_runner(it.model, it.optimizer, 1, it.batch_size)
-    state = init_state(it.model, it.optimizer, run_keys(it.seed).init, batch_at(it.train, it.seed, 0, it.batch_size))
-    silent = Progress(lambda *_: None, lambda *_: None)
-    return stretches(experiment, Settings(), runner, state, Clock(), silent)
+    from aejax.training.loop import Clock, chunks
+    from aejax.training.recorder import Member
+    from aejax.training.settings import Settings
+    from aejax.training.trainer import first_state, program_of
+
+    settings, members = Settings(), [Member(Path(), {}, experiment)]
+    return chunks(program_of(experiment, settings)(0), members, settings, first_state(experiment), Clock(), None)
 
 
 @lru_cache

@@ -15,7 +15,7 @@ import tyro
 
 from aejax.data import Recorded
 from aejax.runs.experiment import build, load_file
-from aejax.runs.run import abstract_state
+from aejax.runs.shapes import abstract_state
 from aejax.training.cost import step_cost
 from aejax.types import Dataset
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import tyro
 
 from aejax.errors import UsageError
+from aejax.files import write_json
 from aejax.reports.study import cell, markdown, mean_sd, put_between
-from aejax.runs.directory import read_config, read_json, write_json
+from aejax.runs.directory import read_config, read_json
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"

@@ -20,7 +20,8 @@ from aejax.reports.probe_table import markdown, probe_tables
 from aejax.reports.records import read, slug
 from aejax.reports.study import finished_members, judged, put_between
 from aejax.runs.run import Run
-from aejax.training.loop import Settings, keep_compiled
+from aejax.training.loop import keep_compiled
+from aejax.training.settings import Settings
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- probe table: made by results/probe_table.py -->", "<!-- end of probe table -->"

@@ -15,10 +15,13 @@ import tyro
 
 from aejax.errors import UsageError
 from aejax.evaluation.codebook import codebook
+from aejax.files import write_json
 from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
-from aejax.runs.directory import read_json, write_json
-from aejax.runs.run import means, open_run
-from aejax.training.loop import Settings, keep_compiled
+from aejax.runs.directory import read_json
+from aejax.runs.opening import open_run
+from aejax.runs.run import means
+from aejax.training.loop import keep_compiled
+from aejax.training.settings import Settings
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- quantizers: made by results/quantizers.py -->", "<!-- end of quantizers -->"

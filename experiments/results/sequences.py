@@ -19,10 +19,13 @@ from sklearn.svm import SVC
 from aejax.data import take
 from aejax.data.sets.linear_gaussian import kalman_filter
 from aejax.errors import UsageError
+from aejax.files import write_json
 from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
-from aejax.runs.directory import read_json, write_json
-from aejax.runs.run import Run, open_run
-from aejax.training.loop import Settings, keep_compiled
+from aejax.runs.directory import read_json
+from aejax.runs.opening import open_run
+from aejax.runs.run import Run
+from aejax.training.loop import keep_compiled
+from aejax.training.settings import Settings
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"
