@@ -6,6 +6,7 @@ So a plain autoencoder generates too, and a variational one without the gap betw
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from aejax.data import chosen, has_data, take
+from aejax.data import chosen, has_data
 from aejax.errors import UsageError, at_least_one
-from aejax.evaluation import learnt_from
+from aejax.evaluation.baselines import training_examples
 from aejax.keys import each, evaluation_key
-from aejax.runs.run import Run, inference_batch
+from aejax.runs.run import Run
 from aejax.types import Dataset
 
 ITERATIONS = 500
@@ -67,7 +68,7 @@ def draw(mixture: Mixture, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
     """One draw for each key."""
     weights, means, factors = (jnp.asarray(part, jnp.float32) for part in mixture)
 
-    def one(key):
+    def one(key: Key[Array, ""]) -> Array:
         k_which, k_noise = jax.random.split(key)
         i = jax.random.categorical(k_which, jnp.log(weights))
         noise = jax.random.normal(k_noise, means.shape[1:])
@@ -77,42 +78,35 @@ def draw(mixture: Mixture, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
 
 
 def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarray:
-    """n samples [n, *shape] in data range: draws of a mixture fitted to the training split's codes, decoded. The first ten of a
-    hundred are the ten.
+    """n samples [n, *shape] in data range: draws of a mixture fitted to the training split's codes, decoded.
+
+    `n=10` gives the first ten of `n=100`.
 
     The fit knows the run's seed alone: another `seed` gives other draws of the same mixture. Of a streamed training split the
-    codes are those of the examples that `aejax evaluate` takes. What a decoder is given besides a code (a label) is that of the
+    codes are those of the examples that baselines learn from. What a decoder is given besides a code (a label) is that of the
     training examples in turn.
 
     Raises UsageError for a run without data, for a model that does not decode, and as `gaussian_mixture` does.
     """
-    train, decode = run.experiment.train, run.experiment.model.decode
-    if decode is None:
+    train = run.experiment.train
+    if run.experiment.model.decode is None:
         raise UsageError(f"the model of {run.directory} has no `decode`; nothing can be sampled by way of its codes")
     if not has_data(train):
         raise UsageError(
             f"{run.directory} was opened without its data, to whose codes the mixture is fitted; open it with_data=True"
         )
-    mixture = gaussian_mixture(run.encode(chosen(train, learnt_from(train))), components, run.experiment.seed)
+    mixture = gaussian_mixture(run.encode(chosen(train, training_examples(train))), components, run.experiment.seed)
 
-    @jax.jit
-    def f(params, extras, batch, key):
-        return decode(params, extras, draw(mixture, each(key, batch["index"])), batch)
-
-    # Batches of one size, so that it compiles once; what the last has too many is cut.
-    parts, size, key = [], inference_batch(train), evaluation_key(seed, "sample")
-    for start in range(0, n, size):
-        index = np.arange(start, start + size, dtype=np.int32)
-        batch = {**take(train, index % train.size), "index": index}
-        parts.append(np.asarray(f(run.state.params, run.state.extras, batch, key)))
-    return np.concatenate(parts)[:n]
+    index, key = np.arange(n, dtype=np.int32), evaluation_key(seed, "sample")
+    z = np.asarray(jax.jit(partial(draw, mixture))(each(key, jnp.asarray(index))))
+    return run.decode(z, chosen(train, index % train.size))
 
 
 def sample_accepted(
     run: Run, classifier: Run, label: int, n: int, seed: int = 0, keep: float = 0.25
 ) -> tuple[np.ndarray, float]:
-    """Rejection sampling (Razavi et al. 2019, §3.4): of n/keep samples of the label those n in which a classifier is the surest
-    of it, in the order in which they were drawn; and of which share of all drawn the label is the classifier's answer.
+    """Rejection sampling (Razavi et al. 2019, §3.4): of n/keep samples of the label, the n with the highest class probability
+    under a classifier, in the order in which they were drawn; and the classifier's accuracy on all that were drawn.
 
     Raises UsageError for a `classifier` that is none, or of other images, and as `Run.sample` does.
     """

@@ -21,7 +21,8 @@ from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import squared_error
-from aejax.reports import page, report
+from aejax.figures import page
+from aejax.reports import report
 from aejax.reports.pictures import restored_rows, some_of_each_class
 from aejax.reports.records import read, said
 from aejax.reports.single import levels

@@ -11,7 +11,8 @@ from aejax.models import vqvae, vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.quantizers import finite_scalar, nearest
-from aejax.reports import discrete, drawing
+from aejax.figures import drawing
+from aejax.reports import discrete
 from aejax.reports.records import Record
 from aejax.runs.run import Run, means
 from aejax.training.step import init_state

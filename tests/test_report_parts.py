@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from aejax.cli.flags import parse
-from aejax.reports import drawing, figures, page, pixels
+from aejax.figures import drawing, charts, page, pixels
 from aejax.reports import traversals as paths
 from aejax.reports.comparison import looks, means_and_deviations, rate_distortion_section
 from aejax.reports.grouping import differences
@@ -31,13 +31,13 @@ def test_labels_do_not_overlap_and_keep_their_order(limit):
     for n in range(1, 7):
         heights = rng.choice([6.0, 12.0], n)
         wanted = np.sort(rng.uniform(0, limit, n))
-        placed = np.array(figures.spread(wanted.tolist(), heights.tolist(), limit))
+        placed = np.array(charts.spread(wanted.tolist(), heights.tolist(), limit))
         needed = (heights[1:] + heights[:-1]) / 2
         assert np.all(np.diff(placed) >= needed - 1e-9)
         if heights.sum() <= limit:
             assert placed[0] >= heights[0] / 2 - 1e-9
             assert placed[-1] <= limit - heights[-1] / 2 + 1e-9
-    assert figures.spread([20.0, 60.0], [10.0, 10.0], 100.0) == [20.0, 60.0]
+    assert charts.spread([20.0, 60.0], [10.0, 10.0], 100.0) == [20.0, 60.0]
 
 
 def test_tiles_hold_the_pixels():
@@ -74,7 +74,7 @@ def test_a_signed_image_is_gray_where_it_is_zero_and_mirrored_where_its_sign_is(
 def test_a_histogram_tells_its_counts_and_edges():
     with drawing.style():
         text = drawing.svg(
-            figures.histogram("activity", "units", ("dead", 97), [0.0, 0.1, 30.0, 100.0], [31, 0, 1234], "%")
+            charts.histogram("activity", "units", ("dead", 97), [0.0, 0.1, 30.0, 100.0], [31, 0, 1234], "%")
         )
     words = re.findall(r"<text[^>]*>([^<]*)</text>", text)
     assert {"dead", "97", "31", "0", "1\u2009234", "0.1", "30", "100", "activity", "units", "%"} <= set(words)
@@ -100,9 +100,9 @@ def test_terms_are_told_in_their_units():
 def test_svg_is_xml_with_colors_for_light_and_dark():
     labels = ["</text><script>$x$</script>", "\x00\x1b", "Ω 数字"]
     with drawing.style():
-        series = [figures.Series(label, [0, 1, 2], [1.0, np.nan, 2.0 * i]) for i, label in enumerate(labels)]
-        text = drawing.svg(figures.panel("nll", "nats & more", series, "step", mark=(1.0, "trained")))
-        drawing.png(figures.panel("nll", "nats & more", series, "step"))
+        series = [charts.Series(label, [0, 1, 2], [1.0, np.nan, 2.0 * i]) for i, label in enumerate(labels)]
+        text = drawing.svg(charts.panel("nll", "nats & more", series, "step", mark=(1.0, "trained")))
+        drawing.png(charts.panel("nll", "nats & more", series, "step"))
     ElementTree.fromstring(text)
     assert "prefers-color-scheme:dark" in text
     assert drawing.BLUE not in text.replace(re.search("<style>.*?</style>", text)[0], "")
@@ -112,7 +112,7 @@ def test_svg_is_xml_with_colors_for_light_and_dark():
 
 def test_a_long_curve_keeps_its_mean():
     x, y = np.arange(10_001.0), np.random.default_rng(0).random(10_001)
-    thin_x, thin_y = figures._thinned(x, y)
+    thin_x, thin_y = charts._thinned(x, y)
     assert len(thin_x) <= 500
     counts = np.append(np.full(len(thin_x) - 1, 26), 10_001 - 26 * (len(thin_x) - 1))
     assert np.isclose(np.average(thin_y, weights=counts), y.mean())
@@ -290,7 +290,7 @@ def test_the_plane_is_decoded_as_it_is_mapped():
 
 def test_lines_of_equal_bound_enter_where_the_axes_end():
     x, y = (0.0, 20.0), (10.0, 30.0)
-    found = figures.isolines(x, y, np.array([22.0, 25.0, 31.0]))
+    found = charts.isolines(x, y, np.array([22.0, 25.0, 31.0]))
     assert {20.0, 25.0, 30.0} <= {c for c, _ in found}
     for c, end in found:
         assert sum(end) == pytest.approx(c)
@@ -298,22 +298,22 @@ def test_lines_of_equal_bound_enter_where_the_axes_end():
         assert x[0] <= end[0] < x[1]
         assert y[0] < end[1] <= y[1]
     # Runs whose bounds agree are not hatched over.
-    assert len(figures.isolines(x, y, np.array([25.0, 25.0 + 1e-9]))) <= 6
+    assert len(charts.isolines(x, y, np.array([25.0, 25.0 + 1e-9]))) <= 6
 
 
 def test_runs_are_points_at_their_rate_and_distortion():
     groups = [
-        figures.Traded("beta 1", [5.0, 5.5], [17.0, 16.5], drawing.BLUE),
-        figures.Traded("beta 4", [1.0], [26.0], drawing.ORANGE),
+        charts.Traded("beta 1", [5.0, 5.5], [17.0, 16.5], drawing.BLUE),
+        charts.Traded("beta 4", [1.0], [26.0], drawing.ORANGE),
     ]
-    axes = figures.rate_distortion(groups, joined=True).axes[0]
+    axes = charts.rate_distortion(groups, joined=True).axes[0]
     first, second, path, *lines = (line.get_xydata() for line in axes.lines)
     assert first.tolist() == [[5.0, 17.0], [5.5, 16.5]]
     assert second.tolist() == [[1.0, 26.0]]
     assert path.tolist() == [[5.25, 16.75], [1.0, 26.0]]
-    sums = [c for c, _ in figures.isolines(axes.get_xlim(), axes.get_ylim(), np.array([22.0, 22.0, 27.0]))]
+    sums = [c for c, _ in charts.isolines(axes.get_xlim(), axes.get_ylim(), np.array([22.0, 22.0, 27.0]))]
     assert len(lines) == len(sums) > 2
-    assert {text.get_text() for text in axes.texts} == {"beta 1", "beta 4", *map(figures.grouped, sums)}
+    assert {text.get_text() for text in axes.texts} == {"beta 1", "beta 4", *map(charts.grouped, sums)}
 
 
 def test_rate_and_distortion_are_of_two_runs_that_have_them():

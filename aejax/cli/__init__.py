@@ -20,7 +20,7 @@ USAGE = """usage: aejax COMMAND ...
 
   train FILE.py [--flag value ...]   train an experiment, evaluate it, write its report; --help lists its hyperparameters
   resume RUN                         continue an interrupted run to the bits it would have had
-  evaluate RUN                       judge a run on its test split, beside baselines; writes eval.json
+  evaluate RUN                       evaluate a run on its test split, compared with baselines; writes eval.json
   report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
   encode RUN IN OUT.npy              codes of IN: a .npy or .npz file, a folder of images, or NAME:SPLIT
   reconstruct RUN IN OUT.npy         reconstructions of IN
@@ -28,7 +28,7 @@ USAGE = """usage: aejax COMMAND ...
   verify RUN                         replay a run from its configuration and compare digests
   data list | data prepare NAME      the data sets at hand; download and prepare one
 
-`aejax COMMAND --help` tells more. --debug shows tracebacks.
+`aejax COMMAND --help` lists its flags. --debug shows tracebacks.
 """
 
 

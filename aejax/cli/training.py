@@ -17,13 +17,12 @@ from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, start
 from aejax.data import Streamed
 from aejax.errors import UsageError
-from aejax.files import write_json
 from aejax.runs.checkpoint import digest
-from aejax.runs.directory import GROUP, environment, finished_in, is_group, read_config, read_json, refuse_member
+from aejax.runs.directory import environment, finished_in, is_group, read_config, read_group, read_json, refuse_member
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
-from aejax.training.cost import cost_line, peak, step_cost
+from aejax.training.cost import cost_line
 from aejax.training.groups import open_group, resume_members, train_members
 from aejax.training.processes import is_first
 from aejax.training.recorder import NonFinite
@@ -31,7 +30,7 @@ from aejax.training.settings import Settings
 from aejax.training.trainer import resume as resume_run
 from aejax.training.trainer import train as train_run
 
-# aejax.evaluate and aejax.report are imported where they are used: matplotlib would add a second to the first step.
+# aejax.evaluation and aejax.reports are imported where they are used: matplotlib would add a second to the first step.
 
 
 def train(args: list[str]) -> int:
@@ -47,66 +46,41 @@ def train(args: list[str]) -> int:
 
     def flags(
         run: Path | None = None,
-        devices: int | None = None,
-        log_every: int = 100,
-        save_every: int = 1000,
-        keep: int = 3,
-        tensorboard: bool = False,
         evaluate: bool = True,
         overwrite: bool = False,
         stream: bool = False,
         seeds: int = 1,
         sweep: tuple[str, ...] = (),
-        accumulate: int = 1,
-        exact_reduce: bool = False,
-        virtual_shards: int = 16,
-        deterministic: bool = False,
-        profile: int = 0,
     ) -> None:
         """
         Args:
             run: The run directory; by default runs/ and a name that says what ran and when.
-            devices: Devices of each process that share each batch, by default one, or the members, by default as many as divide
-                their number (on CPU they are made, of members by default one to a core).
-            log_every: Steps between lines of metrics.jsonl.
-            save_every: Steps between checkpoints, each judged on the validation split.
-            keep: How many of the last checkpoints to keep, besides the best.
-            tensorboard: Also write TensorBoard logs into the run directory.
             evaluate: Evaluate and write the report at the end.
             overwrite: Replace the run directory if it exists.
             stream: Read examples from the disk at each step, as is always done where they decode to more than 2 GiB.
             seeds: Train so many members in one program, with this seed and those that follow; --run holds a directory for each.
             sweep: Train a member for each value, as in --sweep lr=1e-3,3e-4 rate=.1,.3; combines with --seeds.
-            accumulate: Parts into which a device cuts its share of a batch to save memory.
-            exact_reduce: Add gradients in a fixed tree: the same bits on any number of devices and processes.
-            virtual_shards: Shards of a batch under --exact-reduce, at least two to a device.
-            deterministic: Use XLA's deterministic kernels, which a GPU needs to give the same bits twice.
-            profile: Trace so many steps into the run directory's profile/, for TensorBoard and Perfetto.
         """
 
-    arguments, chosen, where = parse(
-        f"aejax train {file}", [function, flags, joined], rest, description=module.__doc__ or ""
+    arguments, wanted, chosen, where = parse(
+        f"aejax train {file}", [function, flags, Settings, joined], rest, description=module.__doc__ or ""
     )
-    varied = _varied(chosen["seeds"], chosen["sweep"], arguments)
+    settings = Settings(**chosen)
+    varied = _varied(wanted["seeds"], wanted["sweep"], arguments)
     members = math.prod(map(len, varied.values()))
-    most = 1 if members == 1 else _cores()
-    start(most if chosen["devices"] is None else chosen["devices"], chosen["deterministic"], **where)
-    if chosen["devices"] is None:
-        chosen["devices"] = max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
+    start(settings.devices or (1 if members == 1 else _cores()), settings.deterministic, **where)
 
-    directory = chosen["run"] or Path("runs") / _name(file, arguments, members)
-    if jax.process_count() > 1 and chosen["run"] is None:
+    directory = wanted["run"] or Path("runs") / _name(file, arguments, members)
+    if jax.process_count() > 1 and wanted["run"] is None:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
-    settings = Settings(**{name: chosen[name] for name in Settings._fields})
     source = Source(str(Path(file).resolve()), sha256(file), plain(arguments))
-    if chosen["seeds"] != 1 or chosen["sweep"]:
-        given = {**plain(arguments), "data": Streamed(arguments["data"])} if chosen["stream"] else plain(arguments)
-        runs = train_members(function, given, varied, directory, settings, source, overwrite=chosen["overwrite"])
-        _conclude_group(directory, runs, chosen["evaluate"])
+    given = {**plain(arguments), **({"data": Streamed(arguments["data"])} if wanted["stream"] else {})}
+    if wanted["seeds"] != 1 or wanted["sweep"]:
+        runs = train_members(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
+        _conclude_group(directory, runs, wanted["evaluate"])
         return 0
-    changed = {"data": Streamed(arguments["data"])} if chosen["stream"] else {}
-    experiment = build(function, plain(arguments), **changed)
-    _conclude(train_run(experiment, directory, settings, source, overwrite=chosen["overwrite"]), chosen["evaluate"])
+    experiment = build(function, given)
+    _conclude(train_run(experiment, directory, settings, source, overwrite=wanted["overwrite"]), wanted["evaluate"])
     return 0
 
 
@@ -114,11 +88,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict) -> dict[str, list]:
+def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, list[Any]]:
     """What the members differ in, by name: the swept numbers, then the seeds."""
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: it must be at least 1")
-    varied: dict[str, list] = {}
+    varied: dict[str, list[Any]] = {}
     for term in sweep:
         name, _, values = term.partition("=")
         name = name.replace("-", "_")
@@ -131,7 +105,7 @@ def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict) -> dict[str, li
     return {**varied, "seed": [arguments["seed"] + i for i in range(seeds)]}
 
 
-def _name(file: str, arguments: dict, members: int) -> str:
+def _name(file: str, arguments: dict[str, Any], members: int) -> str:
     """What ran and when: dae-digits-seed0-20260131-235959; of a group dae-digits-8members-…"""
     what = Path(str(arguments["data"])).stem
     when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -147,12 +121,11 @@ def resume(args: list[str]) -> int:
             evaluate: Evaluate and write the report at the end.
         """
 
-    told = "Continue a run, or a group of runs, to the bits it would have had."
-    opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, told)
+    about = "Continue a run, or a group of runs, to the bits it would have had."
+    opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, about)
     directory = opened.pop("run")
     settings = _settings(directory)
-    devices = settings.devices if chosen["devices"] is None else chosen["devices"]
-    start(devices, settings.deterministic, **where)
+    start(chosen["devices"] or settings.devices or 1, settings.deterministic, **where)
 
     if is_group(directory):
         runs = resume_members(directory, **opened, devices=chosen["devices"])
@@ -162,65 +135,44 @@ def resume(args: list[str]) -> int:
     return 0
 
 
-def _conclude(run: Run, judged: bool) -> None:
+def _conclude(run: Run, evaluate: bool) -> None:
     """After training: the table and the report, or only where the run lies."""
-    from aejax.evaluation import evaluate as evaluate_run
-    from aejax.evaluation.table import print_table
+    from aejax.evaluation.evaluator import evaluate as evaluate_run
+    from aejax.evaluation.evaluator import print_table
     from aejax.reports import report as write_report
 
     if not is_first():
         return
-    print(_cost([run]))
-    if judged:
+    _print_cost(run)
+    if evaluate:
         print_table(evaluate_run(run))
         print(f"report: {write_report([run])}")
     else:
         print(f"run: {run.directory}")
 
 
-def _conclude_group(directory: Path, runs: list[Run], judged: bool) -> None:
+def _conclude_group(directory: Path, runs: list[Run], evaluate: bool) -> None:
     """After training members: mean ± sd over them, and the report that compares them."""
-    from aejax.evaluation import evaluate as evaluate_run
+    from aejax.evaluation.evaluator import evaluate as evaluate_run
     from aejax.evaluation.summary import print_summary, summarize
     from aejax.reports import report as write_report
 
-    print(_cost(runs))
-    if judged:
+    _print_cost(runs[0])
+    if evaluate:
         for run in runs:
             evaluate_run(run)
     print_summary(directory, summarize(directory))
-    if judged:
+    if evaluate:
         print(f"report: {write_report(runs, directory / 'report.html')}")
     else:
         print(f"runs: {directory}")
 
 
-def _cost(runs: list[Run]) -> str:
-    """What a step of all the runs together costs, as a line, which their result.json keeps as numbers."""
-    cost = step_cost(runs[0].experiment)
-    cost = cost._replace(flops=cost.flops * len(runs), bytes=cost.bytes * len(runs))
-    results = [read_json(run.directory / "result.json", f"{run.directory} is not complete") for run in runs]
-    rate = results[0]["examples_per_second"]
-    rate = None if rate is None else rate / runs[0].experiment.batch_size
-    # Devices that are made of one CPU share its cores.
-    devices = 1 if jax.default_backend() == "cpu" else runs[0].config["settings"]["devices"]
-    highest = peak(cost.dtype) * devices * jax.process_count()
-    for run, result in zip(runs, results):
-        if "cost" in result:  # a complete run that is resumed stays as it is
-            continue
-        write_json(
-            run.directory / "result.json",
-            {
-                **result,
-                "cost": {
-                    "flops_per_step": cost.flops,
-                    "bytes_per_step": cost.bytes,
-                    "flops_per_second": None if rate is None else cost.flops * rate,
-                    "peak_flops_per_second": highest,
-                },
-            },
-        )
-    return cost_line(cost, rate, highest)
+def _print_cost(run: Run) -> None:
+    """Of a step; of members that were trained together, of all of them."""
+    cost = read_json(run.directory / "result.json", f"{run.directory} is not complete").get("cost")
+    if cost is not None:
+        print(cost_line(cost))
 
 
 def verify(args: list[str]) -> int:
@@ -233,33 +185,35 @@ def verify(args: list[str]) -> int:
     config = read_config(directory)
     refuse_member(directory, config, "verify")
     expected = read_json(directory / "result.json", f"{directory} is not complete")
-    start(settings.devices, settings.deterministic)
+    start(settings.devices or 1, settings.deterministic)
 
     experiment = rebuild(directory, config, **opened)
     saved = open_run(directory, experiment=experiment).state
     if digest(saved.params, saved.extras) != expected["digest"]:
-        print(f"the checkpoint in {directory} is not what result.json tells of", file=sys.stderr)
+        print(f"the checkpoint in {directory} is not the one that result.json describes", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
         train_run(experiment, Path(folder) / "replay", settings)
-        found = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
-    return _compared(directory, config, settings, expected, found)
+        replayed = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
+    return _compared(directory, config, settings, expected, replayed)
 
 
 def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:
     members = finished_in(directory)
     expected = {m.name: read_json(m / "result.json", f"{m} is not complete") for m in members}
-    start(settings.devices, settings.deterministic)
-    function, arguments, _, _ = open_group(directory, **opened)
-    group = read_json(directory / GROUP, "")
+    start(settings.devices or 1, settings.deterministic)
+    group, _ = open_group(directory, **opened)
+    varied = read_group(directory)["varied"]
     with tempfile.TemporaryDirectory() as folder:
         with suppress(NonFinite):  # of members that diverged then too
-            train_members(function, arguments, group["varied"], Path(folder) / "replay", settings)
-        found = {m: read_json(Path(folder) / "replay" / m / "result.json", "the replay left none") for m in expected}
-    return max(_compared(m, read_config(m), settings, expected[m.name], found[m.name]) for m in members)
+            train_members(group.function, group.arguments, varied, Path(folder) / "replay", settings)
+        replayed = {m: read_json(Path(folder) / "replay" / m / "result.json", "the replay left none") for m in expected}
+    return max(_compared(m, read_config(m), settings, expected[m.name], replayed[m.name]) for m in members)
 
 
-def _compared(directory: Path, config: dict, settings: Settings, expected: dict, found: dict) -> int:
+def _compared(
+    directory: Path, config: dict[str, Any], settings: Settings, expected: dict[str, Any], replayed: dict[str, Any]
+) -> int:
     """Prints how the replay's digest compares, and what else differs."""
     differences = [
         f"{name} {config[group].get(name)} then, {value} now"
@@ -275,10 +229,10 @@ def _compared(directory: Path, config: dict, settings: Settings, expected: dict,
     ]
     for difference in differences:
         print(f"differs: {difference}")
-    if found["digest"] == expected["digest"]:
-        print(f"{directory}: same digest after {found['step']} steps: {found['digest']}")
+    if replayed["digest"] == expected["digest"]:
+        print(f"{directory}: same digest after {replayed['step']} steps: {replayed['digest']}")
         return 0
-    print(f"{directory}: digest {expected['digest']} then, {found['digest']} now", file=sys.stderr)
+    print(f"{directory}: digest {expected['digest']} then, {replayed['digest']} now", file=sys.stderr)
     if not differences:
         print("neither versions nor platform differ: the code does, or the run is not deterministic", file=sys.stderr)
     return 1
@@ -286,5 +240,5 @@ def _compared(directory: Path, config: dict, settings: Settings, expected: dict,
 
 def _settings(directory: Path) -> Settings:
     """Those of a run, or of a group of runs."""
-    recorded = read_json(directory / GROUP, "") if is_group(directory) else read_config(directory)
+    recorded = read_group(directory) if is_group(directory) else read_config(directory)
     return Settings(**recorded["settings"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from aejax.cli.flags import parse
 from aejax.cli.start import chosen_checkpoint, existing, start
 from aejax.data import available, open_split, prepare
 from aejax.errors import UsageError
+from aejax.files import replacing
 from aejax.runs.directory import finished_in, is_group
 from aejax.runs.opening import open_run
 
@@ -19,18 +19,18 @@ def evaluate(args: list[str]) -> int:
     def flags(draws: int = 5000) -> None:
         """
         Args:
-            draws: Of z for each example (of a sequence over all its steps), by which a variational model's -log p(x) is
-                estimated; 0 leaves it out.
+            draws: Number of draws of z for each example (for a sequence over all its steps) by which a latent-variable model's
+                -log p(x) is estimated; 0 leaves it out.
         """
 
-    told = "Judge a run on its test split, beside baselines; writes eval.json."
-    opened, which, more = parse("aejax evaluate", [existing, chosen_checkpoint, flags], args, told)
+    about = "Evaluate a run on its test split, and baselines on the same examples; writes eval.json."
+    opened, which, more = parse("aejax evaluate", [existing, chosen_checkpoint, flags], args, about)
     start(1)
     if more["draws"] < 0:
         raise UsageError(f"--draws {more['draws']}: it must be at least 0")
-    from aejax.evaluation import evaluate as evaluate_run
+    from aejax.evaluation.evaluator import evaluate as evaluate_run
+    from aejax.evaluation.evaluator import print_table
     from aejax.evaluation.summary import print_summary, summarize
-    from aejax.evaluation.table import print_table
 
     directory = opened.pop("run")
     if not is_group(directory):
@@ -85,16 +85,18 @@ def encode(args: list[str]) -> int:
             codes: Integers in place of their vectors, of a model with discrete codes.
         """
 
-    told = "Codes of a data source, as a .npy file."
+    about = "Codes of a data source, as a .npy file."
     opened, given, out, which, more = parse(
-        "aejax encode", [existing, source, output, chosen_checkpoint, flags], args, told
+        "aejax encode", [existing, source, output, chosen_checkpoint, flags], args, about
     )
     return _apply("codes" if more["codes"] else "encode", opened, given, out, which)
 
 
 def reconstruct(args: list[str]) -> int:
-    told = "Reconstructions of a data source in data range, as a .npy file."
-    return _apply("reconstruct", *parse("aejax reconstruct", [existing, source, output, chosen_checkpoint], args, told))
+    about = "Reconstructions of a data source in data range, as a .npy file."
+    return _apply(
+        "reconstruct", *parse("aejax reconstruct", [existing, source, output, chosen_checkpoint], args, about)
+    )
 
 
 def _apply(name: str, opened: dict, given: dict, out: dict, which: dict) -> int:
@@ -120,22 +122,22 @@ def sample(args: list[str]) -> int:
     ) -> None:
         """
         Args:
-            n: How many; the first ten of a hundred are the ten.
-            seed: Of the samples.
-            given: Of a conditional model: the examples whose labels or parts the samples are given, in turn; of a model of
-                sequences those that it goes on from. A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
-            label: Of a class-conditional model: the number of the class of all samples.
-            classifier: Run directory of a classifier: with --label only the samples in which it is the surest of it are kept.
-            keep: Which share of the samples that is.
-            fit_mixture: Sample codes not from the model's prior but from a mixture of so many Gaussians, fitted to the codes of
-                the training split; for any model with vector codes and a decoder.
-            prefix: Of a model of sequences: how many frames of each it sees; by default half of them.
-            gaps: Steps from each frame of a sample to the next, the first from the last frame that was seen; by default steps
-                of one to the length of a whole sequence.
+            n: How many samples; `--n 10` gives the first ten of `--n 100`.
+            seed: Seed of the samples.
+            given: For a conditional model, the examples whose labels or parts the samples are conditioned on, in turn; for a
+                model of sequences, the sequences to continue. A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+            label: For a class-conditional model: the number of the class of all samples.
+            classifier: Run directory of a classifier: with --label, keep the samples with the highest probability of that class.
+            keep: Fraction of the samples that is kept with --classifier.
+            fit_mixture: Sample codes from a mixture of so many Gaussians, fitted to the codes of the training split, instead
+                of the model's prior; for any model with vector codes and a decoder.
+            prefix: For a model of sequences: how many frames of each it sees; by default half of them.
+            gaps: Steps from each frame of a sample to the next, the first from the last frame of the prefix; by default steps
+                of one up to the length of a whole sequence.
         """
 
-    told = "Samples of a generative model, or of any one by a density fitted to its codes, as a .npy file."
-    opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, told)
+    about = "Samples of a generative model, or of any one by a density fitted to its codes, as a .npy file."
+    opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, about)
     start(1)
 
     if wanted["n"] < 1:
@@ -158,15 +160,19 @@ def sample(args: list[str]) -> int:
     elif classifier is not None:
         from aejax.samplers import sample_accepted
 
-        found, share = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
-        print(f"{100 * share:.1f} % of the samples that were drawn are classified as {label}")
-        _write_array(out["out"], found)
-    elif run.experiment.model.rollout is not None and given is not None:
+        accepted, accuracy = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
+        print(f"{100 * accuracy:.1f} % of the samples that were drawn are classified as {label}")
+        _write_array(out["out"], accepted)
+    elif (
+        run.experiment.model.sequence is not None
+        and run.experiment.model.sequence.rollout is not None
+        and given is not None
+    ):
         if label is not None:
             raise UsageError("--label is for class-conditional models; a model of sequences goes on from --given")
-        begun, t = open_split(given), run.experiment.train.shape[0]
-        seen = max(1, begun.shape[0] // 2) if prefix is None else prefix
-        _write_array(out["out"], run.rollout(begun, gaps or (1,) * max(1, t - seen), seen, **wanted))
+        sequences, t = open_split(given), run.experiment.train.shape[0]
+        prefix = max(1, sequences.shape[0] // 2) if prefix is None else prefix
+        _write_array(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
     elif prefix is not None or gaps:
         raise UsageError("--prefix and --gaps are of sequences: give a run of a model of them, and --given")
     else:
@@ -185,20 +191,18 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out}: there is no folder {out.parent}; make it first")
 
 
-def _write_array(out: Path, array) -> None:
-    beside = out.with_name(out.name + ".tmp")
-    with open(beside, "wb") as handle:
+def _write_array(out: Path, array: np.ndarray) -> None:
+    with replacing(out) as handle:
         np.save(handle, array, allow_pickle=False)
-    os.replace(beside, out)
     print(f"{out}: {array.dtype} {list(array.shape)}")
 
 
 def data(args: list[str]) -> int:
     if args == ["list"]:
         for name, shape, sizes, prepared, note in available():
-            told = "prepared" if prepared else "not prepared"
+            state = "prepared" if prepared else "not prepared"
             counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
-            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<45} {told:<13} {note}".rstrip())
+            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<45} {state:<13} {note}".rstrip())
         return 0
     if len(args) == 2 and args[0] == "prepare":
         for split in prepare(args[1]):

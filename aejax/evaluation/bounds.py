@@ -1,4 +1,4 @@
-"""How probable a latent-variable model finds data: −log p(x) by importance sampling, and what its latent holds.
+"""How probable a latent-variable model finds data: −log p(x) by importance sampling; and the use of its latent.
 
 −log p(x) ≈ −log 1/K Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)      (Burda et al. 2016, §2)
 
@@ -8,18 +8,23 @@ In the mean this is an upper bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from aejax.data import take
+from aejax.evaluation.part import Context, Part, Result
+from aejax.figures.examples import Block
+from aejax.figures.tables import Column, Number, Table
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run, map_examples
-from aejax.types import Dataset
+from aejax.types import Batch, Dataset, Extras, LogWeights, Params
 
 DRAWS = 5000
 """K, as in the field's tables."""
@@ -31,26 +36,27 @@ ACTIVE = 0.01
 """A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
 
 
-def bound(run: Run, data: Dataset, terms: Mapping[str, float], codes: np.ndarray, draws: int) -> dict[str, Any] | None:
-    """What `evaluate` writes of a model with a bound: the use of its latent, −log p(x) by `draws` (None for 0 of them; of a model
-    of sequences by so many over all steps), and bits per dimension where the data are discrete. None for another model."""
-    model = run.experiment.model
-    if model.log_weights is None or model.divergences is None:
-        return None
+def bound(context: Context) -> Result:
+    """The use of the latent, −log p(x) by the context's draws (None for 0 of them; of a model of sequences by so many over all
+    steps), and bits per dimension where the data are discrete."""
+    run, data, model, draws = context.run, context.test, context.model, context.draws
+    assert context.codes is not None  # `_applies`
     # Of a sequence a draw is one of every step's state.
-    of_each = draws if model.rollout is None else max(1, draws // data.shape[0])
+    sequential = model.sequence is not None and model.sequence.rollout is not None
+    of_each = max(1, draws // data.shape[0]) if sequential else draws
     nll = importance_nll(run, data, of_each) if draws else None
-    found = {**latent_use(run, data, codes), "importance": nll, "bits_per_dimension": None}
+    result = {**latent_use(run, data, context.codes), "importance": nll, "bits_per_dimension": None}
     some = take(data, np.arange(min(data.size, 256)))
     # Sequences that differ in length have no number of dimensions in common.
-    symbols = None if model.symbols is None or "length" in some else model.symbols(some["x"])
-    if symbols is not None:
-        per_bit = symbols * math.log(2)
-        found["bits_per_dimension"] = {
-            "nelbo": terms["nelbo"] / per_bit,
+    count = None if "length" in some else model.data.num_discrete_dims
+    dimensions = None if count is None else count(some["x"])
+    if dimensions is not None:
+        per_bit = dimensions * math.log(2)
+        result["bits_per_dimension"] = {
+            "nelbo": context.terms["nelbo"] / per_bit,
             "importance": None if nll is None else nll["nll"] / per_bit,
         }
-    return found
+    return result
 
 
 def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any]:
@@ -60,30 +66,31 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
     the median over examples of (Σw)²/Σw², of the factor of p(x) with the fewest: where it is a few, the estimate is too high by
     more than the errors tell.
     """
-    log_weights, key = run.experiment.model.log_weights, evaluation_key(run.experiment.seed, "importance")
-    assert log_weights is not None
-    found = map_examples(partial(_streamed(log_weights, draws), run.state.params, run.state.extras, key), data)
-    nll = np.asarray(found["nll"], np.float64)
+    latent, key = run.experiment.model.latent, evaluation_key(run.experiment.seed, "importance")
+    assert latent is not None
+    estimate = partial(_streamed(latent.log_weights, draws), run.state.params, run.state.extras, key)
+    sums = map_examples(estimate, data)
+    nll = np.asarray(sums["nll"], np.float64)
     return {
         "draws": draws,
         "nll": float(nll.mean()),
         "standard_error": float(nll.std(ddof=1) / math.sqrt(len(nll))) if len(nll) > 1 else None,
-        "sampling_error": float(np.sqrt(np.sum(found["variance"], dtype=np.float64)) / len(nll)),
-        "effective_draws": float(np.median(found["effective"])),
+        "sampling_error": float(np.sqrt(np.sum(sums["variance"], dtype=np.float64)) / len(nll)),
+        "effective_draws": float(np.median(sums["effective"])),
     }
 
 
-def _streamed(log_weights: Callable, draws: int) -> Callable:
+def _streamed(log_weights: LogWeights, draws: int) -> Callable[..., dict[str, jax.Array]]:
     """(params, extras, key, batch) -> {name: [b]}, from sums of the weights and their squares in units of the largest so far."""
 
     @jax.jit
-    def judge(params, extras, key, batch):
+    def estimate(params: Params, extras: Extras, key: Key[Array, ""], batch: Batch) -> dict[str, jax.Array]:
         width = max(1, min(AT_ONCE, draws, AT_ONCE_BYTES // (4 * batch["x"].size)))
         b = len(batch["index"])
         _, _, *more = jax.eval_shape(lambda: log_weights(params, extras, batch, key, width)).shape
         factors = math.prod(more)
 
-        def advance(i, carry):
+        def advance(i: Any, carry: Any) -> Any:
             top, total, squares = carry
             log_w = log_weights(params, extras, batch, jax.random.fold_in(key, i), width).reshape(b, width, factors)
             counted = i * width + jnp.arange(width) < draws
@@ -106,15 +113,12 @@ def _streamed(log_weights: Callable, draws: int) -> Callable:
             "effective": jnp.min(effective, axis=1),
         }
 
-    return judge
+    return estimate
 
 
 def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
     """Of a vector code: its active units, and the divergence of each of its parts, nats, mean over examples."""
-    divergences, key = run.experiment.model.divergences, evaluation_key(run.experiment.seed, "terms")
-    assert divergences is not None
-    judged = jax.jit(divergences)
-    kl = map_examples(lambda batch: judged(run.state.params, run.state.extras, batch, key), data)
+    kl = run.apply("divergences", data)
     # A code for each step of a sequence is as many codes.
     flat = codes.reshape(-1, codes.shape[-1]) if codes.ndim == 3 else codes.reshape(len(codes), -1)
     active = np.var(flat, axis=0, dtype=np.float64) > ACTIVE
@@ -123,3 +127,84 @@ def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
         "active_units": int(active.sum()),
         "divergences": np.mean(kl, axis=0, dtype=np.float64).tolist(),
     }
+
+
+def tables(result: Result) -> Sequence[Table]:
+    columns = [
+        Column("active units", f"of {result['units']}", [result["active_units"]], None, 0),
+        Column("divergence", "nats", [sum(result["divergences"])], None, 2),
+    ]
+    if (importance := result["importance"]) is not None:
+        columns += [
+            Column("−log p(x)", f"nats, {importance['draws']} draws", [importance["nll"]], None, 2),
+            Column("sampling error", "nats", [importance["sampling_error"]]),
+        ]
+    if (bits := result["bits_per_dimension"]) is not None:
+        columns += [
+            Column("bound", "bits per dimension", [bits["nelbo"]], None, 4),
+            Column("−log p(x)", "bits per dimension", [bits["importance"]], None, 4),
+        ]
+    return [Table("Latent", ["test"], columns)]
+
+
+def numbers(result: Result) -> Sequence[Number]:
+    importance, bits = result["importance"] or {"nll": None}, result["bits_per_dimension"] or {"importance": None}
+    return [
+        Number("−log p(x)", "nats per example", importance["nll"], "low", 2),
+        Number("−log p(x)", "bits per dimension", bits["importance"], "low", 4),
+        Number("active latent units", f"of {result['units']}", result["active_units"], None, 0),
+    ]
+
+
+TRAVERSED = 8
+"""Dimensions that are traversed, those of the largest KL."""
+
+
+def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
+    """The divergence dimension by dimension, −log p(x), and pictures of decoded codes."""
+    from aejax.figures import charts, drawing, page
+
+    result = evaluation["bound"]
+    text = f"{result['active_units']} of {result['units']} dimensions are active: their means vary over the test split."
+    if (nll := result["importance"]) is not None:
+        text += (
+            f" -log p(x) by {nll['draws']} draws is {nll['nll']:.2f} nats, with a sampling error of "
+            f"{nll['sampling_error']:.2g}; median effective sample size: {nll['effective_draws']:.3g} of {nll['draws']}."
+        )
+        if (bits := result["bits_per_dimension"]) is not None:
+            text += f" That is {bits['importance']:.4f} bits per dimension."
+    images, pngs = [], {}
+    if len(result["divergences"]) > 1:
+        kl = np.sort(np.asarray(result["divergences"], float))[::-1]
+        line = charts.Series("", np.arange(1.0, len(kl) + 1), kl, drawing.BLUE)
+        drawn = charts.panel("KL of each dimension", "nats, mean over examples", [line], "rank")
+        images.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", "KL by dimension"))
+        pngs["divergences"] = drawing.png(drawn)
+    for html, more in _pictures(run, np.asarray(result["divergences"], float), result["units"]):
+        images.append(html)
+        pngs |= more
+    return page.Section("Latent", page.paragraph(escape(text)) + page.panels(images), pngs)
+
+
+def _pictures(run: Run, kl: np.ndarray, units: int) -> Iterator[Block]:
+    """Decoded codes, in the ways that a latent of so many units allows."""
+    from aejax.evaluation.traversals import has_traversals, interpolations_block, plane_block, traversals_block
+
+    if not has_traversals(run):
+        return
+    if len(kl) == units > 1:
+        yield traversals_block(run, np.argsort(kl)[::-1][:TRAVERSED])
+    if run.experiment.test.size > 1:
+        yield interpolations_block(run)
+    if units == 2:
+        yield plane_block(run)
+
+
+PART = Part(
+    "bound",
+    lambda context: context.model.latent is not None and context.codes is not None,
+    bound,
+    tables,
+    numbers,
+    section,
+)

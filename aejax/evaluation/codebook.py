@@ -3,83 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from aejax.data import take
 from aejax.evaluation.images import mse
-from aejax.keys import evaluation_key
-from aejax.runs.run import Run, map_examples
-from aejax.types import Dataset
+from aejax.evaluation.part import Part, Result
+from aejax.figures.tables import Column, Number, Table
+from aejax.runs.run import Run
+from aejax.types import Dataset, Discrete
 
 SHUFFLED = 2_000
 """Examples among which a hierarchy's codes are exchanged, the first."""
 
 
-def codebook(run: Run, data: Dataset, terms: Mapping[str, float]) -> dict[str, Any] | None:
-    """What `evaluate` writes of a model with discrete codes; None for another one.
-
-    For each book how many codes occur at all, and their perplexity, exp of the entropy of their frequencies, both over the
-    data set; `bits_per_dimension` is of the whole bound, code and likelihood, where the data are discrete. The books of a
-    hierarchy stand one after the other, those next to x first, and its `levels` tell what each is worth: the squared error
+def codebook(run: Run, data: Dataset, terms: Mapping[str, float]) -> dict[str, Any]:
+    """For each codebook how many codes occur at all, and their perplexity, exp of the entropy of their frequencies, both over
+    the data set; `bits_per_dimension` is of the whole bound, code and likelihood, where the data are discrete. The codebooks of
+    a hierarchy stand one after the other, those next to x first, and its `levels` say what each is worth: the squared error
     where its codes are another example's.
     """
-    model = run.experiment.model
-    if model.codes is None or model.books is None:
-        return None
-    found = levels_of(run, data)
-    symbols = None if model.symbols is None else model.symbols(take(data, np.arange(min(data.size, 256)))["x"])
+    discrete, count = run.experiment.model.discrete, run.experiment.model.data.num_discrete_dims
+    assert discrete is not None
+    codes = codes_by_level(run, data)
+    dimensions = None if count is None else count(take(data, np.arange(min(data.size, 256)))["x"])
     return {
-        "positions": sum(math.prod(codes.shape[1:-1]) for codes in found),
-        "books": [
-            {"size": size, **use(codes[..., i])}
-            for codes, sizes in zip(found, sizes_of(model.books))
+        "positions": sum(math.prod(level.shape[1:-1]) for level in codes),
+        "codebooks": [
+            {"size": size, **use(level[..., i])}
+            for level, sizes in zip(codes, sizes_by_level(discrete))
             for i, size in enumerate(sizes)
         ],
-        "bits_per_dimension": None if symbols is None else terms["nelbo"] / (symbols * math.log(2)),
-        "levels": _worth(run, data, found) if len(found) > 1 else None,
+        "bits_per_dimension": None if dimensions is None else terms["nelbo"] / (dimensions * math.log(2)),
+        "levels": _worth(run, data, codes) if len(codes) > 1 else None,
     }
 
 
-def levels_of(run: Run, data: Dataset) -> tuple[np.ndarray, ...]:
-    """The codes [n, *positions, books] of each level; one without a hierarchy."""
-    assert run.experiment.model.codes is not None
-    codes, key = jax.jit(run.experiment.model.codes), evaluation_key(run.experiment.seed, "encode")
-    found = map_examples(lambda batch: codes(run.state.params, run.state.extras, batch, key), data)
-    return found if isinstance(found, tuple) else (found,)
+def codes_by_level(run: Run, data: Dataset) -> tuple[np.ndarray, ...]:
+    """The codes [n, *positions, codebooks] of each level; one without a hierarchy."""
+    codes = run.apply("codes", data)
+    return codes if isinstance(codes, tuple) else (codes,)
 
 
-def sizes_of(books: tuple) -> tuple[tuple[int, ...], ...]:
-    """`Model.books` by level."""
-    return books if isinstance(books[0], tuple) else (books,)
+def sizes_by_level(discrete: Discrete) -> tuple[tuple[int, ...], ...]:
+    sizes = discrete.codebook_sizes
+    return sizes if isinstance(sizes[0], tuple) else (sizes,)  # type: ignore[return-value]
 
 
-def _worth(run: Run, data: Dataset, found: tuple[np.ndarray, ...]) -> list[dict[str, Any]]:
-    """For each level its positions, and the mean squared error with its codes shuffled among the examples."""
-    n = min(data.size, SHUFFLED)
-    decode, exchanged = decoder_of(run), np.random.default_rng(0).permutation(n)
-
-    def error(level: int):
-        def of_batch(batch):
-            at = batch["index"]
-            codes = (part[exchanged[at] if i == level else at] for i, part in enumerate(found))
-            return mse(batch["x"], decode(tuple(codes), batch))
-
-        return float(np.mean(map_examples(of_batch, data._replace(size=n))))
-
+def codebook_names(discrete: Discrete) -> list[str]:
+    """Of all codebooks, for people."""
+    sizes = sizes_by_level(discrete)
     return [
-        {"positions": math.prod(codes.shape[1:-1]), "mse_shuffled": error(level)} for level, codes in enumerate(found)
+        ", ".join(
+            part for part in (f"level {i}" if len(sizes) > 1 else "", f"codebook {k}" if len(level) > 1 else "") if part
+        )
+        or "codes"
+        for i, level in enumerate(sizes)
+        for k in range(len(level))
     ]
 
 
-def decoder_of(run: Run) -> Callable:
-    """(codes as the model has them, batch) -> data range, of the run's parameters."""
-    assert run.experiment.model.decode is not None
-    decode = jax.jit(run.experiment.model.decode)
-    return lambda codes, batch: np.asarray(decode(run.state.params, run.state.extras, codes, batch))
+def _worth(run: Run, data: Dataset, codes: tuple[np.ndarray, ...]) -> list[dict[str, Any]]:
+    """For each level its positions, and the mean squared error with its codes shuffled among the examples."""
+    n = min(data.size, SHUFFLED)
+    some, exchanged = data._replace(size=n), np.random.default_rng(0).permutation(n)
+    x = take(some, np.arange(n))["x"]
+
+    def error(level: int) -> float:
+        shuffled = tuple(part[exchanged] if i == level else part[:n] for i, part in enumerate(codes))
+        return float(np.mean(mse(x, run.decode(shuffled, some))))
+
+    return [
+        {"positions": math.prod(part.shape[1:-1]), "mse_shuffled": error(level)} for level, part in enumerate(codes)
+    ]
 
 
 def use(codes: np.ndarray) -> dict[str, Any]:
@@ -87,3 +85,48 @@ def use(codes: np.ndarray) -> dict[str, Any]:
     _, counts = np.unique(codes, return_counts=True)
     share = counts / counts.sum()
     return {"used": len(counts), "perplexity": float(np.exp(-np.sum(share * np.log(share))))}
+
+
+def tables(result: Result) -> Sequence[Table]:
+    books = result["codebooks"]
+    names = [f"codebook {i}" for i in range(len(books))] if len(books) > 1 else ["codes"]
+    columns = [
+        Column("size", "", [b["size"] for b in books], None, 0),
+        Column("used", "", [b["used"] for b in books], None, 0),
+        Column("perplexity", "", [b["perplexity"] for b in books], None, 1),
+    ]
+    found = [Table(f"Codebooks, {result['positions']} positions", names, columns)]
+    if result["bits_per_dimension"] is not None:
+        bound = Column("uniform prior", "bits per dimension", [result["bits_per_dimension"]], None, 4)
+        found.append(Table("Bound", ["test"], [bound]))
+    if result["levels"]:
+        errors = [level["mse_shuffled"] for level in result["levels"]]
+        rows = [f"level {i} another example's" for i in range(len(errors))]
+        found.append(Table("Decoded from codes", rows, [Column("MSE", "per dimension", errors)]))
+    return found
+
+
+def numbers(result: Result) -> Sequence[Number]:
+    books = result["codebooks"]
+    used = sum(b["used"] / b["size"] for b in books) / len(books)
+    return [
+        Number("codes used", "%", 100 * used, None, 1),
+        Number("perplexity", "of the codes", sum(b["perplexity"] for b in books) / len(books), None, 1),
+        Number("bound", "bits per dimension", result["bits_per_dimension"], "low", 4),
+    ]
+
+
+def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
+    from aejax.evaluation.code_maps import code_maps_section
+
+    return code_maps_section(run, evaluation)
+
+
+PART = Part(
+    "codebook",
+    lambda context: context.model.discrete is not None,
+    lambda context: codebook(context.run, context.test, context.terms),
+    tables,
+    numbers,
+    section,
+)

@@ -11,16 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aejax.errors import UsageError
-from aejax.evaluation.information import checked, mig, mig_sampled, modularity
+from aejax.evaluation.information import checked, mig, modularity
 from aejax.evaluation.probes import scaler
-from aejax.keys import evaluation_key
-from aejax.runs.run import Run, map_examples
-from aejax.types import Dataset
 
 # scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.
 
@@ -54,31 +50,6 @@ def disentanglement(
         "explicitness": explicitness(representations, factors, seed),
         "irs": irs(representations, factors),
     }
-
-
-def of_test_split(run: Run, codes: np.ndarray, data: Dataset) -> dict[str, Any] | None:
-    """What `evaluate` writes of a run's codes of a data set: every metric, JSON-able, with the names of the factors that vary;
-    `mig_sampled` where the posterior tells its moments.
-
-    None where factors are not known, or fewer than two vary, or a code is no vector of two dimensions or more.
-    """
-    if data.factors is None or codes.ndim != 2 or codes.shape[1] < 2:
-        return None
-    factors = map_examples(lambda batch: batch["factors"], data)
-    varying = [k for k, column in enumerate(factors.T) if np.any(column != column[0])]
-    if len(varying) < 2:
-        return None
-    seed, moments = run.experiment.seed, run.experiment.model.moments
-    found = disentanglement(codes, factors[:, varying], seed)
-    if moments is not None:
-        judge, key = jax.jit(moments), evaluation_key(seed, "encode")
-        of_batch = lambda batch: judge(run.state.params, run.state.extras, batch, key)
-        means, variances = map_examples(of_batch, data)
-        found["mig_sampled"] = mig_sampled(means, variances, factors[:, varying], seed)
-    plain = {
-        name: {part: np.asarray(value).tolist() for part, value in metric.items()} for name, metric in found.items()
-    }
-    return {"factors": [data.factors[k] for k in varying], **plain}
 
 
 def beta_vae_score(

@@ -1,4 +1,5 @@
-"""Mean ± sd over the seeds of a group: `summary.json` and a table, one column for each setting."""
+"""Mean ± sd over the seeds of a group: `summary.json` with every number of the evaluation, and a table of those that runs are
+compared by, one column for each setting."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from aejax.evaluation.parts import PARTS
+from aejax.figures.tables import is_number, mean_sd
+from aejax.figures.words import label
 from aejax.files import write_json
-from aejax.runs.directory import GROUP, finished_in, read_config, read_json
+from aejax.runs.directory import finished_in, read_config, read_evaluation, read_group, read_json
 
 
 def summarize(directory: Path) -> dict[str, Any]:
@@ -20,9 +23,9 @@ def summarize(directory: Path) -> dict[str, Any]:
     `settings` holds, for each combination of what varies besides the seed, the seeds and every number's mean, sample
     standard deviation (None for a single seed) and values. A member without a result is named in `unfinished`.
     """
-    group = read_json(directory / GROUP, f"{directory} is not a group of runs")
+    group = read_group(directory)
     finished = [run.name for run in finished_in(directory)]
-    by_setting: dict[tuple, list[str]] = {}
+    by_setting: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for name in finished:
         varied = read_config(directory / name)["member"]
         by_setting.setdefault(tuple((k, v) for k, v in varied.items() if k != "seed"), []).append(name)
@@ -32,7 +35,7 @@ def summarize(directory: Path) -> dict[str, Any]:
             {
                 "varied": dict(setting),
                 "seeds": [read_config(directory / name)["seed"] for name in names],
-                "metrics": _spread([_numbers(directory / name) for name in names]),
+                "metrics": _spread([numbers_of(directory / name) for name in names]),
             }
             for setting, names in by_setting.items()
         ],
@@ -42,54 +45,78 @@ def summarize(directory: Path) -> dict[str, Any]:
 
 
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """The numbers of summary.json on standard output, for a person."""
+    """The numbers that runs are compared by on standard output, for a person."""
     settings = summary["settings"]
     titles = [", ".join(f"{k} {v:g}" for k, v in setting["varied"].items()) for setting in settings]
     counts = ", ".join(sorted({str(len(setting["seeds"])) for setting in settings}))
     table = Table("", *titles, title=f"{directory}: mean ± sd over {counts} seeds")
-    for name in settings[0]["metrics"]:
-        if name.split()[-1] in ("ssim", "psnr", "seconds", "train_examples", "components"):  # in the file
-            continue
-        table.add_row(name, *(_cell(setting["metrics"].get(name)) for setting in settings))
+    columns = [_compared(directory, setting) for setting in settings]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "") for column in columns))
     console = Console()
     console.print(table)
     if summary["unfinished"]:
         console.print(f"not complete: {', '.join(summary['unfinished'])}", highlight=False)
 
 
-def _numbers(run: Path) -> dict[str, float]:
-    """Every number of result.json's metrics and of eval.json, by path."""
+def numbers_of(run: Path) -> dict[str, float]:
+    """Every number of result.json's metrics and of eval.json, by its path, as `restoration/sweep/0.3/model/mse`."""
     result = read_json(run / "result.json", f"{run} is not complete")
-    found = {f"validation {name}": value for name, value in result["metrics"].items()}
-    found |= {"seconds": result["seconds"]}
-    if (run / "eval.json").exists():
-        judged = read_json(run / "eval.json", f"{run} was not evaluated")
-        for part in ("terms", "reconstruction", "restoration", "probes", "robustness", "activity", "jacobian"):
-            if part in judged:  # an eval.json of an older version lacks some
-                found |= _flat(judged[part], "test" if part == "terms" else part)
-    return found
+    numbers = {f"validation/{name}": value for name, value in result["metrics"].items()} | {
+        "seconds": result["seconds"]
+    }
+    return numbers | evaluation_numbers(read_evaluation(run)) if (run / "eval.json").exists() else numbers
+
+
+def evaluation_numbers(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of the parts of eval.json by its path; lists of numbers, such as a spectrum, are left to eval.json."""
+    numbers: dict[str, float] = {}
+    for part in PARTS:
+        numbers |= _flat(evaluation.get(part.name), part.name)
+    return numbers
 
 
 def _flat(value: Any, path: str) -> dict[str, float]:
-    if isinstance(value, bool) or value is None or isinstance(value, (str, list)):
-        return {}  # a list is the sweep over levels, which the report draws
+    if isinstance(value, list):  # rows, named by their level where they have one, or numbered
+        if not all(isinstance(row, Mapping) for row in value):
+            return {}
+        names = [f"{row['level']:g}" if "level" in row else str(i) for i, row in enumerate(value)]
+        value = {name: {k: v for k, v in row.items() if k != "level"} for name, row in zip(names, value)}
     if isinstance(value, Mapping):
-        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{path} {name}").items()}
-    return {path: float(value)}
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{path}/{name}").items()}
+    is_value = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return {path: float(value)} if is_value else {}
 
 
 def _spread(rows: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
     """Mean, sd and values of each number that all rows have."""
-    names = [name for name in rows[0] if all(name in row and row[name] is not None for row in rows)]
-    spread = {}
-    for name in names:
-        values = [row[name] for row in rows]
-        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        spread[name] = {"mean": float(np.mean(values)), "sd": sd, "values": values}
-    return spread
+    names = [name for name in rows[0] if all(is_number(row.get(name)) for row in rows)]
+    return {
+        name: {**mean_sd([row[name] for row in rows])._asdict(), "values": [row[name] for row in rows]}
+        for name in names
+    }
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    return f"{row['mean']:.5g}" if row["sd"] is None else f"{row['mean']:.5g} ± {row['sd']:.2g}"
+def _compared(directory: Path, setting: Mapping[str, Any]) -> dict[str, str]:
+    """Name of a number -> its mean ± sd as text, of the runs of one setting."""
+    runs = [run for run in finished_in(directory) if _is_of(run, setting)]
+    values: dict[str, list[float]] = {}
+    if all((run / "eval.json").exists() for run in runs):
+        for evaluation in map(read_evaluation, runs):
+            for part in PARTS:
+                for number in part.numbers(evaluation[part.name]) if evaluation.get(part.name) is not None else ():
+                    if is_number(number.value):
+                        values.setdefault(f"{number.name}, {number.unit}".rstrip(", "), []).append(number.value)
+    else:
+        names = [name for name in setting["metrics"] if name.startswith("validation/")]
+        values = {label(name.replace("/", " ")): setting["metrics"][name]["values"] for name in names}
+    return {name: _cell(found) for name, found in values.items() if len(found) == len(runs)}
+
+
+def _is_of(run: Path, setting: Mapping[str, Any]) -> bool:
+    return {k: v for k, v in read_config(run)["member"].items() if k != "seed"} == setting["varied"]
+
+
+def _cell(values: list[float]) -> str:
+    mean, sd = mean_sd(values)
+    return f"{mean:.5g}" if sd is None else f"{mean:.5g} ± {sd:.2g}"

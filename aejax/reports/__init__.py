@@ -19,7 +19,7 @@ def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     Raises UsageError for no run, a run given twice, and a place for the page that holds something else.
     """
     # matplotlib takes most of a second to import, which `import aejax` and --help should not cost.
-    from aejax.reports import drawing
+    from aejax.figures import drawing
     from aejax.reports.comparison import comparison_page
     from aejax.reports.records import read
     from aejax.reports.single import single_page
@@ -62,7 +62,7 @@ def places(runs: Sequence[Run], out: Path | None) -> tuple[Path, Path]:
 
 
 def is_ours(file: Path) -> bool:
-    from aejax.reports.page import GENERATOR
+    from aejax.figures.page import GENERATOR
 
     if not file.is_file():
         return False

@@ -11,24 +11,17 @@ from urllib.parse import quote
 
 import numpy as np
 
-from aejax.evaluation import LARGE
-from aejax.reports import drawing, figures, page
-from aejax.reports.encoder import ranked, spectrum_panel
+from aejax.evaluation.encoder import ranked, spectrum_panel
+from aejax.evaluation.parts import PARTS
+from aejax.evaluation.restoration import METRICS, level_name, levels
+from aejax.figures import charts, drawing, page
+from aejax.figures.page import Section
+from aejax.figures.tables import Column, Number, decimals, fixed, is_number, mean_sd, with_numbers, written
+from aejax.figures.words import label, slug, unit, value_text
 from aejax.reports.grouping import by_configuration, configurations, differences, test_fingerprint
-from aejax.reports.page import Column, Section
 from aejax.reports.probe_table import probe_tables, section
-from aejax.reports.records import (
-    DECIMALS,
-    METRICS,
-    Record,
-    said,
-    short,
-    slug,
-    term_decimals,
-    unit,
-    value_text,
-)
-from aejax.reports.single import SETTLED, level_name, levels
+from aejax.reports.records import Record, short
+from aejax.reports.single import SETTLED
 
 COLORS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, *drawing.CLASSES[3:])
 MOST_LABELS = 9
@@ -53,12 +46,12 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     runs = runs_section(records, differing, drawn, metrics, out)
     codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
     found = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
-    found += [rate_distortion_section(records, differing, drawn)]
+    found += [kl_distortion_section(records, differing, drawn)]
     if len(by_configuration(records)) <= len(COLORS):
         found += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
     sections = [s for s in found if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
-    told = [f"on {', '.join(names)}", f"differing in {', '.join(map(said, differing)) or 'nothing'}"]
+    told = [f"on {', '.join(names)}", f"differing in {', '.join(map(label, differing)) or 'nothing'}"]
     corruptions = sorted({c for r in records if (c := r.corruption) is not None})
     told += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
@@ -69,7 +62,7 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
     groups = by_configuration(records)
     if len(groups) in (1, len(records)):
         told = [
-            "\n".join(f"{said(n)} {value_text(column[i])}" for n, column in differing.items() if n != "file sha256")
+            "\n".join(f"{label(n)} {value_text(column[i])}" for n, column in differing.items() if n != "file sha256")
             for i in range(len(records))
         ]
         if sum(t.count("\n") + 1 for t in told) > MOST_LABELS or not all(told):
@@ -80,7 +73,7 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
     found, names = [Look("", "")] * len(records), [c.name for c in configurations(records)]
     for g, members in enumerate(groups.values()):
         for i in members:
-            parts = [f"{said(n)} {value_text(c[i])}" for n, c in differing.items() if n not in ("seed", "file sha256")]
+            parts = [f"{label(n)} {value_text(c[i])}" for n, c in differing.items() if n not in ("seed", "file sha256")]
             text = "\n".join(parts) if len(groups) * len(parts) <= MOST_LABELS else names[g]
             first = i == members[0] and len(groups) <= MOST_LABELS
             found[i] = Look(text if first else "", COLORS[g % len(COLORS)])
@@ -88,44 +81,32 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
 
 
 def headline_metrics(records: Sequence[Record]) -> list[Column]:
-    """Metrics of eval.json that any of the runs has. The best is marked where all were judged on the same thing."""
-    evaluations = [r.evaluation for r in records]
+    """The numbers of every part that any of the runs has. The best is marked where all were evaluated on the same thing."""
     same_data = len({test_fingerprint(r) for r in records}) == 1
     same_noise = same_data and len({r.corruption for r in records}) == 1
+    numbers: dict[tuple[str, str], dict[int, Number]] = {}
+    for part in PARTS:
+        for i, record in enumerate(records):
+            for number in part.numbers(result) if (result := record.part(part.name)) is not None else ():
+                numbers.setdefault((number.name, number.unit), {})[i] = number
     found = []
-    for key, (name, what, best) in METRICS.items():
-        values = [None if r.trained is None else r.trained["model"][key] for r in records]
-        found.append(Column(f"restoration {name}", what, values, best if same_noise else None, DECIMALS[key]))
-    values = [None if r.reconstruction is None else r.reconstruction["model"]["mse"] for r in records]
-    found.append(Column("reconstruction MSE", "per dimension", values, "low" if same_data else None))
-    for term in dict.fromkeys(t for e in evaluations if e is not None for t in e["terms"]):
-        if not term.endswith("mse"):
-            values = [e["terms"][term] if e is not None and term in e["terms"] else None for e in evaluations]
-            found.append(Column(said(term), unit(term), values, None, term_decimals(term)))
-    probes = [None if e is None else e["probes"] for e in evaluations]
-    values = [None if p is None else p["codes"]["logistic_regression"] for p in probes]
-    found.append(Column("probe accuracy", "logistic regression", values, "high" if same_data else None, 3))
-    for name, what in (("active_units", "of the code, per example"), ("dead_units", "of the code")):
-        values = [None if r.activity is None else r.activity[name] for r in records]
-        found.append(Column(said(name), what, values))
-    for name, called, what in (
-        ("squared_norm", "‖J‖²", "of the encoder"),
-        ("large_values", "large values", f"of J, above {100 * LARGE:.0f} % of the first"),
-    ):
-        values = [None if r.jacobian is None else r.jacobian[name] for r in records]
-        found.append(Column(called, what, values))
-    return [m for m in found if any(map(page.is_number, m.values))]
+    for (name, unit_), of_run in numbers.items():
+        number = next(iter(of_run.values()))
+        compares = same_noise if number.needs_same_noise else same_data
+        values = [of_run[i].value if i in of_run else None for i in range(len(records))]
+        found.append(Column(name, unit_, values, number.best if compares else None, number.decimals))
+    return with_numbers(found)
 
 
 def notices(records: Sequence[Record]) -> str:
     told = [
-        f"{escape(r.name)} has not been judged on its test split: {page.code(f'aejax evaluate {r.where}')}."
+        f"{escape(r.name)} has not been evaluated on its test split: {page.code(f'aejax evaluate {r.where}')}."
         for r in records
         if r.evaluation is None
     ]
     if len({test_fingerprint(r) for r in records}) > 1:
-        told.append("These runs were not judged on the same test examples: their numbers do not compare.")
-    corruptions = {r.corruption for r in records if r.restoration is not None}
+        told.append("These runs were not evaluated on the same test examples: their numbers do not compare.")
+    corruptions = {r.corruption for r in records if r.part("restoration") is not None}
     if len(corruptions) > 1:
         told.append(
             "Restoration is that of each run's own corruption, and these differ; "
@@ -148,7 +129,7 @@ def runs_section(
 ) -> Section:
     """One row for each run."""
     rows = []
-    numbers = [page.written(m) for m in metrics]
+    numbers = [written(m) for m in metrics]
     for i, r in enumerate(records):
         rows.append(
             [
@@ -160,7 +141,7 @@ def runs_section(
             ]
         )
     units = [page.heading(m.name, m.unit) for m in metrics]
-    head = ["run", *(escape(said(n)) for n in differing), "step", *units, "digest"]
+    head = ["run", *(escape(label(n)) for n in differing), "step", *units, "digest"]
     text = [0, len(head) - 1]
     html = page.table("", head, rows, "runs", [i not in text for i in range(len(head))])
     return Section("Runs", page.folded(f"Each of the {len(records)} runs", html) if len(records) > MANY else html)
@@ -185,7 +166,7 @@ def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Seq
     if not groups or not metrics:
         return None
     told = {n: c for n, c in differences([records[members[0]] for members in groups]).items() if n != "seed"}
-    head, shown = [escape(said(n)) for n in told], [[escape(value_text(v)) for v in c] for c in told.values()]
+    head, shown = [escape(label(n)) for n in told], [[escape(value_text(v)) for v in c] for c in told.values()]
     if named := len(records) > MANY:
         names = {id(c.records[0]): c.name for c in configurations(records)}
         firsts = [members[0] for members in groups]
@@ -206,16 +187,16 @@ def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Seq
 
 def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
     """One text a group, all to the same place: two digits of the largest deviation."""
-    numbers = [[v for v in values if page.is_number(v)] for values in groups]
-    both = [(float(np.mean(v)), float(np.std(v, ddof=1))) if len(v) > 1 else None for v in numbers]
-    deviations = [b[1] for b in both if b]
-    places = page.decimals([max(deviations)], 2) if any(deviations) else page.decimals([b[0] for b in both if b])
-    return [f"{page.fixed(b[0], places)} ± {page.fixed(b[1], places)}" if b else "–" for b in both]
+    numbers = [[v for v in values if is_number(v)] for values in groups]
+    both = [mean_sd(v) if len(v) > 1 else None for v in numbers]
+    deviations = [b.sd for b in both if b is not None and b.sd is not None]
+    places = decimals([max(deviations)], 2) if any(deviations) else decimals([b.mean for b in both if b])
+    return [f"{fixed(b.mean, places)} ± {fixed(b.sd, places)}" if b else "–" for b in both]
 
 
 def lines(
     records: Sequence[Record], drawn: Sequence[Look], of: Callable[[Record], tuple[Any, Any] | None]
-) -> list[figures.Series]:
+) -> list[charts.Series]:
     """A line (x, y) for each run that has one; of many runs one for each configuration, the mean over those of its seeds that
     have the x of the first."""
     groups = [[i] for i in range(len(records))] if len(records) <= MANY else by_configuration(records).values()
@@ -225,17 +206,16 @@ def lines(
         if found:
             x, look = found[0][0], drawn[members[0]]
             y = np.mean([y for other, y in found if np.array_equal(other, x)], axis=0)
-            series.append(figures.Series(look.label, x, y, look.color, width=1.4))
+            series.append(charts.Series(look.label, x, y, look.color, width=1.4))
     return series
 
 
-def rate_distortion_section(
+def kl_distortion_section(
     records: Sequence[Record], differing: Mapping[str, Sequence[Any]], drawn: Sequence[Look]
 ) -> Section | None:
-    """What the code costs and what is lost, a point for each run (Alemi et al. 2018), of two at least, judged on the same
-    examples."""
+    """KL against distortion, a point for each run (Alemi et al. 2018), of two at least, evaluated on the same examples."""
     terms = [{} if r.evaluation is None else r.evaluation["terms"] for r in records]
-    shown = {i for i, t in enumerate(terms) if page.is_number(t.get("kl")) and page.is_number(t.get("distortion"))}
+    shown = {i for i, t in enumerate(terms) if is_number(t.get("kl")) and is_number(t.get("distortion"))}
     if len(shown) < 2 or len({test_fingerprint(records[i]) for i in shown}) > 1:
         return None
     groups = [
@@ -246,7 +226,7 @@ def rate_distortion_section(
     if joined := len(varied) == 1 and len(groups) > 2 and all(isinstance(v, (int, float)) for v in varied[0]):
         groups.sort(key=lambda members: varied[0][members[0]])
     traded = [
-        figures.Traded(
+        charts.Traded(
             drawn[members[0]].label,
             [terms[i]["kl"] for i in members],
             [terms[i]["distortion"] for i in members],
@@ -254,13 +234,13 @@ def rate_distortion_section(
         )
         for members in groups
     ]
-    picture = figures.rate_distortion(traded, joined)
+    picture = charts.kl_distortion(traded, joined)
     caption = (
-        "A point for each run: what the code costs (rate, the divergence) and what it leaves unsaid (distortion). Their sum "
-        "bounds -log p(x) from above: along a gray line the bound is the same, and the better the nearer to the lower left."
+        "A point for each run: the KL term of its bound (the rate of the code) and its distortion, -E log p(x|z). Their sum "
+        "bounds -log p(x) from above: along a gray line the bound is the same; it is lower toward the lower left."
     ).replace("-", "−")
-    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against rate")
-    return Section("Rate and distortion", page.columns([image]), {"rate-distortion": drawing.png(picture)})
+    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against KL")
+    return Section("KL and distortion", page.columns([image]), {"kl-distortion": drawing.png(picture)})
 
 
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
@@ -268,7 +248,7 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     swept = [r for r in records if len(r.sweep) > 1]
     if not swept:
         return None
-    shared = len({(test_fingerprint(r), level_name(r)) for r in swept}) == 1
+    shared = len({(test_fingerprint(r), level_name(r.run)) for r in swept}) == 1
 
     def restored(key: str) -> Callable[[Record], Any]:
         return lambda r: levels(r.sweep, "model", key) if len(r.sweep) > 1 else None
@@ -277,9 +257,9 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     for key, (name, what, _) in METRICS.items():
         series = lines(records, drawn, restored(key))
         if shared:
-            series.append(figures.Series("input", *levels(swept[0].sweep, "input", key), drawing.GRAY, True, 1.4))
+            series.append(charts.Series("input", *levels(swept[0].sweep, "input", key), drawing.GRAY, True, 1.4))
         if any(np.isfinite(s.y).any() for s in series):
-            panel = figures.panel(name, what, series, level_name(swept[0]) if shared else "level")
+            panel = charts.panel(name, what, series, level_name(swept[0].run) if shared else "level")
             pngs[f"restoration-{key}"] = drawing.png(panel)
             panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     return Section("Restoration against the level of corruption", page.panels(panels), pngs)
@@ -296,9 +276,9 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     panels, pngs = [], {}
     for term in terms:
         series = lines(records, drawn, logged(term))
-        panel = figures.panel(said(term), unit(term), series, "step", settled=SETTLED)
+        panel = charts.panel(label(term), unit(term), series, "step", settled=SETTLED)
         pngs[f"curve-{slug(term)}"] = drawing.png(panel)
-        panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{said(term)} against the step"))
+        panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{label(term)} against the step"))
     if not panels:
         return None
     return Section("Validation during training" if split == "validation" else "Training", page.panels(panels), pngs)
@@ -306,7 +286,9 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
 
 def jacobian_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
     """The spectra of the encoders' Jacobians, means over test examples."""
-    series = lines(records, drawn, lambda r: None if r.jacobian is None else ranked(r.jacobian["singular_values"]))
+    series = lines(
+        records, drawn, lambda r: None if (found := r.part("jacobian")) is None else ranked(found["singular_values"])
+    )
     if not series:
         return None
     panel = spectrum_panel(series)

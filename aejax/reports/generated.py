@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from aejax.data import chosen, has_data, take
-from aejax.keys import evaluation_key
-from aejax.reports import page
-from aejax.reports.page import Section
-from aejax.reports.pictures import data_range, is_image, some_of_each_class, without_data
-from aejax.reports.pixels import coarse, pixels_png, tiles
-from aejax.reports.records import Record
+from aejax.evaluation.part import without_data
+from aejax.figures import page
+from aejax.figures.examples import data_range, is_image, some_of_each_class
+from aejax.figures.page import Section
+from aejax.figures.pixels import coarse, pixels_png, tiles
+from aejax.runs.run import Run
 
 SAMPLES = 64
 SHARPEST = 64
@@ -22,14 +21,14 @@ CHAINS, STATES = 8, 20
 """Test examples from which a chain starts, and its states that are shown, the first being the example itself."""
 
 
-def samples_section(record: Record) -> Section | None:
+def samples_section(run: Run) -> Section | None:
     """Samples of the model, beside as many test examples."""
-    run, test = record.run, record.run.experiment.test
+    test = run.experiment.test
     if run.experiment.model.sample is None or not is_image(test.shape):
         return None
-    conditional = run.experiment.model.condition is not None
+    conditional = run.experiment.model.data.condition is not None
     if conditional and not has_data(test):
-        return Section("Samples", page.paragraph(without_data(record)))
+        return Section("Samples", without_data(run))
     samples = run.sample(SAMPLES, run.experiment.seed, given=test if conditional else None)
     examples = take(test, np.arange(min(SAMPLES, test.size)))["x"] if has_data(test) else None
     low, high = data_range(samples if examples is None else examples)
@@ -45,18 +44,17 @@ def samples_section(record: Record) -> Section | None:
     return Section("Samples", page.columns(blocks), pngs)
 
 
-def conditions_section(record: Record) -> Section | None:
+def conditions_section(run: Run) -> Section | None:
     """Several samples for each of a few conditions, a row for each."""
-    run, test = record.run, record.run.experiment.test
-    condition = run.experiment.model.condition
-    if condition is None or run.experiment.model.sample is None or not is_image(test.shape) or not has_data(test):
+    test = run.experiment.test
+    model = run.experiment.model
+    if model.data.condition is None or model.sample is None or not is_image(test.shape) or not has_data(test):
         return None
     positions, how = some_of_each_class(test)
-    batch = take(test, positions)
-    told = np.asarray(jax.jit(condition)({**batch, "index": positions.astype(np.int32)}))
+    batch, given = take(test, positions), run.condition(chosen(test, positions))
     rows = chosen(test, np.repeat(positions, ALTERNATIVES))
     samples = run.sample(rows.size, run.experiment.seed, given=rows).reshape(len(positions), ALTERNATIVES, *test.shape)
-    columns = [batch["x"][:, None], *([told[:, None]] if told.shape == batch["x"].shape else []), samples]
+    columns = [batch["x"][:, None], *([given[:, None]] if given.shape == batch["x"].shape else []), samples]
     images = np.concatenate(columns, axis=1)
     pixels = tiles(coarse(images.reshape(-1, *test.shape), SHARPEST), images.shape[1], *data_range(batch["x"]))
     caption = (
@@ -68,19 +66,17 @@ def conditions_section(record: Record) -> Section | None:
     return Section("Samples by condition", image, {"conditions": pixels_png(pixels, 1000)})
 
 
-def chain_section(record: Record) -> Section | None:
+def chain_section(run: Run) -> Section | None:
     """Successive states of the model's Markov chain, a row for each example from which it starts."""
-    run, test = record.run, record.run.experiment.test
-    chain = run.experiment.model.chain
-    if chain is None or not is_image(test.shape):
+    test = run.experiment.test
+    sequence = run.experiment.model.sequence
+    if sequence is None or sequence.chain is None or not is_image(test.shape):
         return None
     if not has_data(test):
-        return Section("Chain", page.paragraph(without_data(record)))
-    starts = some_of_each_class(test)[0][:CHAINS]
-    batch = {**take(test, starts), "index": starts.astype(np.int32)}
-    key = evaluation_key(run.experiment.seed, "chain")
-    states = np.asarray(jax.jit(chain, static_argnums=4)(run.state.params, run.state.extras, batch, key, STATES))
-    pixels = tiles(coarse(states.reshape(-1, *test.shape), SHARPEST), STATES, *data_range(batch["x"]))
+        return Section("Chain", without_data(run))
+    starts = chosen(test, some_of_each_class(test)[0][:CHAINS])
+    states, x = run.apply("chain", starts, STATES), take(starts, np.arange(starts.size))["x"]
+    pixels = tiles(coarse(states.reshape(-1, *test.shape), SHARPEST), STATES, *data_range(x))
     caption = f"Each row starts at a test example, at the left, and shows the next {STATES - 1} states of the chain."
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "States of the chain", "pixels")
     return Section("Chain", image, {"chain": pixels_png(pixels, 1000)})

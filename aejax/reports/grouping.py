@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aejax.reports.records import Record, arguments, said, short, value_text
+from aejax.figures.words import label, value_text
+from aejax.reports.records import Record, arguments, short
 from aejax.runs.directory import is_group
 
 
@@ -16,21 +17,21 @@ class Configuration(NamedTuple):
     """Runs that differ in nothing but the seed."""
 
     name: str
-    told: str
-    """The arguments in which it is unlike most of the others."""
+    difference: str
+    """The arguments in which it differs from most of the others."""
     records: Sequence[Record]
 
 
 def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
     """Arguments (and the experiment file, and the data) that are not the same in all runs, by name, one value a run."""
     configs = [r.run.config for r in records]
-    told = [arguments(c) for c in configs]
-    for c, values in zip(configs, told):
+    columns_of = [arguments(c) for c in configs]
+    for c, values in zip(configs, columns_of):
         source = c["source"]
         values["file"] = None if source is None else Path(source["file"]).stem
         values["file sha256"] = None if source is None else short(source["sha256"])
-    names = list(dict.fromkeys(n for values in told for n in values))
-    columns = {n: [values.get(n) for values in told] for n in names}
+    names = list(dict.fromkeys(n for values in columns_of for n in values))
+    columns = {n: [values.get(n) for values in columns_of] for n in names}
     return {n: column for n, column in columns.items() if len({json.dumps(v) for v in column}) > 1}
 
 
@@ -59,22 +60,28 @@ def configurations(records: Sequence[Record]) -> list[Configuration]:
     folder; else by the arguments in which it is unlike most.
     """
     groups = [[records[i] for i in members] for members in by_configuration(records).values()]
-    told = unlike_most([group[0] for group in groups])
+    differing = unlike_most([group[0] for group in groups])
     folders = [{r.run.directory.resolve().parent for r in group} for group in groups]
     own = all(len(f) == 1 and is_group(*f) for f in folders) and len(set.union(*folders)) == len(groups)
     names = [f.pop().name for f in folders] if own else []
     if len(set(names)) < len(groups):
-        names = [t or "as most" for t in told]
-    return [Configuration(*each) for each in zip(names, told, groups)]
+        names = [t or plain_name(group[0]) for t, group in zip(differing, groups)]
+    return [Configuration(*each) for each in zip(names, differing, groups)]
 
 
 def unlike_most(records: Sequence[Record]) -> list[str]:
     """For each run the arguments whose value is not the most frequent one; of equally frequent values the first."""
-    told: list[list[str]] = [[] for _ in records]
+    parts: list[list[str]] = [[] for _ in records]
     for name, column in differences(records).items():
         values = [json.dumps(v) for v in column]
         most, _ = Counter(values).most_common(1)[0]
         for i, value in enumerate(values):
             if value != most and name != "seed":
-                told[i].append(f"no {said(name)}" if column[i] is None else f"{said(name)} {value_text(column[i])}")
-    return [", ".join(parts) for parts in told]
+                parts[i].append(f"no {label(name)}" if column[i] is None else f"{label(name)} {value_text(column[i])}")
+    return [", ".join(each) for each in parts]
+
+
+def plain_name(record: Record) -> str:
+    """Of the configuration that has the most frequent value of every argument: its experiment's."""
+    source = record.run.config["source"]
+    return record.name if source is None else label(Path(source["file"]).stem)

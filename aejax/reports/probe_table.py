@@ -1,4 +1,4 @@
-"""What the codes of many runs are worth: mean ± sd over seeds for each configuration, beside baselines, and their figure."""
+"""Probes of the codes of many runs: mean ± sd over seeds for each configuration, beside baselines, and their figure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aejax.reports import drawing, page
+from aejax.figures import drawing, page
+from aejax.figures.page import Section
+from aejax.figures.tables import Spread, fixed, is_number, mean_sd
+from aejax.figures.words import slug
 from aejax.reports.grouping import configurations, test_fingerprint
-from aejax.reports.page import Section
-from aejax.reports.records import Record, slug
+from aejax.reports.records import Record
 
 LEVEL = 0.3
-"""Of the sweep over corruptions, at which restoration is told: that of robustness."""
+"""Of the sweep over corruptions: the level of restoration that is shown, which is that of robustness."""
 
 
 class Contender(NamedTuple):
@@ -49,14 +50,14 @@ class Row(NamedTuple):
     """A configuration, or a baseline."""
 
     name: str
-    told: str
+    difference: str
     seeds: int
-    values: Sequence[tuple[float, float | None] | None]
+    values: Sequence[Spread | None]
     """Mean, and standard deviation where there are several values, of each quantity, in its unit; None where there is none."""
 
 
 class ProbeTable(NamedTuple):
-    """Of all runs that were judged on the same test examples."""
+    """Of all runs that were evaluated on the same test examples."""
 
     data: str
     rows: Sequence[Row]
@@ -76,7 +77,7 @@ def _restoration(evaluation: Mapping[str, Any], contender: Contender) -> float |
 
 
 def _active(evaluation: Mapping[str, Any], contender: Contender) -> float | None:
-    return _at(evaluation, "activity", "active_units") if contender == MODEL else None
+    return _at(evaluation, "sparsity", "active_units") if contender == MODEL else None
 
 
 def _probe(part: str, name: str) -> Callable[[Mapping[str, Any], Contender], float | None]:
@@ -98,16 +99,16 @@ QUANTITIES = (
 
 def probe_tables(records: Sequence[Record]) -> list[ProbeTable]:
     """One for each test split whose runs' codes were probed, in the order of the first run."""
-    judged: dict[str, list[Record]] = {}
+    by_test: dict[str, list[Record]] = {}
     for r in records:
         if r.evaluation is not None and r.evaluation["probes"] is not None:
-            judged.setdefault(test_fingerprint(r), []).append(r)
-    return [_table(some) for some in judged.values()]
+            by_test.setdefault(test_fingerprint(r), []).append(r)
+    return [_table(some) for some in by_test.values()]
 
 
 def _table(records: Sequence[Record]) -> ProbeTable:
     found = configurations(records)
-    rows = [_row(c.name, c.told, c.records, MODEL) for c in found]
+    rows = [_row(c.name, c.difference, c.records, MODEL) for c in found]
     baselines: dict[str, Row] = {}
     # A baseline is that of the first runs whose codes are so wide: others have the same, but for the noise of their seeds.
     for c in found:
@@ -120,19 +121,18 @@ def _table(records: Sequence[Record]) -> ProbeTable:
     )
 
 
-def _row(name: str, told: str, records: Sequence[Record], contender: Contender) -> Row:
+def _row(name: str, difference: str, records: Sequence[Record], contender: Contender) -> Row:
     values = []
     for q in QUANTITIES:
-        numbers = [q.times * v for r in records if page.is_number(v := q.of(r.evaluation, contender))]  # type: ignore[arg-type]
-        deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-        values.append((float(np.mean(numbers)), deviation) if numbers else None)
-    return Row(name, told, len(records), values)
+        numbers = [q.times * v for r in records if is_number(v := q.of(r.evaluation, contender))]  # type: ignore[arg-type]
+        values.append(mean_sd(numbers) if numbers else None)
+    return Row(name, difference, len(records), values)
 
 
 def written(row: Row) -> list[str]:
     """Its cells as text, `mean ± sd`."""
     return [
-        "–" if value is None else " ± ".join(page.fixed(v, q.decimals) for v in value if v is not None)
+        "–" if value is None else " ± ".join(fixed(v, q.decimals) for v in value if v is not None)
         for q, value in zip(QUANTITIES, row.values)
     ]
 
@@ -142,7 +142,7 @@ def section(table: ProbeTable) -> Section:
     kept = _kept(table)
     rows = []
     for row in [*table.rows, *table.baselines]:
-        told = f"<small>{escape(row.told)}</small>" if row.told != row.name else ""
+        told = f"<small>{escape(row.difference)}</small>" if row.difference != row.name else ""
         cells = written(row)
         rows.append([escape(row.name) + told, str(row.seeds), *(cells[i] for i in kept)])
     head = ["", "seeds", *(page.heading(QUANTITIES[i].name, QUANTITIES[i].unit) for i in kept)]
@@ -157,7 +157,7 @@ def section(table: ProbeTable) -> Section:
 
 NOTE = (
     "Mean ± sample standard deviation over seeds, on test examples. Accuracies are those of classifiers fitted to clean training "
-    "codes. Displacement: how far masking moves a code, in units of the mean distance between the codes of two examples."
+    "codes. Displacement: change of the code under masking, relative to the mean distance between the codes of two examples."
 )
 
 
@@ -173,7 +173,7 @@ def markdown(table: ProbeTable) -> str:
     lines = [f"| {table.data} | {' | '.join(heads)} |", "|---" * (1 + len(kept)) + "|"]
     for row in [*table.rows, *table.baselines]:
         cells = written(row)
-        told = f" ({row.told})" if row.told not in ("", row.name) else ""
+        told = f" ({row.difference})" if row.difference not in ("", row.name) else ""
         lines.append(f"| {row.name}{told} | {' | '.join(cells[i] for i in kept)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,9 +1,8 @@
-"""What a run has left in its directory, read for a report, and how its names and units are said."""
+"""What a run has left in its directory, read for a report."""
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -12,16 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.reports.drawing import BLUE, GRAY, GREEN, ORANGE
-from aejax.runs.directory import read_json
+from aejax.runs.directory import read_evaluation, read_json
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 """split -> term -> (steps [n], values [n])."""
-
-Methods = Mapping[str, Mapping[str, float | None]]
-"""What restored or reconstructed -> its scores."""
 
 
 class Record(NamedTuple):
@@ -41,69 +36,21 @@ class Record(NamedTuple):
         """Term -> its mean over the validation split after the last step; empty until the run is complete."""
         return {} if self.result is None else self.result["metrics"]
 
-    @property
-    def reconstruction(self) -> Methods | None:
-        """Scores on clean examples, if that was measured."""
-        return None if self.evaluation is None else self.evaluation["reconstruction"]
-
-    @property
-    def restoration(self) -> Mapping[str, Any] | None:
-        """Of corrupted examples, as eval.json has it, if that was measured."""
-        return None if self.evaluation is None else self.evaluation["restoration"]
+    def part(self, name: str) -> Any:
+        """Of eval.json; None where the run was not evaluated, or not in this respect."""
+        return None if self.evaluation is None else self.evaluation.get(name)
 
     @property
     def sweep(self) -> list[Mapping[str, Any]]:
         """The levels at which restoration was measured."""
-        return [] if self.restoration is None else self.restoration["sweep"]
-
-    @property
-    def trained(self) -> Methods | None:
-        """Scores of restoration at the trained corruption, if that was measured."""
-        return None if self.restoration is None else self.restoration["trained"]
+        restoration = self.part("restoration")
+        return [] if restoration is None else restoration["sweep"]
 
     @property
     def corruption(self) -> str | None:
-        """What `trained` was restored from."""
-        return None if self.restoration is None else self.restoration["corruption"]
-
-    @property
-    def activity(self) -> Mapping[str, Any] | None:
-        """How often the units of a sparse code are active, if that was measured."""
-        return self._part("activity")
-
-    @property
-    def jacobian(self) -> Mapping[str, Any] | None:
-        """The spectrum of the encoder's Jacobian, if that was measured."""
-        return self._part("jacobian")
-
-    @property
-    def robustness(self) -> Mapping[str, Any] | None:
-        """What masking does to the codes and to the probes of them, if that was measured."""
-        return self._part("robustness")
-
-    @property
-    def bound(self) -> Mapping[str, Any] | None:
-        """What a variational model's latent costs and how probable it finds the data, if that was measured."""
-        return self._part("bound")
-
-    @property
-    def codebook(self) -> Mapping[str, Any] | None:
-        """How the codes of a discrete model are used and what they cost, if that was measured."""
-        return self._part("codebook")
-
-    @property
-    def disentanglement(self) -> Mapping[str, Any] | None:
-        """The metrics of disentanglement by name, if factors are known and that was measured."""
-        return self._part("disentanglement")
-
-    @property
-    def sequences(self) -> Mapping[str, Any] | None:
-        """How a model of sequences goes on, and what its states tell, if that was measured."""
-        return self._part("sequences")
-
-    def _part(self, name: str) -> Mapping[str, Any] | None:
-        """Of eval.json; one that an earlier version wrote may lack it."""
-        return None if self.evaluation is None or name not in self.evaluation else self.evaluation[name]
+        """What the run was trained to restore from, where that was measured."""
+        restoration = self.part("restoration")
+        return None if restoration is None else restoration["corruption"]
 
     @property
     def where(self) -> str:
@@ -111,23 +58,12 @@ class Record(NamedTuple):
         return shlex.quote(str(self.run.directory))
 
 
-METHODS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GRAY}
-"""What restores, in the order in which it is shown, with its color."""
-
-METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
-"""Name -> how it is said, its unit, and which end is good."""
-
-
-DECIMALS = {"mse": None, "psnr": 2, "ssim": 3}
-"""Places after the point; None for as many as the values need."""
-
-
 def read(run: Run) -> Record:
     return Record(
         run,
         read_log(run.directory / "metrics.jsonl"),
         _optional(run.directory / "result.json"),
-        _optional(run.directory / "eval.json"),
+        read_evaluation(run.directory) if (run.directory / "eval.json").exists() else None,
     )
 
 
@@ -178,7 +114,7 @@ def again(config: Mapping[str, Any]) -> str | None:
     words = ["aejax", "train", config["source"]["file"]]
     for name, value in config["source"]["arguments"].items():
         words += _flag(name, value)
-    defaults = Settings()._asdict()
+    defaults = Settings(devices=1)._asdict()
     for name, value in config["settings"].items():
         if name not in defaults or value != defaults[name]:
             words += _flag(name, value)
@@ -198,51 +134,6 @@ def _flat(value: Any) -> Iterable[Any]:
             yield from _flat(v)
     else:
         yield value
-
-
-def said(name: str) -> str:
-    """`denoising_nll` -> `denoising NLL`, `optimal_linear` -> `optimal linear`."""
-    capitals = {"nll", "mse", "kl", "elbo", "nelbo", "iwae", "pca", "psnr", "ssim", "l1"}
-    return " ".join(word.upper() if word in capitals else SAID.get(word, word) for word in name.split("_"))
-
-
-SAID = {"hutchinson": "Hutchinson", "rho": "ρ"}
-"""Words of terms that are not said as they are written."""
-
-UNITS = {
-    "mse": "per dimension",
-    "bpd": "bits per dimension",
-    "perplexity": "",
-    "accuracy": "",
-    "error": "fraction of examples",
-    "active_units": "per example",
-    "dead_units": "active for no example",
-    "rho_hat": "mean activation",
-    "hutchinson_variance": "nats²",
-}
-"""Of terms, or of the last word of their names, that are not in nats per example."""
-
-
-def unit(term: str) -> str:
-    """The unit of one of the model's terms: nats, unless the name says otherwise."""
-    words = re.sub(r"_\d+$", "", term).split("_")  # of a numbered level
-    return UNITS.get(term, UNITS.get(words[-1], "nats per example"))
-
-
-def term_decimals(term: str) -> int | None:
-    """Digits after the point in which a term is told: two for nats, which are tens or hundreds; else what it needs."""
-    return 2 if unit(term) == "nats per example" else None
-
-
-def value_text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(value_text, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def slug(term: str) -> str:
-    """A term's name as part of a file's."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", term)
 
 
 def short(digest: str) -> str:

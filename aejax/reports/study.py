@@ -1,4 +1,4 @@
-"""What studies of many runs share: a run that is trained and judged only where it is not yet, intervals of means, and where
+"""What studies of many runs share: a run that is trained and evaluated only where it is not yet, intervals of means, and where
 their tables go.
 
 A study is a script in `experiments/` that trains what a paper's table needs and prints the table; killed and started again, it
@@ -13,12 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.evaluation.bounds import DRAWS
-from aejax.runs.directory import GROUP, finished_in, is_group, read_config, read_json
+from aejax.runs.directory import finished_in, is_group, read_config, read_evaluation, read_group, read_json
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run
@@ -54,7 +52,7 @@ def finished_members(
     function, source = _source(file, arguments)
     if not is_group(directory):
         return train_members(function, source.arguments, varied, directory, settings, source)
-    group = read_json(directory / GROUP, "")
+    group = read_group(directory)
     _refuse_other(directory, {**group["source"], "arguments": group["arguments"]}, source)
     missing = [name for name in group["members"] if not (directory / name / "result.json").exists()]
     return (
@@ -64,22 +62,22 @@ def finished_members(
     )
 
 
-def judged(run: Run, draws: int = DRAWS) -> dict[str, Any]:
+def evaluated(run: Run, draws: int = DRAWS) -> dict[str, Any]:
     """What eval.json holds of a complete run's parameters; `evaluate` makes it where it is not there."""
     file = run.directory / "eval.json"
     digest = read_json(run.directory / "result.json", "")["digest"]
-    found = read_json(file, "") if file.exists() else None
-    if found is None or found["digest"] != digest:
+    stored = read_evaluation(run.directory) if file.exists() else None
+    if stored is None or stored["digest"] != digest:
         return evaluate(open_run(run.directory, with_data=True), draws=draws)
-    return found
+    return stored
 
 
 def put_between(file: Path, begin: str, end: str, heading: str, text: str) -> None:
     """Writes the text between two markers of a Markdown file; at its end, under the heading, where it has none."""
-    told = file.read_text()
-    if begin not in told:
-        told = f"{told.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
-    before, rest = told.split(begin)
+    text_ = file.read_text()
+    if begin not in text_:
+        text_ = f"{text_.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
+    before, rest = text_.split(begin)
     file.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}")
 
 
@@ -90,15 +88,11 @@ def markdown(corner: str, headings: Iterable[str], rows: Mapping[str, Iterable[s
     return lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
 
 
-def cell(value: Mapping[str, float], digits: int, times: float | int = 1) -> str:
-    """What `mean_sd` gives, as text with so many places; without the sd where it is zero in these."""
-    mean, sd = (f"{times * value[of]:.{digits}f}" for of in ("mean", "sd"))
+def cell(value: Mapping[str, float | None], digits: int, times: float | int = 1) -> str:
+    """A mean and its sd (as `mean_sd` gives them) as text with so many places; without the sd where it is zero in these."""
+    mean = f"{times * (value['mean'] or 0.0):.{digits}f}"
+    sd = f"{times * (value['sd'] or 0.0):.{digits}f}"
     return mean if float(sd) == 0.0 else f"{mean} ± {sd}"
-
-
-def mean_sd(values: Sequence[float]) -> dict[str, float]:
-    """`mean`, and `sd` over n − 1 (0 of a single value)."""
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -108,7 +102,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         raise UsageError(f"an interval needs at least two values, not {n}; run more seeds")
-    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    mean, sd = mean_sd(values)
+    return mean, float(t.ppf(0.975, n - 1)) * (sd or 0.0) / math.sqrt(n)
 
 
 def proportion_interval(p: float, n: int) -> float:

@@ -165,16 +165,14 @@ def open_group(
     record = read_group(directory)
     if function is None:
         function = rebuild_function(directory, record["source"], file=file, allow_changed=allow_changed)
-    data = as_recorded_source(
-        read_config(directory / record["members"][0])["data"], record["arguments"]["data"]
-    )
+    data = as_recorded_source(read_config(directory / record["members"][0])["data"], record["arguments"]["data"])
     arguments = {**record["arguments"], "data": data}
-    return Group(function, arguments, variants_of(function, arguments, record["varied"])), Settings(**record["settings"])
+    return Group(function, arguments, variants_of(function, arguments, record["varied"])), Settings(
+        **record["settings"]
+    )
 
 
-def variants_of(
-    function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]
-) -> list[Variant]:
+def variants_of(function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]) -> list[Variant]:
     """A variant for every combination of the values in `varied`, in which seeds and floats may vary.
 
     Raises:
@@ -229,7 +227,10 @@ def program_of(group: Group, settings: Settings, start: int) -> Program:
 
     def next_batches(n: int) -> Batch:
         by_seed = {seed: batches(n) for seed, batches in feeds.items()}
-        return {name: np.stack([by_seed[e.seed][name] for e in experiments], axis=1) for name in by_seed[experiments[0].seed]}
+        return {
+            name: np.stack([by_seed[e.seed][name] for e in experiments], axis=1)
+            for name in by_seed[experiments[0].seed]
+        }
 
     def unstacked(states: TrainState) -> Callable[[int], TrainState]:
         host = jax.tree.map(np.asarray, states)

@@ -79,11 +79,15 @@ def train_to_end(
         trace = directory / "profile" if settings.profile and processes.is_first() else None
         for state, reached, terms in chunks(program, members, settings, state, clock, trace):  # noqa: B020
             recorder.log(
-                reached, [program.terms_of(terms, i) for i in range(len(members))], clock.examples_per_second(first.batch_size)
+                reached,
+                [program.terms_of(terms, i) for i in range(len(members))],
+                clock.examples_per_second(first.batch_size),
             )
             if recorder.going:
                 recorder.progress.advance(
-                    reached, float(np.mean(terms["loss"][-1])), clock.examples_per_second(first.batch_size * len(members))
+                    reached,
+                    float(np.mean(terms["loss"][-1])),
+                    clock.examples_per_second(first.batch_size * len(members)),
                 )
             validations = None
             if recorder.going and (reached % settings.save_every == 0 or reached == first.steps):

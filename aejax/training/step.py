@@ -29,7 +29,9 @@ AXIS = "batch"
 class Runner(Protocol):
     """A compiled `chunk`: (state, run key, batches, n) -> (state, metrics). The state is donated."""
 
-    def __call__(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> tuple[TrainState, dict[str, Array]]: ...
+    def __call__(
+        self, state: TrainState, key: Any, batches: Batch, n: Any, /
+    ) -> tuple[TrainState, dict[str, Array]]: ...
 
     def lower(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> Any:
         """The program as `jax.jit(f).lower(…)` gives it; the next call with such arguments uses it."""
@@ -237,9 +239,7 @@ def on_one_device(tree: Any) -> Any:
     return jax.device_put(tree, jax.local_devices()[0])
 
 
-def make_runner(
-    model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int
-) -> Runner:
+def make_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int) -> Runner:
     """`jit_runner` or `pmap_runner`, after checking that the batch can be laid out so; a number is of devices."""
     layout = Layout(layout) if isinstance(layout, int) else layout
     refuse_layout(layout, batch_size)

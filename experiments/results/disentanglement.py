@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from aejax.errors import UsageError
 from aejax.evaluation.disentanglement import INFORMATIVE, udr
 from aejax.files import write_json
-from aejax.reports import drawing
+from aejax.figures import drawing
 from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json
 from aejax.runs.opening import open_run

@@ -20,7 +20,7 @@ from aejax.data import take
 from aejax.errors import UsageError
 from aejax.evaluation.codebook import codebook
 from aejax.files import write_json
-from aejax.reports.pixels import pixels_png, tiles
+from aejax.figures.pixels import pixels_png, tiles
 from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
 from aejax.runs.directory import read_json
 from aejax.runs.opening import open_run

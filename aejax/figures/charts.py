@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from aejax.reports.drawing import BLUE, CHARACTER, CLASSES, GRAY, INK, LINE, MUTED, ORANGE, PAPER, canvas, shorten
+from aejax.figures.drawing import BLUE, CHARACTER, CLASSES, GRAY, INK, LINE, MUTED, ORANGE, PAPER, canvas, shorten
 
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
@@ -271,7 +271,7 @@ class Traded(NamedTuple):
     color: str = BLUE
 
 
-def rate_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
+def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
     """Points (rate, distortion) over lines of equal rate + distortion, each with its value at its upper end.
 
     `joined`: a line goes through the groups' means in their order.

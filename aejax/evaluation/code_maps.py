@@ -1,29 +1,33 @@
-"""The part of a page about discrete codes: how the books are used, which code stands where, what each level adds."""
+"""The section of a page about discrete codes: how the codebooks are used, which code stands where, what each level adds."""
 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from aejax.data import chosen as subset
 from aejax.data import has_data, take
-from aejax.evaluation import judged_part
-from aejax.evaluation.codebook import decoder_of, levels_of, sizes_of
-from aejax.reports import drawing, figures, page
-from aejax.reports.page import Column, Section
-from aejax.reports.pictures import Block, data_range, is_image, some_of_each_class, without_data
-from aejax.reports.pixels import coarse, labeled_strips, pixels_png, strip
-from aejax.reports.records import Record
+from aejax.evaluation.baselines import evaluated_part
+from aejax.evaluation.codebook import codebook_names, codes_by_level, sizes_by_level
+from aejax.evaluation.part import without_data
+from aejax.figures import charts, drawing, page
+from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.page import Section
+from aejax.figures.pixels import coarse, labeled_strips, pixels_png, strip
+from aejax.figures.tables import Column, Table
 from aejax.runs.run import Run
+from aejax.types import Discrete
 
 EDGES = 0.0, 0.1, 0.3, 1.0, 3.0, 10.0
 """Of the histogram of use, in parts of a fair share; the last bar ends where one code is all there is."""
 
-BOOKS = 4
-"""Books of which a histogram and maps are drawn, the first."""
+CODEBOOKS = 4
+"""Codebooks of which a histogram and maps are drawn, the first."""
 
 OTHERS = 16
 """Examples whose lower codes stand in for those that are left out."""
@@ -33,70 +37,55 @@ SHARPEST = 64
 """Pixels: larger images are shown at every so many pixels."""
 
 
-def discrete_section(record: Record) -> Section | None:
+def code_maps_section(run: Run, evaluation: Mapping[str, Any]) -> Section:
     """Use of the codes, maps of them, and for a hierarchy the image without its lower levels."""
-    run, test = record.run, record.run.experiment.test
-    model = run.experiment.model
-    if model.codes is None or model.books is None:
-        return None
+    test, discrete, result = run.experiment.test, run.experiment.model.discrete, evaluation["codebook"]
+    assert discrete is not None
     if not has_data(test):
-        return Section("Discrete codes", page.paragraph(without_data(record)))
-    found, named = levels_of(run, judged_part(test)), _names(model.books)
-    blocks = [_use_block(found, model.books, named)]
-    chosen, how = some_of_each_class(test)
-    chosen = chosen[chosen < len(found[0])]
+        return Section("Discrete codes", without_data(run))
+    codes, names = codes_by_level(run, evaluated_part(test)), codebook_names(discrete)
+    blocks = [_use_block(codes, discrete, names)]
+    positions, how = some_of_each_class(test)
+    positions = positions[positions < len(codes[0])]
     if is_image(test.shape):
-        blocks.append(_maps_block(run, found, chosen, how, named))
-    elif len(test.shape) == 2 and found[0].ndim == 3:
-        blocks.append(_signals_block(run, found[0], chosen[:SIGNALS]))
-    if len(found) > 1 and is_image(test.shape):
-        blocks.append(_levels_block(run, found, chosen, how))
-    html = page.paragraph(escape(_told(record.codebook, named))) if record.codebook else ""
-    if record.codebook and record.codebook["levels"] and record.evaluation:
-        html += _worth_table(record.codebook["levels"], record.evaluation["terms"]["mse"])
+        blocks.append(_maps_block(run, codes, positions, how, names))
+    elif len(test.shape) == 2 and codes[0].ndim == 3:
+        blocks.append(_signals_block(run, codes[0], positions[:SIGNALS]))
+    if len(codes) > 1 and is_image(test.shape):
+        blocks.append(_levels_block(run, codes, positions, how))
+    html = page.paragraph(escape(_summary(result, names)))
+    if result["levels"]:
+        html += _worth_table(result["levels"], evaluation["terms"]["mse"])
     pngs = {name: png for _, more in blocks for name, png in more.items()}
     return Section("Discrete codes", html + "".join(block for block, _ in blocks), pngs)
 
 
-def _names(books: tuple) -> list[str]:
-    """Of all books, as a person calls them."""
-    sizes = sizes_of(books)
-    return [
-        ", ".join(
-            part for part in (f"level {i}" if len(sizes) > 1 else "", f"book {k}" if len(level) > 1 else "") if part
-        )
-        or "codes"
-        for i, level in enumerate(sizes)
-        for k in range(len(level))
-    ]
-
-
-def _told(found: Any, named: list[str]) -> str:
+def _summary(result: Mapping[str, Any], names: list[str]) -> str:
     """In words what eval.json has."""
     used = "; ".join(
         f"{name}: {b['used']} of {b['size']} used, perplexity {b['perplexity']:.1f}"
-        for name, b in zip(named, found["books"])
+        for name, b in zip(names, result["codebooks"])
     )
-    bits = found["bits_per_dimension"]
-    whole = "" if bits is None else f" With a uniform prior of the codes the bound is {bits:.4f} bits per dimension."
-    return f"An example has codes at {found['positions']} positions. Over the test split, {used}.{whole}"
+    bits = result["bits_per_dimension"]
+    whole = "" if bits is None else f" With a uniform prior over the codes the bound is {bits:.4f} bits per dimension."
+    return f"An example has codes at {result['positions']} positions. Over the test split, {used}.{whole}"
 
 
 def _worth_table(levels: list[dict[str, Any]], intact: float) -> str:
     errors = [intact, *(level["mse_shuffled"] for level in levels)]
     rows = ["the example's own", *(f"level {i} another example's" for i in range(len(levels)))]
-    return page.number_table("Decoded from codes", rows, [Column("MSE", "per dimension", errors, "low", None)])
+    return page.number_table(Table("Decoded from codes", rows, [Column("MSE", "per dimension", errors, "low", None)]))
 
 
-def _use_block(found: tuple[np.ndarray, ...], books: tuple, named: list[str]) -> Block:
-    """A histogram for each book: how many codes are used how often."""
-    images, pngs, all_books = [], {}, [codes[..., k] for codes in found for k in range(codes.shape[-1])]
-    sizes = [size for level in sizes_of(books) for size in level]
-    for i, (name, codes, size) in enumerate(list(zip(named, all_books, sizes))[:BOOKS]):
+def _use_block(by_level: tuple[np.ndarray, ...], discrete: Discrete, names: list[str]) -> Block:
+    """A histogram for each codebook: how many codes are used how often."""
+    images, pngs, every = [], {}, [codes[..., k] for codes in by_level for k in range(codes.shape[-1])]
+    sizes = [size for level in sizes_by_level(discrete) for size in level]
+    for i, (name, codes, size) in enumerate(list(zip(names, every, sizes))[:CODEBOOKS]):
         unused, counts = uses(codes, size)
         edges = [*EDGES, float(size)][: len(counts) + 1]
         title = "use of the codes" if name == "codes" else f"use, {name}"
-        drawn = figures.histogram(title, "codes", ("unused", unused), edges, counts, "times a fair share")
+        drawn = charts.histogram(title, "codes", ("unused", unused), edges, counts, "times a fair share")
         images.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", f"Histogram: {title}"))
         pngs[f"use-{i}"] = drawing.png(drawn)
     return page.panels(images), pngs
@@ -110,7 +99,7 @@ def uses(codes: np.ndarray, size: int) -> tuple[int, list[int]]:
     return int(np.sum(share == 0)), counts.tolist()
 
 
-def _maps_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how: str, named: list[str]) -> Block:
+def _maps_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, how: str, names: list[str]) -> Block:
     """Examples, their reconstructions, and below each the codes of its positions as colors."""
     test = run.experiment.test
     x = take(test, chosen)["x"]
@@ -118,11 +107,11 @@ def _maps_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how
     rows = {"clean": strip(coarse(x, SHARPEST), low, high)}
     if run.experiment.model.reconstruct is not None:
         rows["reconstructed"] = strip(coarse(run.reconstruct(x), SHARPEST), low, high)
-    spatial = [codes[chosen] for codes in found if codes.ndim == 4]
-    if len(spatial) < len(found):
+    spatial = [codes[chosen] for codes in by_level if codes.ndim == 4]
+    if len(spatial) < len(by_level):
         return "", {}
     maps = [codes[..., k] for codes in spatial for k in range(codes.shape[-1])]
-    for name, codes in list(zip(named, maps))[:BOOKS]:
+    for name, codes in list(zip(names, maps))[:CODEBOOKS]:
         rows[name] = strip(_enlarged(colors(codes), rows["clean"].shape[0]), 0.0, 1.0)
     caption = f"{how} of {test.name}. A color is a code; the same color in different rows says nothing."
     return _strips_block("code-maps", "Code maps", rows, caption)
@@ -142,21 +131,20 @@ def _enlarged(maps: np.ndarray, side: int) -> np.ndarray:
     return maps.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def _levels_block(run: Run, found: tuple[np.ndarray, ...], chosen: np.ndarray, how: str) -> Block:
+def _levels_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, how: str) -> Block:
     """What the levels from the top down to one determine: the mean over others' codes below it."""
     test = run.experiment.test
-    x, decode = take(test, chosen)["x"], decoder_of(run)
+    x, some = take(test, chosen)["x"], subset(test, chosen)
     low, high = data_range(x)
-    others = np.random.default_rng(0).choice(len(found[0]), OTHERS)
+    others = np.random.default_rng(0).choice(len(by_level[0]), OTHERS)
     rows = {"clean": x}
-    batch = {"x": x, "index": chosen.astype(np.int32)}
-    for least in reversed(range(len(found))):
+    for least in reversed(range(len(by_level))):
         total = np.zeros(x.shape, np.float64)
         for other in others:
             at = np.full(len(chosen), other)
-            codes = tuple(part[chosen if i >= least else at] for i, part in enumerate(found))
-            total += decode(codes, batch) / len(others)
-        rows["all levels" if least == 0 else f"level {least}" + " and up" * (least < len(found) - 1)] = total
+            codes = tuple(part[chosen if i >= least else at] for i, part in enumerate(by_level))
+            total += run.decode(codes, some) / len(others)
+        rows["all levels" if least == 0 else f"level {least}" + " and up" * (least < len(by_level) - 1)] = total
     caption = (
         f"{how} of {test.name}. Where a level is left out, the mean of what is decoded with that level's codes of "
         f"{OTHERS} other examples."
@@ -174,13 +162,13 @@ def _strips_block(name: str, title: str, rows: dict[str, np.ndarray], caption: s
     return html, {name: drawing.png(labeled_strips(rows))}
 
 
-def _signals_block(run: Run, found: np.ndarray, chosen: np.ndarray) -> Block:
+def _signals_block(run: Run, codes: np.ndarray, chosen: np.ndarray) -> Block:
     """Signals and their reconstructions, with the codes of the positions as colors below."""
     x = take(run.experiment.test, chosen)["x"]
-    drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colors(found[chosen][..., 0]))
+    drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colors(codes[chosen][..., 0]))
     caption = (
         "The first test signals of each class, gray, and reconstructed, blue; below each its codes, "
-        f"{found.shape[1]} in time."
+        f"{codes.shape[1]} in time."
     )
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Signals, reconstructed, and their codes")
     return f"<h3>Signals and their codes</h3>{image}", {"signals": drawing.png(drawn)}

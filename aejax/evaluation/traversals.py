@@ -6,17 +6,16 @@ import base64
 import io
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from PIL import Image
 
 from aejax.data import chosen, has_data, take
-from aejax.reports import page
-from aejax.reports.pictures import CODES, Block, data_range, is_image, some_of_each_class
-from aejax.reports.pixels import coarse, pixels_png, tiles
-from aejax.reports.records import Record
-from aejax.runs.run import inference_batch
-from aejax.types import Batch
+from aejax.figures import page
+from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.pixels import coarse, pixels_png, tiles
+
+CODES = 1000
+"""Test codes whose range the plane spans."""
 
 SPAN, STATES = 3.0, 9
 """A dimension is moved from −SPAN to SPAN in so many states: of a standard normal prior all but .3 %."""
@@ -37,58 +36,50 @@ ANIMATED, SHARPEST_MOVING, LARGEST = (8, 4, 2, 1), 32, 300_000
 """Test images that move, as many of these numbers as make a file of less than LARGEST bytes; their pixels."""
 
 
-def has_paths(record: Record) -> bool:
+def has_traversals(run: Run) -> bool:
     """Whether codes are vectors of real numbers, between which one can go, and decode to images."""
-    model, test = record.run.experiment.model, record.run.experiment.test
+    model, test = run.experiment.model, run.experiment.test
     if model.decode is None or model.encode is None or not is_image(test.shape) or not has_data(test):
         return False
-    code, _ = coded(record, np.arange(1))
+    code = coded(run, np.arange(1))
     return code.ndim == 2 and code.dtype.kind == "f"
 
 
-def coded(record: Record, positions: np.ndarray) -> tuple[np.ndarray, Batch]:
-    """Codes [n, ...] of these test examples, and the examples: a decoder may be told their labels too."""
-    test = record.run.experiment.test
-    return record.run.encode(chosen(test, positions)), take(test, positions)
+def coded(run: Run, positions: np.ndarray) -> np.ndarray:
+    """Codes [n, ...] of these test examples."""
+    return run.encode(chosen(run.experiment.test, positions))
 
 
-def decoded(record: Record, z: np.ndarray, batch: Batch) -> np.ndarray:
-    """Images [n, h, w, c] of codes z [n, d], each beside the example of the batch in its place."""
-    run, model = record.run, record.run.experiment.model
-    assert model.decode is not None  # `has_paths`
-    decode, size, images = jax.jit(model.decode), inference_batch(run.experiment.test), []
-    for start in range(0, len(z), size):
-        rows = np.minimum(np.arange(start, start + size), len(z) - 1)
-        part = {**{name: leaf[rows] for name, leaf in batch.items()}, "index": rows.astype(np.int32)}
-        images.append(np.asarray(decode(run.state.params, run.state.extras, z[rows].astype(np.float32), part)))
-    return np.concatenate(images)[: len(z)]
+def decoded(run: Run, z: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Images [n, h, w, c] of codes z [n, d], each beside the test example at its position: a decoder may need a label too."""
+    return run.decode(z.astype(np.float32), chosen(run.experiment.test, positions))
 
 
-def moved(record: Record, dimensions: np.ndarray, examples: int, states: np.ndarray) -> np.ndarray:
+def moved(run: Run, dimensions: np.ndarray, examples: int, states: np.ndarray) -> np.ndarray:
     """Images [dimensions, examples, states, h, w, c]: the first test examples' codes with one dimension set to each state."""
-    code, batch = coded(record, np.arange(examples))
+    code = coded(run, np.arange(examples))
     shape = len(dimensions), len(code), len(states)
     which, example, state = (axis.reshape(-1) for axis in np.indices(shape))
     z = code[example]
     z[np.arange(len(z)), dimensions[which]] = states[state]
-    images = decoded(record, z, {name: leaf[example] for name, leaf in batch.items()})
+    images = decoded(run, z, example)
     return images.reshape(*shape, *images.shape[1:])
 
 
-def traversals_block(record: Record, dimensions: np.ndarray) -> Block:
+def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
     """A row for each of these dimensions: the first test image's code, decoded with that dimension moved. Folded beneath it the
     same for several images, as an animation."""
-    x = take(record.run.experiment.test, np.arange(min(ANIMATED[0], record.run.experiment.test.size)))["x"]
-    still = flat(moved(record, dimensions, 1, np.linspace(-SPAN, SPAN, STATES)))
+    x = take(run.experiment.test, np.arange(min(ANIMATED[0], run.experiment.test.size)))["x"]
+    still = flat(moved(run, dimensions, 1, np.linspace(-SPAN, SPAN, STATES)))
     pixels = tiles(coarse(still, SHARPEST), STATES, *data_range(x))
     caption = (
         f"Traversals: the code of the first test image, one dimension of which is set to {-SPAN:g} at the left up to {SPAN:g} at "
-        f"the right. Dimensions from the dearest down: {', '.join(map(str, dimensions))}."
+        f"the right. Dimensions, sorted by KL (largest first): {', '.join(map(str, dimensions))}."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Traversals of the latent", "pixels wide")
     # By the cosine, which dwells at the ends and joins its end to its start.
     states = -SPAN * np.cos(np.linspace(0, np.pi, FRAMES // 2 + 1))
-    moving = moved(record, dimensions, len(x), states)
+    moving = moved(run, dimensions, len(x), states)
     file, shown = b"", 0
     for shown in ANIMATED:
         there = [flat(moving[:, :shown, i]) for i in range(len(states))]
@@ -96,33 +87,36 @@ def traversals_block(record: Record, dimensions: np.ndarray) -> Block:
         file = animation([*sheets, *sheets[-2:0:-1]])
         if len(file) < LARGEST:
             break
-    told = (
+    caption = (
         f"The same for the first {min(shown, len(x))} test images, in columns, from {-SPAN:g} to {SPAN:g} and back. Dimensions "
-        "from the dearest down."
+        "are sorted by KL (largest first)."
     )
     gif = "data:image/gif;base64," + base64.b64encode(file).decode()
-    image += page.folded("Traversals in motion", page.figure(gif, told, "Animated traversals of the latent", "pixels"))
+    image += page.folded(
+        "Traversals in motion", page.figure(gif, caption, "Animated traversals of the latent", "pixels")
+    )
     return image, {"traversals": pixels_png(pixels, 1000)}
 
 
-def interpolations_block(record: Record) -> Block:
+def interpolations_block(run: Run) -> Block:
     """Rows from one test image to another, decoded from the straight line between their codes; at the ends the images themselves.
 
     Straight, not along a great circle: that is for draws of a standard normal prior, which lie near a sphere. Means of posteriors
     do not (a dimension that costs nothing has its mean at zero), and other priors have no center to turn about.
     """
-    test = record.run.experiment.test
-    chosen = some_of_each_class(test)[0]
-    chosen = chosen[: 2 * min(PAIRS, len(chosen) // 2)].reshape(-1, 2)
-    pair, state = (axis.reshape(-1) for axis in np.indices((len(chosen), STATES)))
-    code, batch = coded(record, chosen.reshape(-1))
+    test = run.experiment.test
+    ends = some_of_each_class(test)[0]
+    ends = ends[: 2 * min(PAIRS, len(ends) // 2)]
+    pairs = len(ends) // 2
+    pair, state = (axis.reshape(-1) for axis in np.indices((pairs, STATES)))
+    code, x = coded(run, ends), take(test, ends)["x"]
     way = np.linspace(0, 1, STATES)[state][:, None]
     z = (1 - way) * code[2 * pair] + way * code[2 * pair + 1]
     nearer = 2 * pair + (state > STATES // 2)
-    between = decoded(record, z, {name: leaf[nearer] for name, leaf in batch.items()})
-    ends = batch["x"].reshape(len(chosen), 2, 1, *test.shape)
-    rows = np.concatenate([ends[:, 0], between.reshape(len(chosen), STATES, *test.shape), ends[:, 1]], axis=1)
-    pixels = tiles(coarse(flat(rows), SHARPEST), STATES + 2, *data_range(batch["x"]))
+    between = decoded(run, z, ends[nearer])
+    images = x.reshape(pairs, 2, 1, *test.shape)
+    rows = np.concatenate([images[:, 0], between.reshape(pairs, STATES, *test.shape), images[:, 1]], axis=1)
+    pixels = tiles(coarse(flat(rows), SHARPEST), STATES + 2, *data_range(x))
     caption = (
         "Interpolations: between the test images at both ends, the straight line from the code of the one to that of the other, "
         "decoded. The first images of each class in turn, none picked."
@@ -131,15 +125,16 @@ def interpolations_block(record: Record) -> Block:
     return image, {"interpolations": pixels_png(pixels, 1000)}
 
 
-def plane_block(record: Record) -> Block:
+def plane_block(run: Run) -> Block:
     """The plane of codes with two components, decoded at the points of a grid where the test codes lie: any prior's plane."""
-    test = record.run.experiment.test
-    codes, batch = coded(record, np.arange(min(CODES, test.size)))
+    test = run.experiment.test
+    positions = np.arange(min(CODES, test.size))
+    codes, x = coded(run, positions), take(test, positions)["x"]
     low, high = np.quantile(codes, [(1 - WITHIN) / 2, (1 + WITHIN) / 2], axis=0)
     across, up = (np.linspace(low[i], high[i], GRID) for i in range(2))
     z = np.stack([np.tile(across, GRID), np.repeat(up[::-1], GRID)], axis=1)
-    images = decoded(record, z, {name: np.repeat(leaf[:1], len(z), axis=0) for name, leaf in batch.items()})
-    pixels = tiles(coarse(images, SHARPEST), GRID, *data_range(batch["x"]))
+    images = decoded(run, z, np.zeros(len(z), np.int64))
+    pixels = tiles(coarse(images, SHARPEST), GRID, *data_range(x))
     caption = (
         f"The plane of codes, decoded: the first component from {low[0]:.2g} at the left to {high[0]:.2g}, the second from "
         f"{low[1]:.2g} at the bottom to {high[1]:.2g}, where {100 * WITHIN:.0f} % of the test codes lie in each."

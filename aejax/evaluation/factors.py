@@ -1,21 +1,27 @@
-"""The part of a page about the factors of variation: metrics of disentanglement, which dimension tells of which factor, and
-images along each factor with what the code makes of them."""
+"""Disentanglement, where the data set's factors of variation are known: every metric on the test codes, which dimension says what
+of which factor, and images along each factor with what the code makes of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from aejax.data import chosen, has_data, one_varied, take
-from aejax.reports import drawing, figures, page
-from aejax.reports.page import Column, Section
-from aejax.reports.pictures import Block, data_range, is_image
-from aejax.reports.pixels import coarse, labeled_strips, pixels_png, tiles
-from aejax.reports.records import Record, slug
+from aejax.evaluation.disentanglement import disentanglement
+from aejax.evaluation.information import mig_sampled
+from aejax.evaluation.part import Context, Part, Result
+from aejax.figures.examples import Block, data_range, is_image
+from aejax.figures.tables import Column, Number, Table
+from aejax.figures.words import slug
+from aejax.runs.run import Run, map_examples
 from aejax.types import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METRICS = {
     "beta_vae": "BetaVAE",
@@ -38,41 +44,78 @@ SHARPEST = 64
 _CELL, _LEFT, _TOP, _BOTTOM = (48.0, 20.0), 40.0, 48.0, 26.0  # pixels
 
 
-def factors_section(record: Record) -> Section | None:
-    """Scores, the mutual information of dimensions and factors, and the importances of DCI."""
-    found = record.disentanglement
-    if found is None or record.evaluation is None:
+def compute(context: Context) -> Result | None:
+    """Every metric, with the names of the factors that vary; `mig_sampled` where the posterior's moments are known. None where
+    fewer than two factors vary."""
+    run, data, codes = context.run, context.test, context.codes
+    assert data.factors is not None and codes is not None  # noqa: PT018
+    factors = map_examples(lambda batch: batch["factors"], data)
+    varying = [k for k, column in enumerate(factors.T) if np.any(column != column[0])]
+    if len(varying) < 2:
         return None
-    names, dci = found["factors"], found["dci"]
-    scores = [Column(said, "", [found[name]["score"]], None, 3) for name, said in METRICS.items() if name in found]
+    seed, latent = run.experiment.seed, context.model.latent
+    metrics = disentanglement(codes, factors[:, varying], seed)
+    if latent is not None and latent.moments is not None:
+        means, variances = run.apply("moments", data)
+        metrics["mig_sampled"] = mig_sampled(means, variances, factors[:, varying], seed)
+    plain = {
+        name: {part: np.asarray(value).tolist() for part, value in metric.items()} for name, metric in metrics.items()
+    }
+    return {"factors": [data.factors[k] for k in varying], **plain}
+
+
+def _applies(context: Context) -> bool:
+    """Whether factors are known, and a code is a vector of two dimensions or more."""
+    codes = context.codes if context.test.factors is not None else None
+    return codes is not None and codes.ndim == 2 and codes.shape[1] > 1
+
+
+def tables(result: Result) -> Sequence[Table]:
+    scores = [Column(name, "", [result[key]["score"]], None, 3) for key, name in METRICS.items() if key in result]
+    dci = result["dci"]
     by_factor = [
-        Column("MIG", "gap", found["mig"]["gaps"], None, 3),
-        Column("SAP", "gap", found["sap"]["gaps"], None, 3),
+        Column("MIG", "gap", result["mig"]["gaps"], None, 3),
+        Column("SAP", "gap", result["sap"]["gaps"], None, 3),
         Column("completeness", "of DCI", dci["completeness"], None, 3),
         Column("informativeness", "accuracy of DCI", dci["informativeness"], None, 3),
-        Column("explicitness", "area", found["explicitness"]["factors"], None, 3),
+        Column("explicitness", "area", result["explicitness"]["factors"], None, 3),
     ]
-    information = np.asarray(found["mig"]["information"], float)
+    return [Table("Disentanglement", ["all factors"], scores), Table("By factor", result["factors"], by_factor)]
+
+
+def numbers(result: Result) -> Sequence[Number]:
+    return [Number(name, "", result[key]["score"], "high", 3) for key, name in METRICS.items() if key in result]
+
+
+def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
+    """Scores, the mutual information of dimensions and factors, and the importances of DCI."""
+    from aejax.figures import drawing, page
+
+    result = evaluation["disentanglement"]
+    names = result["factors"]
+    information = np.asarray(result["mig"]["information"], float)
+    importances = np.asarray(result["dci"]["importances"], float)
     drawn = {
         "factor-information": matrix("mutual information", "nats; row: dimension", information, names),
-        "factor-importances": matrix("importance", "DCI; row: dimension", np.asarray(dci["importances"], float), names),
+        "factor-importances": matrix("importance", "DCI; row: dimension", importances, names),
     }
-    told = f"Of the codes of {record.evaluation['examples']} examples of {record.evaluation['data']}."
-    html = page.paragraph(escape(told))
-    html += page.number_table("Disentanglement", ["all factors"], scores)
-    html += page.number_table("By factor", names, by_factor)
+    html = page.paragraph(escape(f"Of the codes of {evaluation['examples']} examples of {evaluation['data']}."))
+    html += "".join(map(page.number_table, tables(result)))
     html += page.panels(
         [page.figure(page.svg_uri(drawing.svg(figure)), "", name.replace("-", " ")) for name, figure in drawn.items()]
     )
-    along, pngs = along_factors(record, names, information)
+    along, pngs = along_factors(run, names, information)
     pngs |= {name: drawing.png(figure) for name, figure in drawn.items()}
-    return Section("Factors of variation", html + along, pngs)
+    return page.Section("Factors of variation", html + along, pngs)
 
 
-def along_factors(record: Record, names: list[str], information: np.ndarray) -> Block:
+def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
     """For each factor a strip: the first test image with all values of this factor, its reconstructions below; and a panel:
-    the codes of these images, in color the two dimensions that tell most of the factor (`information` [d, f])."""
-    run, experiment = record.run, record.run.experiment
+    the codes of these images, in color the two dimensions with the most information about the factor (`information` [d, f])."""
+    from aejax.figures import drawing, page
+    from aejax.figures.pixels import labeled_strips, pixels_png
+
+    experiment = run.experiment
     test = experiment.test
     if not is_image(test.shape) or not has_data(test) or experiment.model.reconstruct is None:
         return "", {}
@@ -84,7 +127,7 @@ def along_factors(record: Record, names: list[str], information: np.ndarray) -> 
         data = one_varied(splits, first["factors"][0], test.factors.index(name))
         if data is None:
             continue
-        strips[name] = factor_strip(record, data)
+        strips[name] = factor_strip(run, data)
         drawn = factor_panel(name, data, run.encode(data), information[:, k], test.factors.index(name))
         panels.append(page.figure(page.svg_uri(drawing.svg(drawn)), "", f"code along {name}"))
         pngs[f"code-along-{slug(name)}"] = drawing.png(drawn)
@@ -96,19 +139,21 @@ def along_factors(record: Record, names: list[str], information: np.ndarray) -> 
     )
     caption = (
         f"The first test image with other values of one factor, up to {SHOWN} of them, evenly spaced, and below them their "
-        "reconstructions; then the code by the value, in color the two dimensions that tell most of the factor over all."
+        "reconstructions; then the code by the value, in color the two dimensions with the most information about the factor."
     )
     html = page.paragraph(caption) + f'<div class="strips">{cells}</div>' + page.panels(panels)
     return html, {**pngs, "factors": drawing.png(labeled_strips(strips))}
 
 
-def factor_strip(record: Record, data: Dataset) -> np.ndarray:
+def factor_strip(run: Run, data: Dataset) -> np.ndarray:
     """Pixels: images above their reconstructions. As wide for few values as for many."""
+    from aejax.figures.pixels import coarse, tiles
+
     shown = np.unique(np.linspace(0, data.size - 1, min(SHOWN, data.size)).round().astype(np.int64))
     some = chosen(data, shown)
     x = take(some, np.arange(some.size))["x"]
     rows = np.zeros((2, SHOWN, *x.shape[1:]), x.dtype)
-    rows[0, : len(x)], rows[1, : len(x)] = x, record.run.reconstruct(some)
+    rows[0, : len(x)], rows[1, : len(x)] = x, run.reconstruct(some)
     pixels = tiles(coarse(rows.reshape(-1, *x.shape[1:]), SHARPEST), SHOWN, *data_range(x))
     width = pixels.shape[1] * len(x) // SHOWN
     pixels[:, width:] = 0
@@ -117,6 +162,8 @@ def factor_strip(record: Record, data: Dataset) -> np.ndarray:
 
 def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.ndarray, k: int) -> Figure:
     """The codes [n, d] of the values of factor k."""
+    from aejax.figures import charts, drawing
+
     values = take(data, np.arange(data.size))["factors"][:, k].astype(float)
     second, best = np.argsort(information)[-2:]
     look = {best: (f"dimension {best}", drawing.BLUE, 2.0), second: (f"dimension {second}", drawing.ORANGE, 1.6)}
@@ -124,12 +171,16 @@ def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.nd
     series = []
     for j in order:
         label, color, width = look.get(j, ("", drawing.GRAY, 0.7))
-        series.append(figures.Series(label, values, codes[:, j], color, width=width))
-    return figures.panel(f"code along {name}", "posterior mean or code; the others in gray", series, name)
+        series.append(charts.Series(label, values, codes[:, j], color, width=width))
+    return charts.panel(f"code along {name}", "posterior mean or code; the others in gray", series, name)
 
 
 def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure:
     """A table [d, f] of numbers from 0 on as shades, each with its number; a column for each factor."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    from aejax.figures import drawing
+
     d, f = table.shape
     width, height = _LEFT + f * _CELL[0] + 4, _TOP + d * _CELL[1] + _BOTTOM
     figure = drawing.canvas((width, height))
@@ -149,3 +200,6 @@ def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
+
+
+PART = Part("disentanglement", _applies, compute, tables, numbers, section)

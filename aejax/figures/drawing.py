@@ -18,6 +18,9 @@ from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1c1e21", "#6a7078", "#e3e6ea", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072b2", "#d55e00", "#00896b", "#a8558f", "#8a9099"  # after Okabe & Ito
+METHOD_COLORS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GRAY}
+"""Of what restores."""
+
 CLASSES = ("#332288", "#cc6677", "#117733", "#999933", "#882255", "#44aa99", "#aa4499", "#6699cc", "#c59c2e", "#777777")
 """After Tol's muted scheme, which stays distinguishable with the common color deficiencies."""
 

@@ -7,13 +7,13 @@ carries no script and forbids itself the network.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
-from aejax.reports.drawing import FONT, swatches
+from aejax.figures.drawing import FONT, swatches
+from aejax.figures.tables import Column, Table, with_numbers, written
 
 GENERATOR = '<meta name="generator" content="aejax report">'
 
@@ -116,27 +116,17 @@ def tiles(tiles: Sequence[Tile]) -> str:
     return f'<div class="tiles">{cells}</div>'
 
 
-class Column(NamedTuple):
-    """A column of numbers. `best` says whether low or high is good, and marks that number; None marks none."""
-
-    name: str
-    unit: str
-    values: Sequence[float | None]
-    best: str | None = None
-    decimals: int | None = None
-
-
-def number_table(caption: str, names: Sequence[str], columns: Sequence[Column], ours: str | None = None) -> str:
+def number_table(table: Table) -> str:
     """A row for each name; columns without a single value are left out. The row `ours` stands out."""
-    columns = [c for c in columns if any(is_number(v) for v in c.values)]
-    cells = [[_cell(c, row) for c in columns] for row in range(len(names))]
+    columns = with_numbers(table.columns)
+    cells = [[_cell(c, row) for c in columns] for row in range(len(table.names))]
     head = "".join(f'<th scope="col">{heading(c.name, c.unit)}</th>' for c in columns)
     rows = "".join(
-        f'<tr{" class=ours" if name == ours else ""}><th scope="row">{escape(name)}</th>{"".join(row)}</tr>'
-        for name, row in zip(names, cells)
+        f'<tr{" class=ours" if name == table.ours else ""}><th scope="row">{escape(name)}</th>{"".join(row)}</tr>'
+        for name, row in zip(table.names, cells)
     )
     return (
-        f'<div class="scroll"><table class="numbers"><caption>{escape(caption)}</caption>'
+        f'<div class="scroll"><table class="numbers"><caption>{escape(table.caption)}</caption>'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -149,16 +139,6 @@ def heading(name: str, unit: str) -> str:
 def _cell(column: Column, row: int) -> str:
     text, best = written(column)
     return f"<td{' class=best' if text[row] in best else ''}>{text[row]}</td>"
-
-
-def written(column: Column) -> tuple[list[str], set[str]]:
-    """The numbers as text, and which of these are the best: those that look the same are equally good."""
-    numbers = [v for v in column.values if is_number(v)]
-    places = decimals(numbers) if column.decimals is None else column.decimals
-    text = [fixed(v, places) for v in column.values]
-    if column.best is None or len(numbers) < 2:
-        return text, set()
-    return text, {fixed({"low": min, "high": max}[column.best](numbers), places)}
 
 
 def table(
@@ -175,22 +155,6 @@ def table(
     name = f"<caption>{escape(caption)}</caption>" if caption else ""
     body = "".join(line(row, "td") for row in rows)
     return f'<div class="scroll"><table class="{kind}">{name}{top}<tbody>{body}</tbody></table></div>'
-
-
-def is_number(value: float | None) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
-
-
-def decimals(values: Sequence[float], significant: int = 3) -> int:
-    """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns. What 7 places
-    show as zero counts as zero."""
-    sizes = [abs(v) for v in values if abs(v) > 5e-8]
-    return min(7, max(0, significant - 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
-
-
-def fixed(value: float | None, places: int) -> str:
-    """With a true minus, and without one before zero; a dash where there is no number."""
-    return f"{value:z.{places}f}".replace("-", "−") if is_number(value) else "–"
 
 
 def _css() -> str:

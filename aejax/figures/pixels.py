@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from aejax.reports.drawing import CHARACTER, INK, canvas, shorten
+from aejax.figures.drawing import CHARACTER, INK, canvas, shorten
 
 
 def strip(images: np.ndarray, low: float, high: float) -> np.ndarray:

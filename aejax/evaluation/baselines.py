@@ -1,0 +1,79 @@
+"""What a run is compared with: which examples baselines learn from and are evaluated on, and where there are any; each computed
+once in a process for all runs on the same data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from aejax.data import take
+from aejax.evaluation.linear import Statistics, statistics, with_axes
+from aejax.types import Dataset, Experiment
+
+T = TypeVar("T")
+
+LINEAR_DIMENSIONS = 4096
+"""Examples with more dimensions have no linear baselines: their d×d matrices take gigabytes and minutes. Where they are
+streamed, no probe of raw pixels either."""
+
+STREAMED_EXAMPLES = 10_000
+"""Examples of a streamed data set that are evaluated, the first, and that baselines learn from, evenly spaced: each costs a
+decoding at each use."""
+
+MOST = 100
+"""Results that are kept, those last asked for."""
+
+_kept: dict[Hashable, Any] = {}
+
+
+def cached(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -> T:
+    """`make()`, or what it gave for the same `what` of the same data before. Data without a fingerprint are not known again.
+
+    Kept are results only, numbers, classifiers and matrices, never examples.
+    """
+    if not all(d.fingerprint for d in data):
+        return make()
+    key = (what, *((d.name, d.fingerprint, d.shape, d.size) for d in data))
+    _kept[key] = _kept.pop(key) if key in _kept else make()
+    if len(_kept) > MOST:
+        _kept.pop(next(iter(_kept)))
+    result: T = _kept[key]
+    return result
+
+
+def evaluated_part(test: Dataset) -> Dataset:
+    """What is evaluated of a test split: all of it, or the first STREAMED_EXAMPLES of a streamed one, and its name says so."""
+    if test.read is None or test.size <= STREAMED_EXAMPLES:
+        return test
+    return test._replace(name=f"{test.name}, the first {STREAMED_EXAMPLES}", size=STREAMED_EXAMPLES)
+
+
+def training_examples(train: Dataset) -> np.ndarray:
+    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of a streamed data set."""
+    return np.arange(train.size) if train.read is None else evenly_spaced(train.size, STREAMED_EXAMPLES)
+
+
+def evenly_spaced(size: int, most: int) -> np.ndarray:
+    return np.linspace(0, size - 1, min(most, size)).astype(np.int64)
+
+
+def compresses(components: int, train: Dataset) -> bool:
+    """Whether PCA with so many components leaves out any direction in which its training examples vary. Otherwise it is the data,
+    and no baseline."""
+    return components < min(math.prod(train.shape), len(training_examples(train)) - 1)
+
+
+def linear_statistics(experiment: Experiment, components: int | None) -> Statistics | None:
+    """What the linear baselines need to know; None where there are none."""
+    train = experiment.train
+    projects = components is not None and compresses(components, train)
+    if math.prod(train.shape) > LINEAR_DIMENSIONS or not (
+        projects or experiment.model.data.corrupt is not None or experiment.sweep
+    ):
+        return None
+    plain = cached("statistics", [train], lambda: statistics(np.asarray(take(train, training_examples(train))["x"])))
+    return cached("statistics with axes", [train], lambda: with_axes(plain)) if projects else plain

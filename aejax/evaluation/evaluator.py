@@ -1,0 +1,68 @@
+"""Evaluating a run on its test split, each number compared with baselines computed on the same examples; and the table of what
+eval.json holds.
+
+Seeds are the run's, so that evaluating twice writes the same file. Examples come in batches, and only codes and numbers per
+example are kept: a test split may be larger than memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import table as rich_table
+from rich.console import Console
+
+from aejax.evaluation.bounds import DRAWS
+from aejax.evaluation.part import Context
+from aejax.evaluation.parts import PARTS
+from aejax.figures.tables import Table, with_numbers, written
+from aejax.files import write_json
+from aejax.runs.checkpoint import digest
+from aejax.runs.directory import FORMAT
+from aejax.runs.run import Run
+
+
+def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str, Any]:
+    """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns what it holds.
+
+    A part is None where the model or the data have no such thing (`aejax.evaluation.parts`), and a baseline that cannot be
+    computed is absent.
+
+    Args:
+        run: Opened with its data.
+        checkpoint: Which it was opened at, for the record.
+        draws: Draws of z for each example by which a latent-variable model's −log p(x) is estimated; 0 leaves it out.
+    """
+    context = Context(run, draws)
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "step": run.step,
+        "checkpoint": checkpoint,
+        "digest": digest(run.state.params, run.state.extras),
+        "data": context.test.name,
+        "examples": context.test.size,
+        **{part.name: part.compute(context) if part.applies(context) else None for part in PARTS},
+    }
+    write_json(run.directory / "eval.json", result)
+    return result
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """The numbers of eval.json on standard output, for a person."""
+    console = Console()
+    console.print(f"{result['data']}, {result['examples']} examples, step {result['step']}", highlight=False)
+    for part in PARTS:
+        if result.get(part.name) is not None:
+            for table in part.tables(result[part.name]):
+                console.print(_printed(table))
+
+
+def _printed(table: Table) -> rich_table.Table:
+    columns = with_numbers(table.columns)
+    titles = [f"{c.name}\n[dim]{c.unit}[/dim]" if c.unit else c.name for c in columns]
+    drawn = rich_table.Table(table.caption, *titles)
+    text = [written(column)[0] for column in columns]
+    for row, name in enumerate(table.names):
+        drawn.add_row(name, *(column[row] for column in text), style="bold" if name == table.ours else None)
+    return drawn

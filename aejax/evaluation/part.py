@@ -1,0 +1,119 @@
+"""What a part of the evaluation is, and what it is given: a run with what several parts need, computed once."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from aejax.data import take
+from aejax.evaluation.baselines import evaluated_part, linear_statistics
+from aejax.evaluation.linear import Statistics
+from aejax.figures.tables import Number, Table
+from aejax.keys import evaluation_key
+from aejax.objective.corruptions import corrupt_batch
+from aejax.runs.run import Run, map_examples, means
+from aejax.types import Corrupt, Dataset, Model
+
+if TYPE_CHECKING:  # pages bring matplotlib, which takes most of a second to import
+    from aejax.figures.page import Section
+
+T = TypeVar("T")
+
+Result = Mapping[str, Any]
+"""What a part contributes to eval.json: numbers and lists, JSON-able."""
+
+
+class Context:
+    """The run that is evaluated, with its data, and what more than one part needs."""
+
+    def __init__(self, run: Run, draws: int):
+        self.run, self.draws, self.experiment = run, draws, run.experiment
+        self.model: Model = run.experiment.model
+        self.train: Dataset = run.experiment.train
+        self.test = evaluated_part(run.experiment.test)
+        """All of the test split, or the first examples of a streamed one."""
+
+        self._made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """`make()`, or what it gave before: for what two parts share."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        """The model's terms, means over the test split."""
+        return means(self.run.evaluate(self.test))
+
+    @cached_property
+    def codes(self) -> np.ndarray | None:
+        """Of the test split; None where the model does not encode."""
+        return None if self.model.encode is None else self.run.encode(self.test)
+
+    @property
+    def components(self) -> int | None:
+        """Numbers in a code."""
+        return None if self.codes is None else math.prod(self.codes.shape[1:])
+
+    @cached_property
+    def statistics(self) -> Statistics | None:
+        """What the linear baselines know of the training split; None where there are none."""
+        return linear_statistics(self.experiment, self.components)
+
+    @cached_property
+    def has_labels(self) -> bool:
+        return "label" in take(self.test, np.arange(1))
+
+
+class Part(NamedTuple):
+    """One part of the evaluation. A new metric is one file with a Part, added to the list in `aejax.evaluation.parts`: eval.json,
+    the printed table, the mean ± sd over seeds, the comparison of runs and the pages walk that list."""
+
+    name: str
+    """Its key in eval.json."""
+    applies: Callable[[Context], bool]
+    """Whether the model and the data have such a thing."""
+    compute: Callable[[Context], Result | None]
+    """None where it turns out that it cannot be computed."""
+    tables: Callable[[Result], Sequence[Table]]
+    """For the terminal and for the page's numbers."""
+    numbers: Callable[[Result], Sequence[Number]] = lambda result: ()
+    """By which runs are compared."""
+    section: Callable[[Run, Mapping[str, Any]], Section | None] | None = None
+    """(run, eval.json) -> a section of its own on the run's page, where the part has a result."""
+
+
+def corruption_of(run: Run, corrupt: Corrupt) -> Callable[[Any, Any], jax.Array]:
+    """(x [b, *shape], index [b]) -> corrupted x, with the run's key for evaluation: the same noise at every call."""
+    key = evaluation_key(run.experiment.seed, "corrupt")
+    return jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
+
+
+def corrupted(run: Run, corrupt: Corrupt, data: Dataset) -> np.ndarray:
+    """Every example of the data set under a corruption."""
+    f = corruption_of(run, corrupt)
+    x: np.ndarray = map_examples(lambda batch: f(batch["x"], batch["index"]), data)
+    return x
+
+
+def name_of(corrupt: Corrupt) -> str:
+    """Of a corruption, or of a function of the user's own."""
+    return str(getattr(corrupt, "name", None) or getattr(corrupt, "__name__", "corruption"))
+
+
+def without_data(run: Run) -> str:
+    """Html that says why a picture is missing."""
+    from aejax.figures import page
+
+    return page.paragraph(
+        f"The run was opened without its data. {page.code(f'aejax report {shlex.quote(str(run.directory))}')} opens it with "
+        "them."
+    )

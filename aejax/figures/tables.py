@@ -1,0 +1,85 @@
+"""Tables of numbers, before they are drawn: for the terminal and for pages alike. Means and their spread over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+
+class Column(NamedTuple):
+    """A column of numbers. `best` says whether low or high is good, and marks that number; None marks none."""
+
+    name: str
+    unit: str
+    values: Sequence[float | None]
+    best: str | None = None
+    decimals: int | None = None
+    """Places after the point; None for as many as the values need."""
+
+
+class Table(NamedTuple):
+    """A row for each name. The row `ours` stands out."""
+
+    caption: str
+    names: Sequence[str]
+    columns: Sequence[Column]
+    ours: str | None = None
+
+
+class Number(NamedTuple):
+    """A number that runs are compared by."""
+
+    name: str
+    unit: str
+    value: float | None
+    best: str | None = None
+    decimals: int | None = None
+    needs_same_noise: bool = False
+    """Whether runs compare only where they were restored from the same corruption."""
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (n − 1) over seeds."""
+
+    mean: float
+    sd: float | None
+    """None for a single value."""
+
+
+def mean_sd(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
+
+
+def with_numbers(columns: Sequence[Column]) -> list[Column]:
+    """Those columns that have a value at all."""
+    return [c for c in columns if any(is_number(v) for v in c.values)]
+
+
+def written(column: Column) -> tuple[list[str], set[str]]:
+    """The numbers as text, and which of these are the best: those that look the same are equally good."""
+    numbers = [v for v in column.values if is_number(v)]
+    places = decimals(numbers) if column.decimals is None else column.decimals
+    text = [fixed(v, places) for v in column.values]
+    if column.best is None or len(numbers) < 2:
+        return text, set()
+    return text, {fixed({"low": min, "high": max}[column.best](numbers), places)}
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def decimals(values: Sequence[float], significant: int = 3) -> int:
+    """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns. What 7 places
+    show as zero counts as zero."""
+    sizes = [abs(v) for v in values if abs(v) > 5e-8]
+    return min(7, max(0, significant - 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
+
+
+def fixed(value: float | None, places: int) -> str:
+    """With a true minus, and without one before zero; a dash where there is no number."""
+    return f"{value:z.{places}f}".replace("-", "−") if is_number(value) else "–"
