@@ -190,7 +190,7 @@ def test_a_streamed_run_is_judged_as_one_in_memory(tmp_path):
 
 
 def test_only_the_first_of_a_large_streamed_split_are_judged(tmp_path, monkeypatch):
-    monkeypatch.setattr("aejax.evaluation.STREAMED_EXAMPLES", 50)
+    monkeypatch.setattr("aejax.evaluation.baselines.STREAMED_EXAMPLES", 50)
     train_set, test_set = load(Streamed("digits"), ("train[:10%]", "test[:80]"))
     model = autoencoder(MLP((), 4), MLP((), train_set.shape), bernoulli())
     run = train(Experiment(model, optax.sgd(1e-3), train_set, test_set, 32, 1, 0), tmp_path / "run")

@@ -23,11 +23,12 @@ from aejax.evaluation.disentanglement import (
     explicitness,
     factor_vae_score,
     irs,
-    of_test_split,
     sap,
     udr,
 )
+from aejax.evaluation.factors import PART
 from aejax.evaluation.information import mig, mig_sampled, modularity, mutual_information
+from aejax.evaluation.part import Context
 from aejax.models import vae
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
@@ -35,7 +36,7 @@ from aejax.reports import report
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
 from aejax.training.trainer import train
-from aejax.types import Experiment, Model, TrainState
+from aejax.types import Experiment, Latent, Model, TrainState
 
 SIZES = (2, 3, 4)
 
@@ -333,8 +334,13 @@ def test_what_is_written_names_the_factors_that_vary(monkeypatch):
         return means, jnp.full_like(means, 1e-3)
 
     def run(moments):
-        experiment = Experiment(Model(None, None, None, moments=moments), None, test, test, 1, 1, 0)
+        experiment = Experiment(Model(None, None, None, latent=Latent(None, None, moments)), None, test, test, 1, 1, 0)
         return Run(Path(), {}, experiment, TrainState(0, {}, {}, None))
+
+    def of_test_split(run, codes, test):
+        context = Context(run, draws=0)
+        context.test, context.codes = test, codes
+        return PART.compute(context) if PART.applies(context) else None
 
     means, variances = moments(None, None, take(test, np.arange(200)), None)
     found = of_test_split(run(moments), np.asarray(means), test)

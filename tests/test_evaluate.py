@@ -1,4 +1,4 @@
-"""The judging of a run: what is computed, beside what, and what is left out where it does not apply."""
+"""The evaluation of a run: what is computed, compared with what, and what is left out where it does not apply."""
 
 import json
 
@@ -8,8 +8,10 @@ import optax
 import pytest
 
 from aejax.data import load, take
-from aejax.evaluation import compresses, corrupted, evaluate
+from aejax.evaluation import evaluate
+from aejax.evaluation.baselines import compresses
 from aejax.evaluation.linear import apply, pca, statistics
+from aejax.evaluation.part import corrupted
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
@@ -34,15 +36,15 @@ def run_on(directory, train_set, test_set, steps, corrupt=None, sweep=(), latent
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def evaluated(tmp_path_factory):
     """A denoising autoencoder of digits and its eval.json."""
-    directory = tmp_path_factory.mktemp("judged") / "run"
+    directory = tmp_path_factory.mktemp("evaluated") / "run"
     run = run_on(directory, *load("digits"), steps=1500, corrupt=masking(0.3), sweep=(0.0, 0.3))
     return run, evaluate(run)
 
 
-def test_a_denoiser_restores_better_than_the_optimal_linear_one(judged):
-    _, result = judged
+def test_a_denoiser_restores_better_than_the_optimal_linear_one(evaluated):
+    _, result = evaluated
     at = result["restoration"]["trained"]
     assert result["restoration"]["corruption"] == "masking(0.3)"
     assert at["model"]["mse"] < 0.8 * at["optimal_linear"]["mse"]
@@ -51,11 +53,11 @@ def test_a_denoiser_restores_better_than_the_optimal_linear_one(judged):
     assert at["model"]["ssim"] > at["input"]["ssim"]
 
 
-def test_numbers_are_those_of_the_examples(judged):
-    run, result = judged
+def test_numbers_are_those_of_the_examples(evaluated):
+    run, result = evaluated
     test = run.experiment.test
     x = take(test, np.arange(test.size))["x"]
-    x_tilde = corrupted(run, run.experiment.model.corrupt, test)
+    x_tilde = corrupted(run, run.experiment.model.data.corrupt, test)
     np.testing.assert_array_equal((x_tilde != x).reshape(359, -1).sum(axis=1) <= round(0.3 * 64), True)
     mse = np.mean((run.reconstruct(x_tilde) - x) ** 2)
     assert result["restoration"]["trained"]["model"]["mse"] == pytest.approx(mse, rel=1e-4)
@@ -68,8 +70,8 @@ def test_numbers_are_those_of_the_examples(judged):
     assert min(result["probes"]["codes"].values()) > 0.85
 
 
-def test_judging_twice_writes_the_same_file(judged):
-    run, _ = judged
+def test_evaluating_twice_writes_the_same_file(evaluated):
+    run, _ = evaluated
     before = (run.directory / "eval.json").read_bytes()
     evaluate(run)
     assert (run.directory / "eval.json").read_bytes() == before
@@ -92,6 +94,7 @@ def test_what_does_not_apply_is_left_out(tmp_path):
     plain = evaluate(run)
     assert plain["restoration"] is None
     assert plain["probes"] is None
+    assert plain["robustness"] is None
     assert plain["reconstruction"]["model"]["ssim"] is None  # not images
     model = autoencoder(MLP((128,), 3), MLP((128,), (7,)), bernoulli(), corrupt=halve)
     own = evaluate(Run(run.directory, run.config, run.experiment._replace(model=model), run.state))

@@ -9,9 +9,10 @@ import pytest
 
 from aejax.data import load
 from aejax.errors import UsageError
-from aejax.evaluation import corrupted, evaluate, probes
-from aejax.evaluation.baseline_cache import remembered
+from aejax.evaluation import evaluate, probes
+from aejax.evaluation.baselines import cached
 from aejax.evaluation.linear import pca_codes, statistics
+from aejax.evaluation.part import corrupted
 from aejax.evaluation.probes import fit_regression, probe
 from aejax.evaluation.robustness import CORRUPTION, displacement, robustness
 from aejax.models import autoencoder
@@ -121,9 +122,7 @@ def test_other_data_and_data_without_a_fingerprint_are_not_taken_for_the_same():
         return Dataset("d:test", (1,), size, None, fingerprint, {})
 
     counted = iter(range(100))
-    found = [
-        remembered("count", [data(f, n)], lambda: next(counted)) for f, n in [("a", 3), ("b", 3), ("a", 3), ("a", 2)]
-    ]
+    found = [cached("count", [data(f, n)], lambda: next(counted)) for f, n in [("a", 3), ("b", 3), ("a", 3), ("a", 2)]]
     assert found == [0, 1, 0, 2]
-    assert remembered("other", [data("a")], lambda: next(counted)) == 3
-    assert [remembered("count", [data("")], lambda: next(counted)) for _ in range(2)] == [4, 5]
+    assert cached("other", [data("a")], lambda: next(counted)) == 3
+    assert [cached("count", [data("")], lambda: next(counted)) for _ in range(2)] == [4, 5]

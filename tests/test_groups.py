@@ -18,7 +18,7 @@ from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import is_group, read_config
 from aejax.runs.opening import open_run
-from aejax.training.groups import resume_members, train_members
+from aejax.training.groups import resume_members, train_members, variants_of
 from aejax.training.recorder import Interrupted, means_over
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
@@ -47,7 +47,7 @@ def told(f, x, h, keys, axis):
 def telling(**arguments):
     """The experiment with that number in its log; it is made of small integers, so that rounding has no part in it."""
     made = experiment(**arguments)
-    model = autoencoder(MLP((5,), 2), MLP((5,), 6), bernoulli(), corrupt=made.model.corrupt, penalties=(told,))
+    model = autoencoder(MLP((5,), 2), MLP((5,), 6), bernoulli(), corrupt=made.model.data.corrupt, penalties=(told,))
     return made._replace(model=model)
 
 
@@ -127,7 +127,7 @@ def test_a_group_resumes_to_the_same_bits(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)  # while the first line of the log is written
         return means_over(parts)
 
-    monkeypatch.setattr("aejax.training.groups.means_over", interrupted)
+    monkeypatch.setattr("aejax.training.recorder.means_over", interrupted)
     with pytest.raises(Interrupted, match="aejax resume"):
         train_members(experiment, arguments, seeds, tmp_path / "cut", settings)
     assert 0 < open_run(tmp_path / "cut" / "seed1", experiment=experiment(steps=40, seed=1)).step < 40
@@ -145,7 +145,7 @@ def test_the_summary_is_mean_and_sd_over_seeds(group):
     settings = [({"rate": rate, "lr": lr}, [0, 7]) for rate in (0.2, 0.5) for lr in (1e-2, 1e-3)]
     assert [(s["varied"], s["seeds"]) for s in summary["settings"]] == settings
     values = [json.loads((run.directory / "result.json").read_text())["metrics"]["nll"] for run in runs[:2]]
-    told = summary["settings"][0]["metrics"]["validation nll"]
+    told = summary["settings"][0]["metrics"]["validation/nll"]
     assert told["values"] == values
     np.testing.assert_allclose([told["mean"], told["sd"]], [np.mean(values), np.std(values, ddof=1)])
 
@@ -158,7 +158,7 @@ def test_what_cannot_vary_within_a_program_is_refused(tmp_path):
         ({"rate": [0.5, 1.5]}, r"masking\(rate=1.5\)"),
     ]:
         with pytest.raises(UsageError, match=message):
-            members_of(experiment, ARGUMENTS, varied)
+            variants_of(experiment, ARGUMENTS, varied)
     with pytest.raises(UsageError, match="3 members cannot be shared by 2 devices"):
         train_members(experiment, ARGUMENTS, {"seed": [0, 1, 2]}, tmp_path / "x", QUICK._replace(devices=2))
     with pytest.raises(UsageError, match="--exact-reduce"):

@@ -15,22 +15,25 @@ import pytest
 from PIL import Image
 
 from aejax.errors import UsageError
-from aejax.evaluation import _jacobian, corrupted, evaluate
+from aejax.evaluation import evaluate
+from aejax.evaluation.encoder import jacobian
+from aejax.evaluation.part import corrupted
+from aejax.evaluation.restoration import levels
+from aejax.figures import tables
+from aejax.figures.examples import some_of_each_class
+from aejax.figures.words import label as said
 from aejax.files import write_json
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import squared_error
-from aejax.figures import page
 from aejax.reports import report
-from aejax.reports.pictures import restored_rows, some_of_each_class
-from aejax.reports.records import read, said
-from aejax.reports.single import levels
+from aejax.reports.pictures import restored_rows
 from aejax.runs.directory import make_config
 from aejax.runs.experiment import Source
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
-from aejax.types import Dataset, Experiment, TrainState
+from aejax.types import Dataset, Experiment, Sparse, Temporal, TrainState
 
 HOSTILE = '<script src="http://evil.example/x.js">alert("$x$")</script>'
 CHROME = shutil.which("chromium") or shutil.which("google-chrome")
@@ -133,15 +136,15 @@ def test_headline_numbers_are_those_of_the_evaluation(judged):
     assert "2026-01-31 23:59 UTC" in text
     trained = evaluation["restoration"]["trained"]
     head, rest = text.split("<section>", 1)
-    digits = page.decimals([t["mse"] for t in trained.values()])
+    digits = tables.decimals([t["mse"] for t in trained.values()])
     for method in ("model", "input", "pca", "optimal_linear"):
         assert f">{trained[method]['mse']:.{digits}f}<" in head
         assert f">{trained[method]['psnr']:.2f}<" in head
     assert f">{evaluation['probes']['codes']['logistic_regression']:.3f}<" in head
-    assert f">{page.fixed(trained['model']['ssim'], 3)}<" in rest
+    assert f">{tables.fixed(trained['model']['ssim'], 3)}<" in rest
     for name, numbers in evaluation["robustness"].items():
         if name != "corruption":
-            cells = [f"<td[^>]*>{page.fixed(numbers[of], 3)}</td>" for of in ("logistic_regression", "displacement")]
+            cells = [f"<td[^>]*>{tables.fixed(numbers[of], 3)}</td>" for of in ("logistic_regression", "displacement")]
             assert re.search(rf'<th scope="row">{said(name)}</th>.*?{cells[0]}.*?{cells[1]}</tr>', rest)
     assert "under masking(0.3)" in rest
     assert run.config["versions"]["jax"] in rest
@@ -167,8 +170,10 @@ def test_report_is_the_same_bytes_again_and_leaves_only_its_files(judged):
 def test_strips_show_the_noise_that_was_judged(judged):
     run, _ = judged
     chosen = np.array([7, 0, 31])
-    rows, measured = restored_rows(read(run), chosen)
-    assert np.array_equal(rows["corrupted"], corrupted(run, run.experiment.model.corrupt, run.experiment.test)[chosen])
+    rows, measured = restored_rows(run, judged[1], chosen)
+    assert np.array_equal(
+        rows["corrupted"], corrupted(run, run.experiment.model.data.corrupt, run.experiment.test)[chosen]
+    )
     assert np.allclose(rows["restored"], run.reconstruct(rows["corrupted"]))
     assert measured["optimal linear"] == judged[1]["restoration"]["trained"]["optimal_linear"]["mse"]
     assert list(rows) == ["clean", "corrupted", "restored", "optimal linear", "PCA"]
@@ -199,7 +204,7 @@ def ramp(params, extras, batch, key):
 @pytest.fixture(scope="module")
 def generous(tmp_path_factory):
     """A run of a model with a sparse code, samples and a chain."""
-    offers = {"active": rectified, "sample": ramp, "chain": fading}
+    offers = {"sparse": Sparse(rectified), "sample": ramp, "sequence": Temporal(chain=fading)}
     run = make_run(tmp_path_factory.mktemp("generous") / "run", offers=offers, hidden=())
     return run, evaluate(run), report([run]).read_text()
 
@@ -216,12 +221,12 @@ def test_the_activity_is_that_of_the_test_split(generous):
     run, evaluation, text = generous
     bright = np.mean(run.experiment.test.arrays["x"].mean(axis=(1, 2, 3)) > 0.5)
     assert 0 < bright < 1
-    activity = evaluation["activity"]
+    activity = evaluation["sparsity"]
     assert activity["units"] == 3
     assert activity["dead_units"] == 1
     assert np.isclose(activity["active_units"], 1 + bright)
     assert f"activates {1 + bright:.3g} on average" in text
-    assert "No example activates 1 of them" in text
+    assert "1 units are dead" in text
 
 
 def test_the_spectrum_of_a_linear_encoder_is_that_of_its_kernel(generous):
@@ -296,7 +301,7 @@ def test_what_a_run_lacks_is_left_out_or_said(tmp_path, judged, case):
         evaluate(run)
     else:
         # As an earlier version judged, which did not know of these.
-        unknown = ("activity", "jacobian", "robustness", "bound")
+        unknown = ("sparsity", "jacobian", "robustness", "bound")
         write_json(run.directory / "eval.json", {k: v for k, v in judged[1].items() if k not in unknown})
     for name in removed:
         (run.directory / name).unlink()
@@ -328,7 +333,7 @@ def test_a_run_without_data_or_with_broken_parameters_has_a_page(judged):
     text = report([broken]).read_text()
     assert "not finite" in text
     assert "Local charts" not in text
-    assert _jacobian(broken, np.zeros((40, 3)), run.experiment.test) is None
+    assert jacobian(broken, np.zeros((40, 3)), run.experiment.test) is None
     params = jax.tree.map(lambda leaf: leaf * np.float32(0), run.params)
     dead = Run(run.directory, run.config, run.experiment, run.state._replace(params=params))
     assert "collapsed" in report([dead]).read_text()

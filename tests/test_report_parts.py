@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 from aejax.cli.flags import parse
-from aejax.figures import drawing, charts, page, pixels
-from aejax.reports import traversals as paths
-from aejax.reports.comparison import looks, means_and_deviations, rate_distortion_section
+from aejax.evaluation import traversals as paths
+from aejax.figures import charts, drawing, pixels, tables
+from aejax.figures.examples import some_of_each_class
+from aejax.figures.words import label, unit
+from aejax.reports.comparison import kl_distortion_section, looks, means_and_deviations
 from aejax.reports.grouping import differences
-from aejax.reports.pictures import some_of_each_class, tsne
-from aejax.reports.records import Record, again, read_log, said, unit
+from aejax.reports.pictures import tsne
+from aejax.reports.records import Record, again, read_log
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment, Model, TrainState
@@ -93,8 +95,8 @@ def test_terms_are_told_in_their_units():
         "hutchinson_variance": "nats²",
         "perplexity_1": "",
     }
-    assert said("kl_sparsity") == "KL sparsity"
-    assert said("rho_hat") == "ρ hat"
+    assert label("kl_sparsity") == "KL sparsity"
+    assert label("rho_hat") == "ρ hat"
 
 
 def test_svg_is_xml_with_colors_for_light_and_dark():
@@ -131,13 +133,13 @@ def test_the_map_keeps_clusters_apart_however_few_the_codes():
 
 
 def test_numbers_align_and_keep_their_digits():
-    assert page.decimals([0.0123, 1.5, 0.0]) == 4
-    assert page.fixed(0.0123, 4) == "0.0123"
-    assert page.decimals([0.0123, 1e-32]) == 4  # which are zero in seven places
-    assert page.fixed(-1.5, 1) == "−1.5"
-    assert page.fixed(-0.0001, 2) == "0.00"
-    assert page.fixed(None, 3) == page.fixed(float("nan"), 3) == "–"
-    text, best = page.written(page.Column("MSE", "", [0.10000001, 0.1, None, 0.2], "low"))
+    assert tables.decimals([0.0123, 1.5, 0.0]) == 4
+    assert tables.fixed(0.0123, 4) == "0.0123"
+    assert tables.decimals([0.0123, 1e-32]) == 4  # which are zero in seven places
+    assert tables.fixed(-1.5, 1) == "−1.5"
+    assert tables.fixed(-0.0001, 2) == "0.00"
+    assert tables.fixed(None, 3) == tables.fixed(float("nan"), 3) == "–"
+    text, best = tables.written(tables.Column("MSE", "", [0.10000001, 0.1, None, 0.2], "low"))
     assert text == ["0.100", "0.100", "–", "0.200"]
     assert best == {"0.100"}
 
@@ -226,8 +228,8 @@ def sheet_of(png, columns):
 def test_a_traversal_moves_one_dimension_of_an_image_that_keeps_its_label():
     record = readable()
     x, states = record.run.experiment.test.arrays["x"], np.linspace(-3, 3, 5)
-    assert paths.has_paths(record)
-    found = paths.moved(record, np.array([1, 0]), 4, states)
+    assert paths.has_traversals(record.run)
+    found = paths.moved(record.run, np.array([1, 0]), 4, states)
     for row, dimension in enumerate((1, 0)):
         for i in range(4):
             np.testing.assert_allclose(found[row, i, :, 0, dimension, 0], states, rtol=1e-6)
@@ -236,7 +238,7 @@ def test_a_traversal_moves_one_dimension_of_an_image_that_keeps_its_label():
 
 
 def test_traversals_move_there_and_back_for_ever():
-    html, pngs = paths.traversals_block(readable(), np.array([0, 1]))
+    html, pngs = paths.traversals_block(readable().run, np.array([0, 1]))
     assert list(pngs) == ["traversals"]
     (gif,) = re.findall('data:image/gif;base64,([^"]*)', html)
     moving = Image.open(io.BytesIO(base64.b64decode(gif)))
@@ -267,7 +269,7 @@ def test_an_animation_keeps_colors():
 def test_an_interpolation_goes_straight_from_one_image_to_the_other():
     record = readable()
     data = record.run.experiment.test
-    _, pngs = paths.interpolations_block(record)
+    _, pngs = paths.interpolations_block(record.run)
     sheet = sheet_of(pngs["interpolations"], paths.STATES + 2)
     pairs = some_of_each_class(data)[0].reshape(-1, 2)
     assert len(sheet) == len(pairs) == paths.PAIRS
@@ -281,7 +283,7 @@ def test_an_interpolation_goes_straight_from_one_image_to_the_other():
 
 def test_the_plane_is_decoded_as_it_is_mapped():
     record = readable()
-    _, pngs = paths.plane_block(record)
+    _, pngs = paths.plane_block(record.run)
     sheet = sheet_of(pngs["plane"], paths.GRID)
     low, high = np.quantile(record.run.experiment.test.arrays["x"][:, 0, :, 0], [0.01, 0.99], axis=0)
     np.testing.assert_allclose(sheet[0, 0, 0], [low[0], high[1]], atol=0.003)  # the top left
@@ -306,7 +308,7 @@ def test_runs_are_points_at_their_rate_and_distortion():
         charts.Traded("beta 1", [5.0, 5.5], [17.0, 16.5], drawing.BLUE),
         charts.Traded("beta 4", [1.0], [26.0], drawing.ORANGE),
     ]
-    axes = charts.rate_distortion(groups, joined=True).axes[0]
+    axes = charts.kl_distortion(groups, joined=True).axes[0]
     first, second, path, *lines = (line.get_xydata() for line in axes.lines)
     assert first.tolist() == [[5.0, 17.0], [5.5, 16.5]]
     assert second.tolist() == [[1.0, 26.0]]
@@ -321,11 +323,11 @@ def test_rate_and_distortion_are_of_two_runs_that_have_them():
 
     def section(*records):
         differing = differences(records)
-        return rate_distortion_section(records, differing, looks(records, differing))
+        return kl_distortion_section(records, differing, looks(records, differing))
 
     found = section(
         readable(terms=one), readable(batch_size=20, terms=other), readable(seed=1), readable(seed=2, terms={})
     )
-    assert list(found.pngs) == ["rate-distortion"]
+    assert list(found.pngs) == ["kl-distortion"]
     assert section(readable(terms=one), readable(batch_size=20, terms={"nll": 3.0})) is None
     assert section(readable(terms=one), readable(batch_size=20, terms={**other, "kl": None})) is None

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from aejax.files import write_json
 from aejax.figures import drawing
+from aejax.files import write_json
 from aejax.reports.comparison import comparison_page
 from aejax.reports.grouping import configurations, unlike_most
 from aejax.reports.probe_table import markdown, probe_tables, written

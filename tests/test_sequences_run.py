@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.cli import main
-from aejax.evaluation.table import print_table
+from aejax.evaluation.evaluator import print_table
 from aejax.runs.opening import open_run
 
 N, T, SIDE = 48, 6, 4
@@ -41,15 +41,17 @@ def test_it_is_judged_by_how_it_goes_on(run, capsys):
     assert "3 after 3 frames" in capsys.readouterr().out
     result = json.loads((run / "eval.json").read_text())
     found = result["sequences"]
-    assert (found["seen"], found["steps"]) == (3, [1, 2, 3])
-    assert all(len(found[of]) == 3 and min(found[of]) > 0 for of in ("one", "mean", "held"))
+    assert (found["prefix"], found["steps"]) == (3, [1, 2, 3])
+    assert all(
+        len(found[of]) == 3 and min(found[of]) > 0 for of in ("rollout_mse", "mean_rollout_mse", "last_frame_mse")
+    )
     # A bar that is held is wrong in two of four columns at the next step, whichever way it goes, and at the one after.
-    np.testing.assert_allclose(found["held"][:2], 0.5)
+    np.testing.assert_allclose(found["last_frame_mse"][:2], 0.5)
     assert list(found["probes"]) == ["0", "1"]
     # The mean of eight has less spread.
-    assert sum(found["mean"]) < sum(found["one"])
+    assert sum(found["mean_rollout_mse"]) < sum(found["rollout_mse"])
     # Where no judged sequence is so long, the table ends sooner.
-    for of in ("one", "mean", "held"):
+    for of in ("rollout_mse", "mean_rollout_mse", "last_frame_mse"):
         found[of][-1] = None
     print_table(result)
     assert "2 after 3 frames" in capsys.readouterr().out
@@ -92,8 +94,8 @@ def test_only_the_frames_that_are_seen_matter(run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--given", "{data}:test", "--prefix", "7"], "7 of 6 frames"),
-        (["--given", "{data}:test", "--gaps", "0"], "steps of one or more"),
+        (["--given", "{data}:test", "--prefix", "7"], "a prefix of 7 of 6 frames"),
+        (["--given", "{data}:test", "--gaps", "0"], "gaps of one step or more"),
         (["--prefix", "3"], "and --given"),
         (["--given", "{data}:test", "--label", "1"], "--label is for"),
     ],

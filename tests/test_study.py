@@ -12,7 +12,6 @@ from aejax.reports.study import (
     finished,
     finished_members,
     interval,
-    judged,
     markdown,
     mean_sd,
     proportion_interval,

@@ -19,7 +19,7 @@ from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
 from aejax.runs.opening import open_run
 from aejax.runs.run import as_dataset
-from aejax.training import trainer as training
+from aejax.training import recorder
 from aejax.training.recorder import Interrupted, NonFinite, means_over
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
@@ -104,7 +104,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_in_the_same_bits(whole, tmp_pat
         os.kill(os.getpid(), signum)
         return means_over(parts)
 
-    monkeypatch.setattr(training, "means_over", told)
+    monkeypatch.setattr(recorder, "means_over", told)
     with pytest.raises(Interrupted, match="aejax resume") as stopped:
         train(experiment(), cut, QUICK)
     check_interrupted(stopped.value, signum, cut, whole)

@@ -9,12 +9,11 @@ import pytest
 
 from aejax.data import load
 from aejax.evaluation import evaluate
+from aejax.evaluation.bounds import section as latent_section
 from aejax.models import iwae
 from aejax.models.binarization import binarized
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.reports.latent import latent_section
-from aejax.reports.records import read
 from aejax.training.settings import Settings
 from aejax.training.trainer import train
 from aejax.types import Experiment
@@ -53,8 +52,7 @@ def test_the_bounds_are_in_order_and_the_parts_add_up(judged):
 
 def test_the_page_tells_what_was_judged(judged):
     run, found = judged
-    record = read(run)
-    section = latent_section(record)
+    section = latent_section(run, found)
     nll = found["bound"]["importance"]["nll"]
     told = re.sub(r"<[^>]+>", "", section.html)
     assert f"{nll:.2f} nats" in told
