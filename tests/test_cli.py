@@ -127,7 +127,7 @@ def test_verify_replays(command, finished, tmp_path):
     (tmp_path / "forged" / "result.json").write_text(json.dumps(result | {"digest": "0" * 64}))
     code, _, err = command("verify", "forged")
     assert code == 1
-    assert "not what result.json tells of" in err
+    assert "not the one that result.json describes" in err
 
     shutil.copytree(finished, tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())
@@ -362,7 +362,7 @@ def test_members_that_diverge_are_left_behind_and_the_others_judged_and_replayed
     assert (tmp_path / "group" / "lr0.001-seed0" / "eval.json").exists()
     summary = json.loads((tmp_path / "group" / "summary.json").read_text())
     assert summary["unfinished"] == ["lr1e+38-seed0", "lr1e+38-seed1"]
-    assert len(summary["settings"][0]["metrics"]["test nll"]["values"]) == 2
+    assert len(summary["settings"][0]["metrics"]["terms/nll"]["values"]) == 2
     code, out, _ = command("verify", "group")
     assert (code, out.count("same digest after 6 steps")) == (0, 2)
 

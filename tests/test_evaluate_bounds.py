@@ -10,14 +10,14 @@ import pytest
 from aejax.evaluation.bounds import importance_nll, latent_use
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run, as_dataset
-from aejax.types import Experiment, Model, TrainState
+from aejax.types import Experiment, Latent, Model, TrainState
 
 X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
 
 
 def run_of(log_weights, divergences=None, seed=0):
     """A run whose model has these functions alone."""
-    model = Model(None, None, None, log_weights=log_weights, divergences=divergences)
+    model = Model(None, None, None, latent=Latent(log_weights, divergences))
     data = as_dataset(X)
     return Run(Path(), {}, Experiment(model, None, data, data, 1, 1, seed), TrainState(0, {}, {}, None))
 

@@ -10,7 +10,7 @@ from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.runs.run import Run
 from aejax.samplers import Mixture, draw, gaussian_mixture, sample_accepted, sample_fitted
-from aejax.types import Dataset, Experiment, Model, TrainState
+from aejax.types import DataContract, Dataset, Experiment, Model, TrainState
 
 MEANS = np.array([[-4.0, 0.0], [0.0, 5.0], [6.0, -3.0]])
 WEIGHTS = np.array([0.5, 0.3, 0.2])
@@ -104,7 +104,7 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(tmp_path):
 def noisy(tmp_path, sample=None, evaluate=None, condition=None):
     """A run of one number a datum, of labels 0 and 1."""
     train = Dataset("numbers:train", (1,), 2, ("0", "1"), "", None)
-    model = Model(None, None, evaluate, sample=sample, condition=condition)
+    model = Model(None, None, evaluate, sample=sample, data=DataContract(condition=condition))
     state = TrainState(jnp.int32(0), {}, {}, ())
     return Run(tmp_path, {}, Experiment(model, optax.sgd(1.0), train, train, 2, 1, 0), state)
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
+from aejax.figures.tables import mean_sd
 from aejax.reports.study import (
     cell,
+    evaluated,
     finished,
     finished_members,
     interval,
     markdown,
-    mean_sd,
     proportion_interval,
     put_between,
 )
@@ -49,12 +50,12 @@ def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "aejax.reports.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"}
     )
-    assert judged(run, draws=7) == {"digest": "of these"}
+    assert evaluated(run, draws=7) == {"digest": "of these"}
     (tmp_path / "eval.json").write_text(json.dumps({"digest": "of others"}))
-    judged(run, draws=8)
+    evaluated(run, draws=8)
     assert asked == [7, 8]
     (tmp_path / "eval.json").write_text(json.dumps({"digest": "of these", "kept": True}))
-    assert judged(run)["kept"]
+    assert evaluated(run)["kept"]
     assert asked == [7, 8]
 
 
@@ -106,9 +107,9 @@ def test_intervals_are_those_of_the_tables():
 
 
 def test_a_cell_tells_a_spread_that_can_be_seen():
-    assert cell(mean_sd([1.0, 2.0, 3.0]), 2) == "2.00 ± 1.00"
-    assert cell(mean_sd([0.011, 0.012, 0.013]), 1, 1000) == "12.0 ± 1.0"
-    assert cell(mean_sd([1.0, 1.001]), 2) == cell(mean_sd([1.0]), 2) == "1.00"
+    assert cell(mean_sd([1.0, 2.0, 3.0])._asdict(), 2) == "2.00 ± 1.00"
+    assert cell(mean_sd([0.011, 0.012, 0.013])._asdict(), 1, 1000) == "12.0 ± 1.0"
+    assert cell(mean_sd([1.0, 1.001])._asdict(), 2) == cell(mean_sd([1.0])._asdict(), 2) == "1.00"
 
 
 def test_a_table_has_as_many_cells_as_headings():

@@ -68,7 +68,8 @@ def train(args: list[str]) -> int:
     settings = Settings(**chosen)
     varied = _varied(wanted["seeds"], wanted["sweep"], arguments)
     members = math.prod(map(len, varied.values()))
-    start(settings.devices or (1 if members == 1 else _cores()), settings.deterministic, **where)
+    automatic = 1 if members == 1 else _cores()
+    start(automatic if settings.devices is None else settings.devices, settings.deterministic, **where)
 
     directory = wanted["run"] or Path("runs") / _name(file, arguments, members)
     if jax.process_count() > 1 and wanted["run"] is None:
@@ -125,7 +126,8 @@ def resume(args: list[str]) -> int:
     opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, about)
     directory = opened.pop("run")
     settings = _settings(directory)
-    start(chosen["devices"] or settings.devices or 1, settings.deterministic, **where)
+    devices = settings.devices if chosen["devices"] is None else chosen["devices"]
+    start(1 if devices is None else devices, settings.deterministic, **where)
 
     if is_group(directory):
         runs = resume_members(directory, **opened, devices=chosen["devices"])

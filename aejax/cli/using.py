@@ -125,7 +125,8 @@ def sample(args: list[str]) -> int:
             n: How many samples; `--n 10` gives the first ten of `--n 100`.
             seed: Seed of the samples.
             given: For a conditional model, the examples whose labels or parts the samples are conditioned on, in turn; for a
-                model of sequences, the sequences to continue. A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+                model of sequences, the sequences to continue. A .npy or .npz file, a folder of images, or NAME:SPLIT
+                (digits:test).
             label: For a class-conditional model: the number of the class of all samples.
             classifier: Run directory of a classifier: with --label, keep the samples with the highest probability of that class.
             keep: Fraction of the samples that is kept with --classifier.

@@ -14,7 +14,7 @@ class Column(NamedTuple):
 
     name: str
     unit: str
-    values: Sequence[float | None]
+    values: Sequence[float | int | None]
     best: str | None = None
     decimals: int | None = None
     """Places after the point; None for as many as the values need."""
@@ -34,7 +34,7 @@ class Number(NamedTuple):
 
     name: str
     unit: str
-    value: float | None
+    value: float | int | None
     best: str | None = None
     decimals: int | None = None
     needs_same_noise: bool = False
@@ -49,7 +49,7 @@ class Spread(NamedTuple):
     """None for a single value."""
 
 
-def mean_sd(values: Sequence[float]) -> Spread:
+def mean_sd(values: Sequence[float | int]) -> Spread:
     """Of at least one value."""
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
@@ -73,13 +73,13 @@ def is_number(value: Any) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def decimals(values: Sequence[float], significant: int = 3) -> int:
+def decimals(values: Sequence[float | int], significant: int = 3) -> int:
     """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns. What 7 places
     show as zero counts as zero."""
     sizes = [abs(v) for v in values if abs(v) > 5e-8]
     return min(7, max(0, significant - 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
 
 
-def fixed(value: float | None, places: int) -> str:
+def fixed(value: float | int | None, places: int) -> str:
     """With a true minus, and without one before zero; a dash where there is no number."""
     return f"{value:z.{places}f}".replace("-", "−") if is_number(value) else "–"

@@ -16,6 +16,7 @@ from typing import Any
 from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.evaluation.bounds import DRAWS
+from aejax.figures.tables import mean_sd
 from aejax.runs.directory import finished_in, is_group, read_config, read_evaluation, read_group, read_json
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.opening import open_run

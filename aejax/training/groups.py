@@ -105,7 +105,8 @@ def train_members(
     """
     directory = Path(directory)
     group = Group(function, arguments, variants_of(function, arguments, varied))
-    settings = settings._replace(devices=settings.devices or devices_for(len(group.variants)))
+    if settings.devices is None:
+        settings = settings._replace(devices=devices_for(len(group.variants)))
     check_members(group.variants, settings)
     members = [Member(directory / v.name, _config(v, source, settings), v.experiment) for v in group.variants]
     with new_directory(directory, overwrite):

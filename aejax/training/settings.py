@@ -38,4 +38,4 @@ class Settings(NamedTuple):
 
 def layout_of(settings: Settings) -> Layout:
     shards = settings.virtual_shards if settings.exact_reduce else None
-    return Layout(settings.devices or 1, settings.accumulate, shards)
+    return Layout(1 if settings.devices is None else settings.devices, settings.accumulate, shards)

@@ -64,7 +64,8 @@ def train(
         NonFinite: a term became NaN or Inf.
         Interrupted: SIGINT or SIGTERM; the run is saved.
     """
-    directory, settings = Path(directory), settings._replace(devices=settings.devices or 1)
+    directory = Path(directory)
+    settings = settings._replace(devices=1) if settings.devices is None else settings
     check(experiment, settings)
     program = program_of(experiment, settings)
     config = make_config(experiment, source, settings._asdict())
