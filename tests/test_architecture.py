@@ -9,18 +9,25 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 FLOORS = [
-    {"types", "errors", "keys", "collectives", "kernels"},
+    {"errors", "files", "keys", "types", "collectives", "kernels"},
     {"nets", "data"},
     {"objective"},
-    {"models", "runs"},
+    {"models", "runs", "figures"},
     {"training", "evaluation"},
     {"samplers", "reports"},
     {"cli", "__init__"},
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = ["errors", "keys", "types", "collectives", "kernels"]
+GROUND = ["errors", "files", "keys", "types", "collectives", "kernels"]
 """Rooms of the lowest floor, which may import those before them."""
+
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in (ROOT / "aejax").rglob("*.py")
+}
 
 
 def imports(file: Path) -> set[str]:
@@ -31,7 +38,9 @@ def imports(file: Path) -> set[str]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            # Of a package whose modules alone are taken, its own `__init__` is not used.
+            modules |= names if names <= MODULES else {node.module, *names}
     return modules
 
 

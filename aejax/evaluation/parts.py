@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aejax.evaluation import bounds, codebook, encoder, factors, probing, restoration, rollouts, sparse, terms
+from aejax.evaluation import bounds, discrete, encoder, factors, probing, restoration, sequences, sparse, terms
 from aejax.evaluation.part import Part
 
 PARTS: tuple[Part, ...] = (
@@ -12,8 +12,8 @@ PARTS: tuple[Part, ...] = (
     probing.PROBES,
     probing.ROBUSTNESS,
     bounds.PART,
-    codebook.PART,
-    rollouts.PART,
+    discrete.PART,
+    sequences.PART,
     factors.PART,
     sparse.PART,
     encoder.PART,

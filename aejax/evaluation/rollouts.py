@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from aejax.data import chosen, take
-from aejax.evaluation.part import Context, Part, Result
-from aejax.figures.tables import Column, Number, Table
+from aejax.evaluation.part import Context, Result
+from aejax.figures.tables import Column, Table
 from aejax.runs.run import Run
 from aejax.types import Dataset
 
@@ -94,50 +93,9 @@ def _probes(run: Run, some: Dataset, prefix: int) -> dict[str, dict[str, float |
     }
 
 
-def tables(result: Result) -> Sequence[Table]:
-    found = []
-    if "rollout_mse" in result:
-        # Of the first step and the last that any of the sequences reaches.
-        reached = [i for i, error in enumerate(result["rollout_mse"]) if error is not None]
-        ends = sorted({reached[0], reached[-1]} if reached else ())
-        names = [f"{result['steps'][i]} after {result['prefix']} frames" for i in ends]
-        columns = [
-            Column(name, "MSE", [result[key][i] for i in ends], None, 4)
-            for name, key in (
-                ("one rollout", "rollout_mse"),
-                (f"mean of {AVERAGED}", "mean_rollout_mse"),
-                ("last frame repeated", "last_frame_mse"),
-            )
-        ]
-        found.append(Table("Rollouts, step", names, columns))
-    return [*found, state_table(result)] if result["probes"] else found
-
-
 def state_table(result: Result) -> Table:
     columns = [
         Column(name, "R²", [r2[source] for source in ("states", "frames")], "high", 3)
         for name, r2 in result["probes"].items()
     ]
     return Table("True states, by a linear map from", ["the model's states", "frames"], columns)
-
-
-def numbers(result: Result) -> Sequence[Number]:
-    if "rollout_mse" not in result:
-        return []
-    return [Number("MSE of the next frame", "one rollout", result["rollout_mse"][0], "low", 4)]
-
-
-def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
-    from aejax.evaluation.rollout_pictures import sequences_section
-
-    return sequences_section(run, evaluation["sequences"])
-
-
-PART = Part(
-    "sequences",
-    lambda context: context.model.sequence is not None and context.model.sequence.rollout is not None,
-    compute,
-    tables,
-    numbers,
-    section,
-)
