@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aejax.data import load
+from aejax.data import load, usual_splits
 from aejax.errors import UsageError
+from aejax.runs.experiment import fit
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run
 from aejax.training.recorder import Interrupted, NonFinite
@@ -31,11 +32,13 @@ __all__ = [
     "TrainState",
     "UsageError",
     "evaluate",
+    "fit",
     "load",
     "open_run",
     "report",
     "resume",
     "train",
+    "usual_splits",
 ]
 
 

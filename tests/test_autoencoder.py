@@ -8,7 +8,7 @@ from aejax.collectives import gather, mean
 from aejax.errors import UsageError
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, gaussian, masking, nothing
+from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, gaussian_noise, masking, nothing
 from aejax.objective.likelihoods import bernoulli, gaussian_learned, squared_error
 
 SHAPE = (4, 5)
@@ -107,7 +107,7 @@ def test_denoiser_learns_the_score_of_a_gaussian_mixture():
     sigma, n = 0.5, 4096
     centers = jnp.array([[-1.0, 0.0], [1.0, 0.5]])
     x = centers[jnp.arange(n) % 2]
-    model = autoencoder(MLP((64, 64), 2, jnp.tanh), MLP((), 2), squared_error(), corrupt=gaussian(sigma))
+    model = autoencoder(MLP((64, 64), 2, jnp.tanh), MLP((), 2), squared_error(), corrupt=gaussian_noise(sigma))
     batch = {"x": x, "index": jnp.arange(n)}
     params = trained(model, lambda i: batch, 1_500, optax.adam(optax.cosine_decay_schedule(5e-3, 1_500)))
 
@@ -125,7 +125,7 @@ def test_denoising_without_noise_is_the_autoencoder_to_the_bit():
     batch = batch_of(16)
     params, _ = jax.jit(small().init)(jax.random.key(0), batch)
     plain = jax.jit(jax.value_and_grad(lambda p: small().loss(p, {}, batch, jax.random.key(1), 0, None)[0]))(params)
-    for corrupt in (masking(0.0), bernoulli_masking(0.0), gaussian(0.0), nothing()):
+    for corrupt in (masking(0.0), bernoulli_masking(0.0), gaussian_noise(0.0), nothing()):
         model = small(corrupt)
         silent = jax.jit(jax.value_and_grad(lambda p: model.loss(p, {}, batch, jax.random.key(1), 0, None)[0]))(params)  # noqa: B023
         jax.tree.map(np.testing.assert_array_equal, silent, plain)

@@ -12,7 +12,7 @@ from aejax.models import autoencoder
 from aejax.models.autoencoders import identity
 from aejax.nets import MLP
 from aejax.objective.bottlenecks import top_k, winner_take_all
-from aejax.objective.corruptions import bernoulli_masking, chain, gaussian, masking, salt_and_pepper
+from aejax.objective.corruptions import bernoulli_masking, chain, gaussian_noise, masking, salt_and_pepper
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
 from aejax.objective.sparsity import nonzero
@@ -25,8 +25,8 @@ CORRUPTIONS = {
     "masking": masking(0.3),
     "bernoulli": bernoulli_masking(0.3),
     "coins": salt_and_pepper(0.3),
-    "annealed": gaussian(optax.linear_schedule(0.1, 0.3, 10)),
-    "chain": chain(masking(0.2), gaussian(0.1)),
+    "annealed": gaussian_noise(optax.linear_schedule(0.1, 0.3, 10)),
+    "chain": chain(masking(0.2), gaussian_noise(0.1)),
 }
 EACH = {
     "l1": l1(1e-3),

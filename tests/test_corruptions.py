@@ -10,8 +10,7 @@ from aejax.objective.corruptions import (
     bernoulli_masking,
     chain,
     corrupt_batch,
-    gaussian,
-    hiding,
+    gaussian_noise,
     masking,
     nothing,
     patches,
@@ -24,11 +23,11 @@ EVERY = [
     masking(0.3),
     bernoulli_masking(0.3),
     salt_and_pepper(0.4),
-    gaussian(0.5),
+    gaussian_noise(0.5),
     patches(3),
     patches(2, count=3),
-    chain(masking(0.2), gaussian(0.3)),
-    chain(salt_and_pepper(0.3), gaussian(0.2), masking(0.25)),
+    chain(masking(0.2), gaussian_noise(0.3)),
+    chain(salt_and_pepper(0.3), gaussian_noise(0.2), masking(0.25)),
 ]
 names = [c.name for c in EVERY]
 SMALL, MANY = (4, 5, 2), 20_000  # of most tests: what one has compiled, operation by operation, the others use
@@ -93,7 +92,7 @@ def test_salt_and_pepper_tosses_a_fair_coin():
 
 def test_gaussian_noise_has_its_scale():
     x, index = batch_of(MANY, SMALL)
-    x_tilde, touched = corrupt_batch(gaussian(0.3), jax.random.key(6), x, index)
+    x_tilde, touched = corrupt_batch(gaussian_noise(0.3), jax.random.key(6), x, index)
     assert np.all(touched)
     assert np.std(np.asarray(x_tilde) - x) == pytest.approx(0.3, rel=0.005)
 
@@ -136,18 +135,18 @@ def test_moments_are_those_of_the_noise(corrupt):
 def test_hiding_hides_the_same_of_every_example():
     hidden = np.arange(40).reshape(SMALL) % 3 == 0
     x, index = batch_of(3, SMALL)
-    x_tilde, touched = corrupt_batch(hiding(hidden), jax.random.key(0), x, index)
+    x_tilde, touched = corrupt_batch(fixed_mask(hidden), jax.random.key(0), x, index)
     np.testing.assert_array_equal(touched, np.broadcast_to(hidden, x.shape))
     np.testing.assert_array_equal(x_tilde, np.where(hidden, 0.0, x))
     a = 1.0 - hidden.reshape(-1)  # x_tilde = a ⊙ x, for sure
     for found, expected in zip(
-        hiding(hidden).moments(SMALL), (a, 0 * a, np.outer(a, a), np.zeros((40, 40)), np.zeros((40, 40)))
+        fixed_mask(hidden).moments(SMALL), (a, 0 * a, np.outer(a, a), np.zeros((40, 40)), np.zeros((40, 40)))
     ):
         np.testing.assert_array_equal(found, expected)
 
 
 # All that draws: the primitives once each, in a chain or alone.
-DRAWING = [bernoulli_masking(0.3), patches(2, count=3), chain(salt_and_pepper(0.3), gaussian(0.2), masking(0.25))]
+DRAWING = [bernoulli_masking(0.3), patches(2, count=3), chain(salt_and_pepper(0.3), gaussian_noise(0.2), masking(0.25))]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def test_strength_follows_a_schedule():
         np.testing.assert_array_equal(np.sum(few(jnp.int32(step)), axis=(1, 2, 3)), count)
     _, touched = jax.vmap(masking(schedule))(each(key, index), x)  # without a step: the end of the schedule
     np.testing.assert_array_equal(np.sum(touched, axis=(1, 2, 3)), 20)
-    still, _ = corrupt_batch(gaussian(optax.linear_schedule(0.0, 1.0, 10)), key, x, index, jnp.int32(0))
+    still, _ = corrupt_batch(gaussian_noise(optax.linear_schedule(0.0, 1.0, 10)), key, x, index, jnp.int32(0))
     np.testing.assert_array_equal(still, x)
     assert masking(schedule).moments((40,)).a[0] == 0.5
     for beyond, count in [(1.5, 40), (-0.5, 0)]:  # a schedule that leaves [0, 1] is clipped, not searched for ever
@@ -205,7 +204,7 @@ def test_strength_follows_a_schedule():
         lambda: masking(float("nan")),
         lambda: bernoulli_masking(2),
         lambda: salt_and_pepper(-1),
-        lambda: gaussian(-0.1),
+        lambda: gaussian_noise(-0.1),
         lambda: patches(0),
         lambda: chain(),
         lambda: patches(5)(jax.random.key(0), jnp.zeros((4, 4, 1))),

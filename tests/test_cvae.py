@@ -12,8 +12,8 @@ from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.models import cvae, vae
 from aejax.nets import MLP
-from aejax.objective.corruptions import hiding
-from aejax.objective.likelihoods import among, bernoulli, gaussian
+from aejax.objective.corruptions import fixed_mask
+from aejax.objective.likelihoods import bernoulli, gaussian, restrict
 from aejax.objective.priors import conditional
 from aejax.reports import report
 from aejax.reports.generated import conditions_section
@@ -104,7 +104,7 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
         assert np.all((images[:, 2:] > 0.0) & (images[:, 2:] < 1.0))
     np.testing.assert_array_equal(model.condition(seen), np.where(OBSERVED, seen["x"], 0.0))
     # Bits of the pixels that are modeled
-    assert model.symbols(np.asarray(seen["x"])) == D - 2
+    assert model.num_discrete_dims(np.asarray(seen["x"])) == D - 2
 
 
 def test_told_a_label_it_is_the_vae_with_a_conditional_prior():
@@ -143,7 +143,7 @@ def test_a_hybrid_is_the_weighted_mean_of_its_two_terms(alpha):
 def test_the_elements_of_a_likelihood_that_count():
     x = jnp.ones((2, D))
     theta = jnp.zeros((2, D, 1))
-    nats = among(bernoulli(), ~OBSERVED).nats(theta, x)
+    nats = restrict(bernoulli(), ~OBSERVED).neg_log_prob(theta, x)
     np.testing.assert_allclose(nats, np.where(OBSERVED, 0.0, np.log(2)) * np.ones((2, D)), rtol=1e-6)
 
 
@@ -155,7 +155,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match="leaves some to be modeled"):
         small(observed=np.ones(D, bool))
     with pytest.raises(UsageError, match="examples of shape"):
-        hiding(OBSERVED)(KEY, jnp.zeros(D + 1))
+        fixed_mask(OBSERVED)(KEY, jnp.zeros(D + 1))
 
 
 # --- runs that are told something ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.evaluation.linear import Affine, Statistics, apply, optimal_linear, pca, pca_codes, statistics, with_axes
-from aejax.objective.corruptions import Moments, chain, corrupt_batch, gaussian, masking, salt_and_pepper
+from aejax.objective.corruptions import Moments, chain, corrupt_batch, gaussian_noise, masking, salt_and_pepper
 
 D = 8
 
@@ -140,7 +140,7 @@ def least_squares(x_tilde, clean, affine=True):
 
 
 @pytest.mark.parametrize(
-    "corruption", [masking(0.25), gaussian(0.5), salt_and_pepper(0.25), chain(masking(0.25), gaussian(0.2))]
+    "corruption", [masking(0.25), gaussian_noise(0.5), salt_and_pepper(0.25), chain(masking(0.25), gaussian_noise(0.2))]
 )
 def test_optimal_linear_is_least_squares_on_many_draws_of_a_corruption(corruption):
     x, repeats = data(200), 500

@@ -67,13 +67,13 @@ def test_a_trained_discriminator_estimates_the_total_correlation_of_a_gaussian()
     exact = 0.5 * (np.log(np.diag(cov)).sum() - np.linalg.slogdet(cov)[1])
     factor = jnp.float32(np.linalg.cholesky(cov - noise**2 * np.eye(K)))
     net, optimizer = Quadratic(), optax.adam(optax.cosine_decay_schedule(0.1, 200, alpha=1e-3), b1=0.5)
-    coupling = adversary(1.0, net)
+    regularizer = adversary(1.0, net)
 
     def term(trained, key):
         k_mean, k_draw, k_coupling = jax.random.split(key, 3)
         seen = gaussian_codes(jnp.dot(jax.random.normal(k_mean, (512, K)), factor.T), noise)
         z = seen.z + noise * jax.random.normal(k_draw, seen.z.shape)
-        return coupling(seen._replace(z=z, params={**seen.params, "discriminator": trained}), k_coupling, 0, None)
+        return regularizer(seen._replace(z=z, params={**seen.params, "discriminator": trained}), k_coupling, 0, None)
 
     @jax.jit
     def train(key):

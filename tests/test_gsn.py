@@ -13,7 +13,7 @@ from aejax.models import autoencoder, gsn
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
 from aejax.objective.corruptions import bernoulli_masking, masking, nothing, salt_and_pepper
 from aejax.objective.corruptions import chain as chained
-from aejax.objective.corruptions import gaussian as noise
+from aejax.objective.corruptions import gaussian_noise as noise
 from aejax.objective.likelihoods import bernoulli, categorical, gaussian, gaussian_learned, squared_error
 
 SHAPE = (4, 5)

@@ -33,29 +33,32 @@ def test_bernoulli_is_the_cross_entropy_of_its_logits():
     theta, x = rng.normal(size=(5, 4, 1)).astype("f"), rng.uniform(size=(5, 4)).astype("f")
     p = 1 / (1 + np.exp(-theta[..., 0]))
     expected = -(x * np.log(p) + (1 - x) * np.log(1 - p))
-    np.testing.assert_allclose(jax.jit(bernoulli().nats)(theta, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(bernoulli().neg_log_prob)(theta, x), expected, rtol=1e-5)
     np.testing.assert_allclose(bernoulli().mean(theta), p, rtol=1e-6)
 
 
 def test_bernoulli_survives_extreme_logits():
     theta = jnp.array([[1e4], [-1e4]])
-    np.testing.assert_array_equal(bernoulli().nats(theta, jnp.array([1.0, 0.0])), 0.0)
-    np.testing.assert_array_equal(bernoulli().nats(theta, jnp.array([0.0, 1.0])), 1e4)
+    np.testing.assert_array_equal(bernoulli().neg_log_prob(theta, jnp.array([1.0, 0.0])), 0.0)
+    np.testing.assert_array_equal(bernoulli().neg_log_prob(theta, jnp.array([0.0, 1.0])), 1e4)
 
 
 def test_gaussians_are_scipys_with_every_constant():
     theta, x = rng.normal(size=(5, 4, 2)).astype("f"), rng.normal(size=(5, 4)).astype("f")
     fixed = -stats.norm(theta[..., 0], 0.7).logpdf(x)
-    np.testing.assert_allclose(jax.jit(gaussian(0.7).nats)(theta[..., :1], x), fixed, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(gaussian(0.7).neg_log_prob)(theta[..., :1], x), fixed, rtol=1e-5)
     learned = -stats.norm(theta[..., 0], 0.05 + softplus(theta[..., 1])).logpdf(x)
-    np.testing.assert_allclose(jax.jit(gaussian_learned(0.05).nats)(theta, x), learned, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(gaussian_learned(0.05).neg_log_prob)(theta, x), learned, rtol=1e-4)
 
 
 def test_squared_error_is_a_gaussian_of_variance_one_half_without_its_constant():
     theta, x = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((5, 4, 1), (5, 4)))
     constant = 0.5 * np.log(np.pi)
     np.testing.assert_allclose(
-        squared_error().nats(theta, x) + constant, gaussian(np.sqrt(0.5)).nats(theta, x), rtol=1e-4, atol=1e-5
+        squared_error().neg_log_prob(theta, x) + constant,
+        gaussian(np.sqrt(0.5)).neg_log_prob(theta, x),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -64,14 +67,16 @@ def test_categorical_is_the_cross_entropy_of_a_softmax_and_its_draws_are_one_hot
     p = np.exp(theta[..., 0]) / np.exp(theta[..., 0]).sum(axis=-1, keepdims=True)
     theta, x = jnp.asarray(theta), jnp.eye(3)[labels]
     expected = -np.log(np.take_along_axis(p, labels[..., None], axis=-1)[..., 0])
-    np.testing.assert_allclose(jax.jit(categorical().nats)(theta, x).sum(axis=-1), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(categorical().neg_log_prob)(theta, x).sum(axis=-1), expected, rtol=1e-5)
     np.testing.assert_allclose(categorical().mean(theta), p, rtol=1e-5)
-    np.testing.assert_allclose(categorical().nats(theta + 7.0, x), categorical().nats(theta, x), atol=1e-5)
+    np.testing.assert_allclose(
+        categorical().neg_log_prob(theta + 7.0, x), categorical().neg_log_prob(theta, x), atol=1e-5
+    )
     drawn = np.asarray(categorical().draw(jax.random.key(0), theta))
     categorical().check(drawn, "the draw")
     assert drawn.shape == x.shape
     assert set(np.unique(drawn)) == {0.0, 1.0}
-    np.testing.assert_array_equal(categorical().nats(jnp.array([[1e4], [-1e4]]), jnp.array([1.0, 0.0])), 0.0)
+    np.testing.assert_array_equal(categorical().neg_log_prob(jnp.array([[1e4], [-1e4]]), jnp.array([1.0, 0.0])), 0.0)
 
 
 def test_categories_that_do_not_sum_to_one_are_refused_by_name():
@@ -87,7 +92,7 @@ def test_draws_have_the_mean_and_the_nats_are_lowest_there(likelihood):
     draws = jax.jit(jax.vmap(likelihood.draw, (0, None)))(jax.random.split(jax.random.key(0), 20_000), theta)
     np.testing.assert_allclose(jnp.mean(draws, axis=0), likelihood.mean(theta), atol=0.05)
     # The mean over draws of the nats is lower under the theta that made them than under another.
-    nats = jax.jit(jax.vmap(likelihood.nats, (None, 0)))
+    nats = jax.jit(jax.vmap(likelihood.neg_log_prob, (None, 0)))
     here, there = (float(jnp.mean(nats(t, draws))) for t in (theta, theta + jnp.array([[0.5], [0.0], [-0.5]])))
     assert here < there
 
@@ -95,7 +100,7 @@ def test_draws_have_the_mean_and_the_nats_are_lowest_there(likelihood):
 @pytest.mark.parametrize("likelihood", EVERY, ids=names)
 def test_nats_are_elementwise(likelihood):
     theta = jnp.zeros((2, 3, 4, likelihood.width))
-    assert jax.eval_shape(likelihood.nats, theta, jnp.ones((2, 3, 4))).shape == (2, 3, 4)
+    assert jax.eval_shape(likelihood.neg_log_prob, theta, jnp.ones((2, 3, 4))).shape == (2, 3, 4)
 
 
 def grid(levels):
@@ -124,9 +129,9 @@ def test_masses_of_the_levels_are_those_of_the_logistic_and_sum_to_one(levels):
     edges = np.concatenate([[-np.inf], 2 * (np.arange(levels - 1) + 0.5) / (levels - 1) - 1, [np.inf]])
     m, rho = SPREAD.astype(np.float64).T
     expected = np.diff(stats.logistic(m[:, None], scale(rho, levels)[:, None]).cdf(edges))
-    found = masses(discretized_logistic(levels).nats, SPREAD, levels)
+    found = masses(discretized_logistic(levels).neg_log_prob, SPREAD, levels)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-7)
-    mixed = masses(discretized_logistic_mixture(3, levels).nats, rng.normal(size=(4, 9)).astype("f"), levels)
+    mixed = masses(discretized_logistic_mixture(3, levels).neg_log_prob, rng.normal(size=(4, 9)).astype("f"), levels)
     for each in (found, mixed):
         np.testing.assert_allclose(np.sum(each, axis=1), 1.0, rtol=1e-4)
 
@@ -136,7 +141,7 @@ def test_fine_levels_are_the_density_of_the_logistic():
     x = grid(levels)[[5, 20_000, 40_001, 60_000, 100]]
     theta = np.array([[0.3, -2.0], [0.3, -2.0], [-0.2, -4.0], [0.9, -3.0], [0.5, 4.0]], "f")
     density = stats.logistic(theta[:, 0], scale(theta[:, 1], levels)).logpdf(2 * x.astype(np.float64) - 1) + np.log(2)
-    nats = jax.jit(discretized_logistic(levels).nats)(theta, x) - np.log(levels - 1)
+    nats = jax.jit(discretized_logistic(levels).neg_log_prob)(theta, x) - np.log(levels - 1)
     np.testing.assert_allclose(nats, -density, rtol=1e-4, atol=1e-4)
     assert np.abs(np.log(scale(theta[:4, 1], levels)) - theta[:4, 1]).max() < 1e-2  # the bounds are far
 
@@ -148,7 +153,7 @@ def test_nothing_of_the_logistic_overflows(likelihood):
     pairs = jnp.stack([part.ravel() for part in jnp.meshgrid(values, values)], axis=1)
 
     def f(t, x):
-        nats, mean = likelihood.nats(t, x), likelihood.mean(t)
+        nats, mean = likelihood.neg_log_prob(t, x), likelihood.mean(t)
         return nats + mean, (nats, mean)
 
     every = jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(f, has_aux=True), (0, None)), (None, 0)))
@@ -174,14 +179,14 @@ def test_the_gradient_of_the_logistic_is_the_difference_of_the_masses():
         2 * e
     )
     theta = jnp.asarray(np.stack([m, rho], axis=1), jnp.float32)
-    found = jax.jit(jax.vmap(jax.grad(discretized_logistic().nats)))(theta, jnp.asarray(x, jnp.float32))
+    found = jax.jit(jax.vmap(jax.grad(discretized_logistic().neg_log_prob)))(theta, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(found.T, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("levels", [8, 256])
 def test_means_of_gray_levels_are_near_the_exact_ones(levels):
     likelihood = discretized_logistic(levels)
-    exact = np.asarray(masses(likelihood.nats, SPREAD, levels)) @ grid(levels)
+    exact = np.asarray(masses(likelihood.neg_log_prob, SPREAD, levels)) @ grid(levels)
     wide = scale(SPREAD[:, 1], levels) >= 2 / (levels - 1)
     assert np.any(wide)
     assert not np.all(wide)
@@ -197,13 +202,15 @@ def test_gray_levels_are_drawn_as_often_as_their_mass_says(likelihood):
     drawn = np.asarray(jax.jit(likelihood.draw)(jax.random.key(0), np.tile(theta, (n, 1))))
     likelihood.check(drawn, "the draw")
     counts = np.bincount(np.round(4 * drawn).astype(int), minlength=5)
-    expected = np.asarray(masses(likelihood.nats, theta, 5)[0], np.float64)
+    expected = np.asarray(masses(likelihood.neg_log_prob, theta, 5)[0], np.float64)
     assert stats.chisquare(counts, n * expected / expected.sum()).pvalue > 1e-3
 
 
 def test_a_mixture_of_one_or_of_equals_is_the_logistic():
     theta, x = rng.normal(size=(40, 2)).astype("f"), rng.choice(grid(256), size=40)
-    both = lambda likelihood: jax.jit(lambda theta: (likelihood.nats(theta, jnp.asarray(x)), likelihood.mean(theta)))
+    both = lambda likelihood: jax.jit(
+        lambda theta: (likelihood.neg_log_prob(theta, jnp.asarray(x)), likelihood.mean(theta))
+    )
     for k in (1, 3):
         alike = np.concatenate([rng.normal(size=(40, k)).astype("f"), np.repeat(theta, k, axis=1)], axis=1)
         mixed, plain = both(discretized_logistic_mixture(k))(alike), both(discretized_logistic())(theta)
@@ -224,7 +231,7 @@ def test_the_continuous_bernoulli_is_its_quadrature():
     total = np.array([integral(lambda t: 1.0, a) for a in exact])
     mean = np.array([integral(lambda t: t, a) for a in exact]) / total
     variance = np.array([integral(lambda t, m=m: (t - m) ** 2, a) for a, m in zip(exact, mean)]) / total
-    for_each = jax.vmap(jax.vmap(jax.value_and_grad(likelihood.nats), (0, None)), (None, 0))
+    for_each = jax.vmap(jax.vmap(jax.value_and_grad(likelihood.neg_log_prob), (0, None)), (None, 0))
     x = np.array([0.0, 0.3, 0.5, 1.0])
     nats, slope = jax.jit(for_each)(eta, jnp.asarray(x, jnp.float32))
     expected = -exact * x[:, None] + np.maximum(exact, 0) + np.log(total)
@@ -239,9 +246,9 @@ def test_the_continuous_bernoulli_is_its_quadrature():
 
 def test_the_continuous_bernoulli_survives_extreme_logits():
     likelihood, eta = continuous_bernoulli(), np.array([[1e30], [1e10], [-1e10], [-1e30]], "f")
-    nats = jax.jit(likelihood.nats)(eta, np.array([1, 1, 0, 0], "f"))
+    nats = jax.jit(likelihood.neg_log_prob)(eta, np.array([1, 1, 0, 0], "f"))
     np.testing.assert_allclose(nats, -np.log(np.abs(eta[:, 0])), rtol=1e-6)
-    f = lambda t: jnp.stack([likelihood.mean(t), likelihood.nats(t, jnp.float32(0.5))])
+    f = lambda t: jnp.stack([likelihood.mean(t), likelihood.neg_log_prob(t, jnp.float32(0.5))])
     found, slopes = jax.jit(jax.vmap(lambda t: (f(t), jax.jacrev(f)(t))))(eta)
     np.testing.assert_allclose(found[:, 0], [1.0, 1, 0, 0], atol=1e-9)
     assert np.all(np.isfinite(slopes))
@@ -261,10 +268,10 @@ def test_draws_of_the_continuous_bernoulli_follow_its_distribution_function():
 
 def test_bits_per_dimension_are_of_discrete_data_alone():
     gray, bits, one_hot = (np.array(x, np.float32) for x in ([[0.2, 1, 0]], [[0, 1, 1]], [[[0, 1, 0], [1, 0, 0]]]))
-    assert [bernoulli().symbols(x) for x in (gray, bits, one_hot)] == [None, 3, 6]
-    assert [categorical().symbols(x) for x in (gray, one_hot)] == [None, 2]
-    assert all(likelihood.symbols(one_hot) == 6 for likelihood in GRAY)
-    assert all(likelihood.symbols is None for likelihood in [*REAL, continuous_bernoulli()])
+    assert [bernoulli().num_discrete_dims(x) for x in (gray, bits, one_hot)] == [None, 3, 6]
+    assert [categorical().num_discrete_dims(x) for x in (gray, one_hot)] == [None, 2]
+    assert all(likelihood.num_discrete_dims(one_hot) == 6 for likelihood in GRAY)
+    assert all(likelihood.num_discrete_dims is None for likelihood in [*REAL, continuous_bernoulli()])
 
 
 def test_data_outside_the_range_is_refused_by_name():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.nets import GRU, LSTM, MLP, Gated, Turned
+from aejax.nets import GRU, LSTM, MLP, Gated, OscillatorTransition
 from aejax.nets.mlp import check_mirror, tie, untie
-from aejax.objective.time_gaps import told
+from aejax.objective.time_gaps import embedding as told
 
 
 def test_shapes_follow_the_arguments():
@@ -133,7 +133,7 @@ def turned(z, delta=None, most=0, **more):
     """The state that goes on by itself: what a net of zeros adds."""
     nothing = Gated(2, 2 * z.shape[1], last_init=nn.initializers.zeros)
     row = z if delta is None else jnp.concatenate([z, told(jnp.full(len(z), delta, jnp.int32), most)], axis=1)
-    net = Turned(nothing, z.shape[1], most=most, **more)
+    net = OscillatorTransition(nothing, z.shape[1], most=most, **more)
     out = net.apply(net.init(jax.random.key(0), row), row)
     assert np.all(out[:, z.shape[1] :] == 0)
     return out[:, : z.shape[1]]
@@ -165,7 +165,7 @@ def test_what_a_net_adds_is_of_all_but_the_gap(most):
     z, b = (jnp.asarray(rng.normal(size=(5, n)), jnp.float32) for n in (4, 3))
     gap = [told(jnp.full(5, 1, jnp.int32), most)] if most else []
     by_itself = turned(z, planes=1)
-    found = Turned(Sums(7), 4, 1, most=most).apply({}, jnp.concatenate([z, *gap, b], axis=1))
+    found = OscillatorTransition(Sums(7), 4, 1, most=most).apply({}, jnp.concatenate([z, *gap, b], axis=1))
     added = z.sum(axis=1, keepdims=True) + b.sum(axis=1, keepdims=True) + by_itself.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, np.hstack([by_itself + added, np.repeat(added, 3, axis=1)]), rtol=2e-5)
 

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from aejax.errors import UsageError
 from aejax.nets import MLP
 from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
-from aejax.objective.priors import Encoding, conditional, gaussian_nats, mixture, standard_normal, vamp
+from aejax.objective.priors import Encoding, conditional, gaussian_log_prob, mixture, standard_normal, vamp
 
 D, MANY, KEY = 3, 20_000, jax.random.key(7)
 FLOWS = {
@@ -104,7 +104,7 @@ def test_a_flows_log_determinant_is_autodiffs(name):
     sign, expected = np.linalg.slogdet(slopes)
     assert np.all(sign > 0)
     np.testing.assert_allclose(log_det, expected, atol=1e-3)
-    # Every dimension is shown the context, but for the half that a coupling layer keeps.
+    # Every dimension is shown the context, but for the half that a regularizer layer keeps.
     kept = {"second_half": [0], "first_half": [D - 1]}.get(name, [])
     shown = np.delete(np.arange(D), kept)
     assert np.all((forward(z[0], seen)[0] != forward(z[0], seen + 1.0)[0])[shown])
@@ -170,7 +170,7 @@ def test_gaussian_nats_are_the_formula_of_every_pair():
     z, means, log_variances = normal(7, D, scale=3.0), 10.0 + normal(5, D, seed=1), normal(5, D, seed=2)
     a, m, v = double(z)[:, None], double(means), double(log_variances)
     expected = -0.5 * ((a - m) ** 2 / np.exp(v) + v + np.log(2 * np.pi)).sum(axis=2)
-    np.testing.assert_allclose(gaussian_nats(z, means, log_variances), expected, rtol=1e-4)
+    np.testing.assert_allclose(gaussian_log_prob(z, means, log_variances), expected, rtol=1e-4)
 
 
 def is_the_sum(prior, params, q, log_pi, rows):

@@ -110,8 +110,8 @@ def test_info_vae_without_weights_is_the_vae():
     seen = {"x": x, "index": jnp.arange(8, dtype=jnp.int32)}
     params, _ = jax.jit(make().init)(jax.random.key(0), seen)
     loss = lambda model: jax.jit(model.loss, static_argnums=5)(params, {}, seen, jax.random.key(1), 0, None)[0]
-    np.testing.assert_allclose(loss(make(couplings=(mmd(0.0),))), loss(make()), rtol=1e-6)
-    assert float(loss(make(beta=0.5, couplings=(mmd(10.0),)))) != float(loss(make(beta=0.5)))
+    np.testing.assert_allclose(loss(make(regularizers=(mmd(0.0),))), loss(make()), rtol=1e-6)
+    assert float(loss(make(beta=0.5, regularizers=(mmd(10.0),)))) != float(loss(make(beta=0.5)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_devices_share_one_batch(coupling):
     key = jax.random.key(3)
 
     def term(h, z, index, axis):
-        return coupling(whole._replace(h=h, z=z, indices=index), key, 0, axis)[0]
+        return regularizer(whole._replace(h=h, z=z, indices=index), key, 0, axis)[0]
 
     one, slope = jax.value_and_grad(term, (0, 1))(whole.h, whole.z, whole.indices, None)
     split = lambda a: a.reshape(4, 2, *a.shape[1:])
@@ -140,9 +140,9 @@ def test_devices_share_one_batch(coupling):
 
 def test_other_posteriors_and_numbers_are_refused():
     seen = latents(*codes(4)[:3], posterior=full_rank())
-    for coupling in (total_correlation(1.0, 10), dip(1.0, 1.0, False)):
+    for regularizer in (total_correlation(1.0, 10), dip(1.0, 1.0, False)):
         with pytest.raises(UsageError, match=r"use diagonal\(\)"):
-            coupling(seen, None, 0, None)
+            regularizer(seen, None, 0, None)
     with pytest.raises(UsageError, match="at least 0"):
         mmd(-1.0)
     with pytest.raises(UsageError, match="at least 2"):

@@ -17,7 +17,8 @@ from aejax.nets import MLP, Beliefs, Gated
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli, categorical, gaussian
 from aejax.objective.posteriors import LOG_VARIANCE, diagonal, flow, full_rank, planar
-from aejax.objective.time_gaps import growing, mixed, told, uniform
+from aejax.objective.time_gaps import embedding as told
+from aejax.objective.time_gaps import growing, mixed, uniform
 
 T, D = 6, 2
 A = np.array([[0.9, -0.3], [0.2, 0.7]])

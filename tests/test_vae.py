@@ -136,7 +136,7 @@ def test_one_draw_and_beta_one_are_the_vae():
     (a, _), ga = loss_and_gradient(small(posterior=sampled), seen)
     (b, _), gb = loss_and_gradient(small(posterior=sampled, beta=lambda step: 1.0), seen)
     (c, _), gc = loss_and_gradient(small(posterior=sampled, make=iwae, samples=1), seen)
-    (d, _), gd = loss_and_gradient(small(posterior=sampled, rate=weighted(1.0)), seen)
+    (d, _), gd = loss_and_gradient(small(posterior=sampled, kl_cost=weighted(1.0)), seen)
     np.testing.assert_allclose([b, c, d], a, rtol=1e-6)
     for other in (gb, gc, gd):
         jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-6), ga, other)
@@ -198,7 +198,9 @@ def test_more_draws_tighten_the_bound_below_quadrature():
     line = jnp.linspace(-6.0, 6.0, 121)
     grid = jnp.stack(jnp.meshgrid(line, line), axis=-1).reshape(1, -1, K)
     theta = parts.theta(params, grid, None)
-    log_joint = parts.log_prior(params, grid, None) - jax.vmap(lambda x: parts.nats(theta, x[None])[0])(seen["x"])
+    log_joint = parts.log_prior(params, grid, None) - jax.vmap(lambda x: parts.neg_log_prob(theta, x[None])[0])(
+        seen["x"]
+    )
     exact = jax.nn.logsumexp(log_joint, axis=1) + 2 * np.log(0.1)
 
     h = parts.numbers(params, seen["x"], None)
@@ -352,7 +354,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match=r"diagonal\(\) of 2 dimensions needs 4 numbers"):
         jax.eval_shape(small(width=3).init, jax.random.key(0), batch())
     with pytest.raises(UsageError, match="both say"):
-        small(beta=2.0, rate=weighted(1.0))
+        small(beta=2.0, kl_cost=weighted(1.0))
     with pytest.raises(UsageError, match="at least one draw"):
         small(make=iwae, samples=0)
     with pytest.raises(UsageError, match=r"use train\.shape"):

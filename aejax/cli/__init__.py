@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from aejax.cli.recipes import experiments, new
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
 from aejax.errors import UsageError
@@ -18,7 +19,7 @@ from aejax.training.recorder import Interrupted, NonFinite
 
 USAGE = """usage: aejax COMMAND ...
 
-  train FILE.py [--flag value ...]   train an experiment, evaluate it, write its report; --help lists its hyperparameters
+  train NAME|FILE.py [--flag ...]    train an experiment, evaluate it, write its report; --help lists its hyperparameters
   resume RUN                         continue an interrupted run to the bits it would have had
   evaluate RUN                       evaluate a run on its test split, compared with baselines; writes eval.json
   report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
@@ -27,6 +28,8 @@ USAGE = """usage: aejax COMMAND ...
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests
   data list | data prepare NAME      the data sets at hand; download and prepare one
+  experiments                        list the experiments that come with aejax, to be trained by name
+  new NAME FILE.py                   copy one of them to start from
 
 `aejax COMMAND --help` lists its flags. --debug shows tracebacks.
 """
@@ -81,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    f.__name__: f for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data)
+    f.__name__: f for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data, experiments, new)
 }
 
 

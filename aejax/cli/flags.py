@@ -17,7 +17,24 @@ import tyro
 from aejax.errors import UsageError
 
 
-def parse(prog: str, functions: Sequence[Callable], args: Sequence[str], description: str = "") -> list[dict[str, Any]]:
+SHARED = {
+    "data": "Name of a data set (`aejax data list`), or path of a .npy, .npz or folder of images.",
+    "hidden": "Widths of the encoder's hidden layers, or channels after each of its convolutions; the decoder mirrors them.",
+    "latent": "Dimensions of the code.",
+    "blocks": "Residual blocks at the smallest size, in encoder and decoder each.",
+    "levels": "Number of gray values in the data: 17 for digits, 256 for most.",
+    "rate": "Fraction of the components of x that the encoder sees masked in training; 0 for none.",
+    "dtype": "Of the layers' arithmetic; parameters, code and likelihood stay float32. bfloat16 is for accelerators.",
+    "remat": "Recompute activations for the gradient instead of keeping them, for nets too deep for the memory.",
+    "lr": "Peak learning rate of Adam; it falls to zero on a cosine.",
+    "batch_size": "Examples in a step, over all devices.",
+    "steps": "Training steps.",
+    "seed": "Seed for initialization, data order and noise.",
+}
+"""What arguments mean that many experiments share, where an experiment's docstring does not say it."""
+
+
+def parse(prog: str, functions: Sequence[Callable[..., Any]], args: Sequence[str], description: str = "") -> list[dict[str, Any]]:
     """Parses one command line for several functions at once; gives each its keyword arguments.
 
     A function's positional-only parameters become positional arguments, the rest flags; the sentence of each comes from
@@ -28,7 +45,7 @@ def parse(prog: str, functions: Sequence[Callable], args: Sequence[str], descrip
     """
     fields: list[Any] = []
     for function in functions:
-        told = {p.arg_name: p.description for p in docstring_parser.parse(function.__doc__ or "").params}
+        documented = {p.arg_name: p.description for p in docstring_parser.parse(function.__doc__ or "").params}
         hints = get_type_hints(function, include_extras=True)
         for name, parameter in inspect.signature(function).parameters.items():
             if name not in hints:
@@ -36,7 +53,7 @@ def parse(prog: str, functions: Sequence[Callable], args: Sequence[str], descrip
             kind = hints[name]
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 kind = tyro.conf.Positional[kind]  # type: ignore[misc]
-            kind = Annotated[kind, tyro.conf.arg(help=" ".join((told.get(name) or "").split()), prefix_name=False)]
+            kind = Annotated[kind, tyro.conf.arg(help=" ".join((documented.get(name) or SHARED.get(name, "")).split()), prefix_name=False)]
             required = parameter.default is parameter.empty
             fields.append((name, kind) if required else (name, kind, dataclasses.field(default=parameter.default)))
     duplicate = {f[0] for f in fields if [g[0] for g in fields].count(f[0]) > 1}
@@ -66,11 +83,11 @@ def _condensed(text: str, prog: str) -> str:
         for line in plain.splitlines()
     ]
     lines = [line for line in lines if line]
-    told = lines[1] if len(lines) > 1 else "arguments not understood"
+    complaint = lines[1] if len(lines) > 1 else "arguments not understood"
     for line, following in zip(lines, lines[1:]):
         if line.startswith("Perhaps you meant"):
-            told += f"; perhaps {following}"
-    return f"{told}; see {prog} --help"
+            complaint += f"; perhaps {following}"
+    return f"{complaint}; see {prog} --help"
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

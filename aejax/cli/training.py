@@ -19,7 +19,7 @@ from aejax.data import Streamed
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import environment, finished_in, is_group, read_config, read_group, read_json, refuse_member
-from aejax.runs.experiment import Source, build, load_file, sha256
+from aejax.runs.experiment import Source, build, find, load_file, sha256
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
 from aejax.training.cost import cost_line
@@ -36,12 +36,13 @@ from aejax.training.trainer import train as train_run
 def train(args: list[str]) -> int:
     if args and args[0] in ("-h", "--help"):
         print(
-            "usage: aejax train FILE.py [--flag value ...]\n\n`aejax train FILE.py --help` lists that experiment's flags."
+            "usage: aejax train NAME|FILE.py [--flag value ...]\n\n`aejax train dae --help` lists that experiment's flags, "
+            "`aejax experiments` the names."
         )
         return 0
     if not args or args[0].startswith("-"):
-        raise UsageError("which experiment? usage: aejax train FILE.py [--flag value ...]; try experiments/dae.py")
-    file, rest = args[0], args[1:]
+        raise UsageError("which experiment? usage: aejax train NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`")
+    file, rest = str(find(args[0])), args[1:]
     module, function = load_file(file)
 
     def flags(
@@ -63,7 +64,7 @@ def train(args: list[str]) -> int:
         """
 
     arguments, wanted, chosen, where = parse(
-        f"aejax train {file}", [function, flags, Settings, joined], rest, description=module.__doc__ or ""
+        f"aejax train {args[0]}", [function, flags, Settings, joined], rest, description=module.__doc__ or ""
     )
     settings = Settings(**chosen)
     varied = _varied(wanted["seeds"], wanted["sweep"], arguments)

@@ -80,7 +80,7 @@ def codes(fit: LogisticPCA, x: Shaped[Examples, "n *shape"], iterations: int = 1
     steps, each halved until it does not rise."""
     x = _rows(x)
     z = np.zeros((len(x), len(fit.weights)), x.dtype)
-    for part in _stretches(len(x)):
+    for part in _chunks(len(x)):
         z[part] = _codes(fit, x[part], iterations)
     return z
 
@@ -94,7 +94,7 @@ def cross_entropy(
     fit: LogisticPCA, z: Float[np.ndarray, "n k"], x: Shaped[Examples, "n *shape"]
 ) -> Float[np.ndarray, " n"]:
     """-log p(x | z) per example, in nats."""
-    return _nats(z @ fit.weights + fit.offset, _rows(x))
+    return _neg_log_prob(z @ fit.weights + fit.offset, _rows(x))
 
 
 def bound_curvature(theta: Floats) -> Floats:
@@ -135,8 +135,8 @@ def _start(x: Float[np.ndarray, "n d"], components: int) -> _Point:
 
 def _objective(x: Float[np.ndarray, "n d"], point: _Point) -> float:
     total = 0.0
-    for part in _stretches(len(x)):
-        total += float(_nats(_with_one(point.z[part]) @ point.loadings, x[part]).sum(dtype=np.float64))
+    for part in _chunks(len(x)):
+        total += float(_neg_log_prob(_with_one(point.z[part]) @ point.loadings, x[part]).sum(dtype=np.float64))
     return total / len(x)
 
 
@@ -146,7 +146,7 @@ def _improved(x: Float[np.ndarray, "n d"], point: _Point) -> _Point:
     z = np.empty_like(point.z)
     k, d = point.loadings.shape
     curvature, slope = np.zeros((d, k * k)), np.zeros((d, k))
-    for part in _stretches(len(x)):
+    for part in _chunks(len(x)):
         z[part] = point.z[part] + _bound_step(x[part], point.z[part] @ weights + offset, weights)
         design = _with_one(z[part])
         theta = design @ point.loadings
@@ -169,14 +169,14 @@ def _codes(fit: LogisticPCA, x: Float[np.ndarray, "n d"], iterations: int) -> Fl
             break
         here, seen = z[active], x[active]
         theta = here @ weights + offset
-        value, step = _nats(theta, seen), _newton_step(seen, theta, weights)
-        reached = _nats(theta + step @ weights, seen)
+        value, step = _neg_log_prob(theta, seen), _newton_step(seen, theta, weights)
+        reached = _neg_log_prob(theta + step @ weights, seen)
         for _ in range(HALVINGS):
             far = reached > value
             if not far.any():
                 break
             step[far] /= 2
-            reached[far] = _nats(theta[far] + step[far] @ weights, seen[far])
+            reached[far] = _neg_log_prob(theta[far] + step[far] @ weights, seen[far])
         lower = value - reached > 4 * np.finfo(x.dtype).eps * value  # less is rounding
         active = active[lower]
         z[active] += step[lower]
@@ -212,7 +212,7 @@ def _sigmoid(theta: Floats) -> Floats:
     return 0.5 + 0.5 * np.tanh(theta / 2)
 
 
-def _nats(theta: Float[np.ndarray, "n d"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+def _neg_log_prob(theta: Float[np.ndarray, "n d"], x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     return np.sum(np.maximum(theta, 0) + np.log1p(np.exp(-np.abs(theta))) - x * theta, axis=1)
 
 
@@ -220,5 +220,5 @@ def _with_one(z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k+1"]:
     return np.concatenate([z, np.ones((len(z), 1), z.dtype)], axis=1)
 
 
-def _stretches(n: int) -> Iterator[slice]:
+def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + ROWS) for start in range(0, n, ROWS))

@@ -93,9 +93,9 @@ def _gradient_of_image(g, kernel, size, stride):
         first = [low // stride for low in before]
         last = [-(-(low + side) // stride) for low, side in zip(before, size)]
         fill = [(n - 1 - i, j - m, 0) for n, i, j, m in zip(turned.shape, first, last, g.shape[1:3])]
-        found = _winograd(jax.lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *fill, (0, 0, 0))), turned)
-        (b, h, w, _), c = found.shape, kernel.shape[2]
-        pixels = found.reshape(b, h, w, stride, stride, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h * stride, -1, c)
+        result = _winograd(jax.lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *fill, (0, 0, 0))), turned)
+        (b, h, w, _), c = result.shape, kernel.shape[2]
+        pixels = result.reshape(b, h, w, stride, stride, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h * stride, -1, c)
         top, left = (low % stride for low in before)
         return pixels[:, top : top + size[0], left : left + size[1]]
 
@@ -113,12 +113,12 @@ def _gradient_of_kernel(x, g, size, stride):
         x = _in_squares(x, size, stride)
         squares = jax.eval_shape(lambda kernel: _kernel_in_squares(kernel, stride), kernel)
         if _in_fewer(x, squares.shape):
-            found = _winograd_gradient(x, g, squares.shape[0])
+            result = _winograd_gradient(x, g, squares.shape[0])
         else:
             rows = _patches(x, squares.shape[:2])
             # With g in front the product is a quarter faster than with the patches, which are the longer.
-            found = (g.reshape(-1, g.shape[3]).T @ rows.reshape(-1, rows.shape[3])).T.reshape(squares.shape)
-        return jax.linear_transpose(lambda kernel: _kernel_in_squares(kernel, stride), kernel)(found)[0]
+            result = (g.reshape(-1, g.shape[3]).T @ rows.reshape(-1, rows.shape[3])).T.reshape(squares.shape)
+        return jax.linear_transpose(lambda kernel: _kernel_in_squares(kernel, stride), kernel)(result)[0]
 
     return jax.lax.platform_dependent(x, g, cpu=by_products, default=by_library)
 
@@ -198,12 +198,12 @@ def _winograd(x: Float[Array, "b high wide c"], kernel: Float[Array, "r r c d"])
     h, w = (side - taps + 1 for side in x.shape[1:3])
     high, wide = _tiles((h, w))
     with_kernel, with_result = _by_rows(_TRANSFORMS[taps], x.dtype)
-    found = jnp.zeros((16, len(x) * high * wide * d), x.dtype)
+    result = jnp.zeros((16, len(x) * high * wide * d), x.dtype)
     for seen, of_kernel, of_result in zip(_seen(x, taps), with_kernel, with_result):
         weights = (of_kernel @ kernel.reshape(taps**2, -1)).reshape(-1, c, d)
-        found = found + of_result @ (seen @ weights).reshape(len(seen), -1)
-    found = found.reshape(4, 4, len(x), high, wide, d).transpose(2, 3, 0, 4, 1, 5)
-    return found.reshape(len(x), 4 * high, 4 * wide, d)[:, :h, :w]
+        result = result + of_result @ (seen @ weights).reshape(len(seen), -1)
+    result = result.reshape(4, 4, len(x), high, wide, d).transpose(2, 3, 0, 4, 1, 5)
+    return result.reshape(len(x), 4 * high, 4 * wide, d)[:, :h, :w]
 
 
 def _winograd_gradient(
@@ -212,10 +212,10 @@ def _winograd_gradient(
     """Of the kernel: the transpose of `_winograd` by it."""
     c, d, transforms = x.shape[3], g.shape[3], _TRANSFORMS[taps]
     asked = _transformed(transforms.of_result.T, g, _tiles(g.shape[1:3]))
-    found = jnp.zeros((taps**2, c * d), x.dtype)
+    result = jnp.zeros((taps**2, c * d), x.dtype)
     for seen, asked_of, of_kernel in zip(_seen(x, taps), asked, _by_rows(transforms, x.dtype)[0]):
-        found = found + of_kernel.T @ jnp.einsum("tnc,tnd->tcd", seen, asked_of).reshape(len(seen), -1)
-    return found.reshape(taps, taps, c, d)
+        result = result + of_kernel.T @ jnp.einsum("tnc,tnd->tcd", seen, asked_of).reshape(len(seen), -1)
+    return result.reshape(taps, taps, c, d)
 
 
 def _by_rows(transforms: _Transforms, dtype: np.dtype) -> tuple[list[np.ndarray], list[np.ndarray]]:

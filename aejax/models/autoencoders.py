@@ -66,10 +66,13 @@ def autoencoder(
         raise UsageError(f"emphasis={emphasis} weighs what a corruption touched; give corrupt= too")
     init, features, theta_of = net(encoder, decoder, likelihood, bottleneck, tied)
 
-    def judge(params, x_seen, x, name):
+    def terms_given(params, x_seen, x, name):
         """Per example: the nats of x, and the squared error per dimension of the mean, given what the encoder saw."""
         theta = theta_of(params, bottleneck(features(params, x_seen), None, None), x)
-        return {f"{name}nll": total(likelihood.nats(theta, x)), f"{name}mse": per_dimension(likelihood.mean(theta), x)}
+        return {
+            f"{name}nll": total(likelihood.neg_log_prob(theta, x)),
+            f"{name}mse": per_dimension(likelihood.mean(theta), x),
+        }
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_penalty = jax.random.split(key)
@@ -78,24 +81,24 @@ def autoencoder(
         h = features(params, x_tilde)
         theta = theta_of(params, bottleneck(h, axis, step), x)
 
-        nats = likelihood.nats(theta, x)
+        nll = likelihood.neg_log_prob(theta, x)
         alpha, beta = (1.0, 1.0) if emphasis is None else emphasis
-        objective = total(nats if emphasis is None else jnp.where(touched, alpha, beta) * nats)  # [b]
-        terms = {"nll": total(nats), "mse": per_dimension(likelihood.mean(theta), x)}
+        objective = total(nll if emphasis is None else jnp.where(touched, alpha, beta) * nll)  # [b]
+        terms = {"nll": total(nll), "mse": per_dimension(likelihood.mean(theta), x)}
         f = Code(encoder, params["encoder"])
         for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):
-            found = penalty(f, x_tilde, h, each(k, batch["index"]), axis)
-            term, logged = found if isinstance(found, tuple) else (found, {})
+            penalized = penalty(f, x_tilde, h, each(k, batch["index"]), axis)
+            term, logged = penalized if isinstance(penalized, tuple) else (penalized, {})
             terms |= {penalty.__name__: term, **logged}
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return jnp.mean(objective) + sum(means[name] for name in names), (extras, means)
 
     def evaluate(params, extras, batch, key):
         x = batch["x"]
-        terms = judge(params, x, x, "")
+        terms = terms_given(params, x, x, "")
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            terms |= judge(params, x_tilde, x, "denoising_")
+            terms |= terms_given(params, x_tilde, x, "denoising_")
         return terms
 
     def encode(params, extras, batch, key):
@@ -171,9 +174,9 @@ def as_theta(out: Float[Array, "b *out"], shape: tuple[int, ...], likelihood: Li
     return out.reshape(-1, *shape, likelihood.width)
 
 
-def total(nats: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def total(values: Float[Array, "b *shape"]) -> Float[Array, " b"]:
     """The one reduction within an example: the sum over its dimensions."""
-    rows = nats.reshape(nats.shape[0], -1)
+    rows = values.reshape(values.shape[0], -1)
     # A product with ones: XLA fuses a plain sum into the likelihood's loop on CPU, which costs a fifth of an MLP's step.
     return jnp.dot(rows, jnp.ones(rows.shape[1], rows.dtype), precision=jax.lax.Precision.HIGHEST)
 

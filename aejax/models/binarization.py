@@ -1,4 +1,4 @@
-"""Gray values as probabilities of black and white: any model, trained and judged on bits drawn from gray images.
+"""Gray values as probabilities of black and white: any model, trained and evaluated on bits drawn from gray images.
 
     x ∈ [0, 1] ──B(x)──▶ bits ∈ {0, 1} ──▶ the model
 

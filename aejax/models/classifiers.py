@@ -33,8 +33,8 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
 
     def evaluate(params, extras, batch, key):
         logits = head.apply({"params": params["head"]}, features(params, batch["x"]))
-        nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=1)[:, 0]  # type: ignore[arg-type]
-        return {"nll": nats, "error": (jnp.argmax(logits, axis=1) != batch["label"]).astype(jnp.float32)}  # type: ignore[arg-type]
+        nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=1)[:, 0]  # type: ignore[arg-type]
+        return {"nll": nll, "error": (jnp.argmax(logits, axis=1) != batch["label"]).astype(jnp.float32)}  # type: ignore[arg-type]
 
     def loss(params, extras, batch, key, step, axis):
         means = {name: jnp.mean(term) for name, term in evaluate(params, extras, batch, key).items()}

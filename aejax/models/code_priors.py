@@ -28,7 +28,7 @@ def code_prior(
 ) -> Model:
     """The prior of `base`'s codes by one net for each level, from the one next to x up; the top one is last.
 
-    Terms: `kl`, −log p(codes), and `bits_per_code`, its mean over positions and books in bits; `distortion` and `mse` are the
+    Terms: `kl`, −log p(codes), and `bits_per_code`, its mean over positions and codebooks in bits; `distortion` and `mse` are the
     parent's, and `nelbo` is distortion + kl, an upper bound of −log p(x).
 
     Args:
@@ -39,7 +39,7 @@ def code_prior(
     """
     lower, discrete = base.model, discrete_of(base)
     sizes = levels_of(base)
-    if len(nets) != len(sizes) or any(net.sizes != found for net, found in zip(nets, sizes)):
+    if len(nets) != len(sizes) or any(net.sizes != of_level for net, of_level in zip(nets, sizes)):
         raise UsageError(
             f"code_prior() needs a net for each level of {base.directory}, of codes {sizes}; use nets_for()"
         )
@@ -49,11 +49,11 @@ def code_prior(
         return extras["base"]["params"], extras["base"]["extras"]
 
     def codes_of(extras, batch, key):
-        """The codes of each level as maps, [b, h, w, books]."""
-        found = discrete.codes(*frozen(extras), batch, key)
-        return [as_map(level) for level in (found if isinstance(found, tuple) else (found,))]
+        """The codes of each level as maps, [b, h, w, codebooks]."""
+        codes = discrete.codes(*frozen(extras), batch, key)
+        return [as_map(level) for level in (codes if isinstance(codes, tuple) else (codes,))]
 
-    def told(batch):
+    def given(batch):
         if condition is None:
             return None
         try:
@@ -68,7 +68,7 @@ def code_prior(
 
     def init(key, batch):
         extras = {"base": {"params": base.params, "extras": base.extras}}
-        codes, label = codes_of(extras, batch, key), told(batch)
+        codes, label = codes_of(extras, batch, key), given(batch)
         keys = jax.random.split(key, len(nets))
         params = {
             name: net.init(k, codes[i], label, above(codes, i))["params"]
@@ -76,24 +76,24 @@ def code_prior(
         }
         return params, extras
 
-    def nats(params, codes, label):
+    def neg_log_prob(params, codes, label):
         """−log p of the codes [b], and how many codes there are."""
-        found = jnp.zeros(len(codes[0]))
+        nll = jnp.zeros(len(codes[0]))
         for i, (name, net) in enumerate(zip(names, nets)):
             logits = net.apply({"params": params[name]}, codes[i], label, above(codes, i))
             for book, of_book in enumerate(logits):
-                found = found + cross_entropy(of_book, codes[i][..., book])
-        return found, sum(math.prod(level.shape[1:]) for level in codes)
+                nll = nll + cross_entropy(of_book, codes[i][..., book])
+        return nll, sum(math.prod(level.shape[1:]) for level in codes)
 
     def loss(params, extras, batch, key, step, axis):
         codes = jax.lax.stop_gradient(codes_of(extras, batch, key))
-        kl, count = nats(params, codes, told(batch))
+        kl, count = neg_log_prob(params, codes, given(batch))
         means = {"kl": jnp.mean(kl), "bits_per_code": jnp.mean(kl) / (count * math.log(2))}
         return means["kl"], (extras, means)
 
     def evaluate(params, extras, batch, key):
         of_base = lower.evaluate(*frozen(extras), batch, key)
-        kl, count = nats(params, codes_of(extras, batch, key), told(batch))
+        kl, count = neg_log_prob(params, codes_of(extras, batch, key), given(batch))
         return {
             "distortion": of_base["distortion"],
             "kl": kl,
@@ -102,7 +102,7 @@ def code_prior(
             "bits_per_code": kl / (count * math.log(2)),
         }
 
-    def draw_level(params, i, keys: Key[Array, " b"], label, upper) -> Int[Array, "b h w books"]:
+    def draw_level(params, i, keys: Key[Array, " b"], label, upper) -> Int[Array, "b h w codebooks"]:
         """Position after position. The vertical stack is computed once a row, and the horizontal one for the row alone."""
         net, of = nets[i], {"params": params[names[i]]}
         h, w = net.positions
@@ -112,8 +112,8 @@ def code_prior(
         def position(j, carry):
             codes, features, given, row = carry
             line = jax.lax.dynamic_slice_in_dim(codes, row, 1, axis=1)
-            found = net.apply(of, line, given, method=net.horizontal)
-            features = jax.lax.dynamic_update_slice_in_dim(features, found, row, axis=1)
+            of_row = net.apply(of, line, given, method=net.horizontal)
+            features = jax.lax.dynamic_update_slice_in_dim(features, of_row, row, axis=1)
             for book in range(len(net.sizes)):
                 logits = net.apply(of, features, codes, book, method=net.readout)[:, row, j]
                 k = jax.vmap(jax.random.fold_in, (0, None))(keys, (row * w + j) * len(net.sizes) + book)
@@ -132,7 +132,7 @@ def code_prior(
 
     def sample(params, extras, batch, key):
         """Codes drawn from the top down, decoded."""
-        label, codes = told(batch), []
+        label, codes = given(batch), []
         for i, k in reversed(list(enumerate(jax.random.split(key, len(nets))))):
             codes.insert(0, draw_level(params, i, each(k, batch["index"]), label, codes[0] if codes else None))
         drawn = [level.reshape(-1, *like) for level, like in zip(codes, shapes_of(base, shape))]
@@ -152,7 +152,7 @@ def code_prior(
         sample=sample,
         data=DataContract(
             check=lower.data.check,
-            condition=None if condition is None else told,
+            condition=None if condition is None else given,
             num_discrete_dims=lower.data.num_discrete_dims,
         ),
         discrete=discrete._replace(codes=of_base("codes")),
@@ -175,17 +175,17 @@ def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
 
 
 def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Of each level's codes, (*positions, books), for examples of this shape."""
+    """Of each level's codes, (*positions, codebooks), for examples of this shape."""
     seen = {"x": jax.ShapeDtypeStruct((1, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((1,), jnp.int32)}
     codes = discrete_of(base).codes
-    found = jax.eval_shape(lambda batch: codes(base.params, base.extras, batch, jax.random.key(0)), seen)
-    return [level.shape[1:] for level in (found if isinstance(found, tuple) else (found,))]
+    shapes = jax.eval_shape(lambda batch: codes(base.params, base.extras, batch, jax.random.key(0)), seen)
+    return [level.shape[1:] for level in (shapes if isinstance(shapes, tuple) else (shapes,))]
 
 
 def nets_for(base: Parent, shape: tuple[int, ...], **options: Any) -> list[PixelCNN]:
     """A net for each level of the parent's codes; the options are `PixelCNN`'s. Attention is left to the top level, whose
     positions are fewest, as in Razavi et al. (2019, §3.2)."""
-    sizes, maps = levels_of(base), [shape_of_map(found) for found in shapes_of(base, shape)]
+    sizes, maps = levels_of(base), [shape_of_map(codes) for codes in shapes_of(base, shape)]
     heads = options.pop("heads", 0)
     return [
         PixelCNN(
@@ -199,19 +199,19 @@ def nets_for(base: Parent, shape: tuple[int, ...], **options: Any) -> list[Pixel
     ]
 
 
-def shape_of_map(found: tuple[int, ...]) -> tuple[int, int, int]:
-    """Codes of images [h, w, books] as they are, of signals [t, books] and of vectors [books] as one row."""
-    if len(found) > 3:
-        raise UsageError(f"a prior reads codes in a plane or a line, not {found}")
-    h, w, books = (1,) * (3 - len(found)) + found
-    return h, w, books
+def shape_of_map(codes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Codes of images [h, w, codebooks] as they are, of signals [t, codebooks] and of vectors [codebooks] as one row."""
+    if len(codes) > 3:
+        raise UsageError(f"a prior reads codes in a plane or a line, not {codes}")
+    h, w, codebooks = (1,) * (3 - len(codes)) + codes
+    return h, w, codebooks
 
 
-def as_map(codes: Int[Array, "b *positions books"]) -> Int[Array, "b h w books"]:
+def as_map(codes: Int[Array, "b *positions codebooks"]) -> Int[Array, "b h w codebooks"]:
     return codes.reshape(len(codes), *shape_of_map(codes.shape[1:]))
 
 
 def cross_entropy(logits: Float[Array, "b h w k"], codes: Int[Array, "b h w"]) -> Float[Array, " b"]:
     """−log p of the codes, summed over positions."""
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)
-    return jnp.sum(nats, axis=(1, 2, 3))
+    nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)
+    return jnp.sum(nll, axis=(1, 2, 3))

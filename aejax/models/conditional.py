@@ -1,4 +1,4 @@
-"""The conditional variational autoencoder (Sohn et al. 2015): p(x|c) by a latent whose prior is told c too.
+"""The conditional variational autoencoder (Sohn et al. 2015): p(x|c) by a latent whose prior is conditioned on c too.
 
     c ──prior net──▶ p(z|c)      x, c ──encoder──▶ q(z|x, c) ──▶ z      z, c ──decoder──▶ θ ──likelihood──▶ −log p(x|θ)
 
@@ -20,8 +20,9 @@ from jaxtyping import Bool
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
-from aejax.models.latent import LatentNet, latent_net, latent_of, variational
-from aejax.objective.likelihoods import Likelihood, among
+from aejax.models.bounds import latent_of, variational
+from aejax.models.latent import LatentNet, latent_net
+from aejax.objective.likelihoods import Likelihood, restrict
 from aejax.objective.posteriors import diagonal
 from aejax.objective.priors import conditional
 from aejax.types import Model
@@ -41,7 +42,7 @@ def cvae(
     """A conditional variational autoencoder of x given a condition, or of the rest of x given a part of it.
 
     Minimizes α·(distortion + kl) + (1 − α)·gsnn (Sohn et al. 2015, eq. 4, 5 and 7), where `gsnn` is −E log p(x|z, c) for z ~
-    p(z|c). All three are logged and judged; with α = 0 there is no encoder, the bound is the `gsnn` term, the code the prior's
+    p(z|c). All three are logged and evaluated; with α = 0 there is no encoder, the bound is the `gsnn` term, the code the prior's
     mean, and `log_weights` are of the prior's draws.
 
     Args:
@@ -67,19 +68,19 @@ def cvae(
             f"cvae(observed=) marks elements of one example, of shape {shape}, and leaves some to be modeled; this marks "
             f"{given.sum()} of {given.shape}"
         )
-    told = (lambda batch: jnp.where(given[None], batch["x"], 0.0)) if condition is None else condition
-    scored = likelihood if observed is None else among(likelihood, ~given)
-    parts = latent_net(encoder, decoder, scored, latent, shape, conditional(prior), diagonal(), told)
-    parts = parts._replace(known=lambda batch, images: jnp.where(given[None], batch["x"], images))
+    shown = (lambda batch: jnp.where(given[None], batch["x"], 0.0)) if condition is None else condition
+    scored = likelihood if observed is None else restrict(likelihood, ~given)
+    parts = latent_net(encoder, decoder, scored, latent, shape, conditional(prior), diagonal(), shown)
+    parts = parts._replace(keep_observed=lambda batch, images: jnp.where(given[None], batch["x"], images))
     if observed is None:
-        parts = parts._replace(known=lambda batch, images: images)
+        parts = parts._replace(keep_observed=lambda batch, images: images)
     by_prior = stochastic_net(parts, prior)
 
     def gsnn(params, batch, keys):
         """−log p(x|z, c) [b] for one z ~ p(z|c) each."""
         c = parts.condition(batch)
         z, _ = by_prior.draw(params, keys, by_prior.numbers(params, batch["x"], c), 1)
-        return parts.nats(parts.theta(params, z, c), batch["x"])[:, 0]
+        return parts.neg_log_prob(parts.theta(params, z, c), batch["x"])[:, 0]
 
     def loss(params, extras, batch, key, step, axis):
         k_draw, k_prior = jax.random.split(key)
@@ -89,9 +90,9 @@ def cvae(
             h = parts.numbers(params, x, c)
             z, log_q = parts.draw(params, each(k_draw, index), h, 1)
             theta = parts.theta(params, z, c)
-            distortion = parts.nats(theta, x)[:, 0]
+            distortion = parts.neg_log_prob(theta, x)[:, 0]
             kl = jnp.sum(parts.kl(params, h, z, log_q, c), axis=1)
-            center = parts.known(batch, likelihood.mean(theta[:, 0]))
+            center = parts.keep_observed(batch, likelihood.mean(theta[:, 0]))
             terms |= {"distortion": distortion, "kl": kl, "nelbo": distortion + kl, "mse": per_dimension(center, x)}
         means = {name: jnp.mean(term) for name, term in terms.items()}
         hybrid = (1.0 - alpha) * means["gsnn"] + (alpha * means["nelbo"] if alpha > 0.0 else 0.0)

@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Key
 
 from aejax.collectives import gather, own
 from aejax.errors import UsageError, non_negative
-from aejax.keys import each
 from aejax.models.variational import vae
 from aejax.objective.likelihoods import Likelihood
 from aejax.types import Model
@@ -33,7 +32,7 @@ def factor_vae(
     shape: tuple[int, ...],
     gamma: float | jax.Array,
     discriminator: nn.Module,
-    couplings: Sequence[Callable] = (),
+    regularizers: Sequence[Callable] = (),
     **options: Any,
 ) -> Model:
     """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) on top of its bound (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
@@ -45,12 +44,12 @@ def factor_vae(
     Args:
         gamma: weight of the total correlation, at least 0; a traced number may vary between members of one program.
         discriminator: Linen module, z [b, latent] -> [b, 1], the logit of z being a code and no permuted one: log D/(1 − D).
-        couplings: further ones, as in `vae`.
+        regularizers: further ones, as in `vae`.
         options: the other arguments, as in `vae`.
     """
     gamma = non_negative("factor_vae", "gamma", gamma)
     term = adversary(gamma, discriminator)
-    model = vae(encoder, decoder, likelihood, latent, shape, couplings=(term, *couplings), **options)
+    model = vae(encoder, decoder, likelihood, latent, shape, regularizers=(term, *regularizers), **options)
 
     def init(key, batch):
         k_model, k_discriminator = jax.random.split(key)
@@ -66,18 +65,17 @@ def factor_vae(
 
 
 def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable:
-    """The coupling, as in `aejax.objective.regularizers`; its parameters are `latents.params["discriminator"]`.
+    """The regularizer, as in `aejax.objective.regularizers`; its parameters are `params["discriminator"]`.
 
     The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the
     encoder runs once, and nothing is halved. What the discriminator learns to expect is the same: a permuted row has
     its dimensions from as many examples either way.
     """
 
-    def factor_vae(latents, key, step, axis):
-        k_draw, k_order = jax.random.split(key)
-        again, _ = latents.parts.draw(latents.params, each(k_draw, latents.indices), latents.h, 1)
-        independent = own(permuted(k_order, gather(again[:, 0], axis)), axis)
-        trained, constant = latents.params["discriminator"], jax.lax.stop_gradient
+    def factor_vae(latents, params, key, step, axis):
+        _, k_order = jax.random.split(key)
+        independent = own(permuted(k_order, gather(latents.second, axis)), axis)
+        trained, constant = params["discriminator"], jax.lax.stop_gradient
         logit = lambda params, z: discriminator.apply({"params": params}, z)[:, 0]
 
         correlation = jnp.mean(logit(constant(trained), latents.z))

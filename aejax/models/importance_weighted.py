@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.latent import latent_net, latent_of, variational
+from aejax.models.bounds import latent_of, variational
+from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
@@ -38,7 +39,7 @@ def iwae(
 ) -> Model:
     """An importance-weighted autoencoder: `vae` with another loss, to which weights and penalties of its own do not apply.
 
-    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`; judged are −L_k and what a VAE is.
+    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`; evaluated are −L_k and the terms of a VAE.
 
     Args:
         samples: k; with 1 it is the VAE whose divergence is estimated by draws.
@@ -64,7 +65,7 @@ def iwae(
 
         def weigh(z, log_q):
             """-log p(x|z), and log q(z|x) − log p(z): [b, k]."""
-            return parts.nats(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
+            return parts.neg_log_prob(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
 
         distortion, kl = weigh(z, log_q)
         if doubly_reparametrized:

@@ -1,6 +1,4 @@
-"""What variational autoencoders are made of: encoder, posterior, prior and decoder as functions of the trained parameters, and
-what of a model follows from them whatever its loss is.
-"""
+"""What variational autoencoders are made of: encoder, posterior, prior and decoder as functions of the trained parameters."""
 
 from __future__ import annotations
 
@@ -10,28 +8,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.keys import each
-from aejax.models.autoencoders import as_theta, per_dimension, total
-from aejax.objective.corruptions import corrupt_batch
+from aejax.models.autoencoders import as_theta, total
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
 from aejax.objective.priors import Encoding, Prior
-from aejax.types import DataContract, Latent, Model
-
-
-class Latents(NamedTuple):
-    """What a coupling sees of a batch: one draw for each example, and the posterior it comes from."""
-
-    z: Float[Array, "b d"]
-    h: Float[Array, "b width"]
-    """The encoder's numbers."""
-    c: Array | None
-    indices: Int[Array, " b"]
-    parts: LatentNet
-    params: dict
 
 
 class LatentNet(NamedTuple):
@@ -51,7 +34,7 @@ class LatentNet(NamedTuple):
     """(params, keys [b], h, k) -> (z [b, k, d], log q(z|x) [b, k])."""
     theta: Callable
     """(params, z [b, k, d], c) -> theta [b, k, *shape, likelihood.width]."""
-    nats: Callable
+    neg_log_prob: Callable
     """(theta [b, k, ...], x [b, *shape]) -> -log p(x|z) [b, k]."""
     log_prior: Callable
     """(params, z [b, k, d], c) -> log p(z) [b, k]."""
@@ -63,7 +46,7 @@ class LatentNet(NamedTuple):
     """(params, h, x, keys, c, k) -> log p(x, z) − log q(z|x), [b, k]."""
     encoding: Callable
     """(params, c) -> Encoding."""
-    known: Callable
+    keep_observed: Callable
     """(batch, images [b, *shape]) -> images, in which what the condition shows of the example is as it is."""
 
 
@@ -134,9 +117,9 @@ def latent_net(
         out = decoder.apply({"params": params["decoder"]}, joined(z.reshape(b * k, d), rows))
         return as_theta(out, shape, likelihood).reshape(b, k, *shape, likelihood.width)
 
-    def nats(theta, x):
+    def neg_log_prob(theta, x):
         k = theta.shape[1]
-        one = lambda theta: total(likelihood.nats(theta, x))
+        one = lambda theta: total(likelihood.neg_log_prob(theta, x))
         return one(theta[:, 0])[:, None] if k == 1 else jax.vmap(one, 1, 1)(theta)
 
     def encoding(params, c):
@@ -163,106 +146,15 @@ def latent_net(
 
     def log_weights(params, h, x, keys, c, k):
         z, log_q = draw(params, keys, h, k)
-        return log_prior(params, z, c) - nats(theta(params, z, c), x) - log_q
+        return log_prior(params, z, c) - neg_log_prob(theta(params, z, c), x) - log_q
 
-    def known(batch, images):
+    def keep_observed(batch, images):
         return images
 
     return LatentNet(
-        init, given, numbers, mean, None if posterior.moments is None else moments, draw, theta, nats, log_prior, draw_prior,
-        kl, log_weights, encoding, known,
+        init, given, numbers, mean, None if posterior.moments is None else moments, draw, theta, neg_log_prob, log_prior, draw_prior,
+        kl, log_weights, encoding, keep_observed,
     )  # fmt: skip
-
-
-def variational(
-    parts: LatentNet,
-    likelihood: Likelihood,
-    loss: Callable,
-    corrupt: Callable | None = None,
-    conditional: bool = False,
-) -> Model:
-    """The model of these parts that is trained by `loss`, as in `Model`, and judged by its bound."""
-
-    def image(params, z, c, batch):
-        return parts.known(batch, likelihood.mean(parts.theta(params, z[:, None], c)[:, 0]))
-
-    def judge(params, x_seen, batch, c, keys, name):
-        """Per example: the bound of x by one draw, and the squared error of the mean, given what the encoder saw."""
-        x, h = batch["x"], parts.numbers(params, x_seen, c)
-        z, log_q = parts.draw(params, keys, h, 1)
-        distortion = parts.nats(parts.theta(params, z, c), x)[:, 0]
-        kl = jnp.sum(parts.kl(params, h, z, log_q, c), axis=1)
-        center = image(params, parts.mean(params, h), c, batch)
-        return {
-            f"{name}distortion": distortion,
-            f"{name}kl": kl,
-            f"{name}nelbo": distortion + kl,
-            f"{name}mse": per_dimension(center, x),
-        }
-
-    def evaluate(params, extras, batch, key):
-        k_draw, k_corrupt, k_denoise = jax.random.split(key, 3)
-        x, index, c = batch["x"], batch["index"], parts.condition(batch)
-        terms = judge(params, x, batch, c, each(k_draw, index), "")
-        if corrupt is not None:
-            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, x, index)
-            terms |= judge(params, x_tilde, batch, c, each(k_denoise, index), "denoising_")
-        return terms
-
-    def encode(params, extras, batch, key):
-        return parts.mean(params, parts.numbers(params, batch["x"], parts.condition(batch)))
-
-    def decode(params, extras, z, batch):
-        return image(params, z, parts.condition(batch), batch)
-
-    def reconstruct(params, extras, batch, key):
-        return decode(params, extras, encode(params, extras, batch, key), batch)
-
-    def sample(params, extras, batch, key):
-        """The mean of p(x|z) for z from the prior, or a draw where the mean of discrete data is no datum."""
-        k_prior, k_draw = jax.random.split(key)
-        index, c = batch["index"], parts.condition(batch)
-        z = parts.draw_prior(params, each(k_prior, index), c)
-        if not likelihood.discrete:
-            return image(params, z, c, batch)
-        theta = parts.theta(params, z[:, None], c)[:, 0]
-        return parts.known(batch, jax.vmap(likelihood.draw)(each(k_draw, index), theta))
-
-    def log_weights(params, extras, batch, key, k):
-        x, c = batch["x"], parts.condition(batch)
-        return parts.log_weights(params, parts.numbers(params, x, c), x, each(key, batch["index"]), c, k)
-
-    def divergences(params, extras, batch, key):
-        k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
-        c = parts.condition(batch)
-        h = parts.numbers(params, batch["x"], c)
-        return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
-
-    def moments(params, extras, batch, key):
-        return parts.moments(params, parts.numbers(params, batch["x"], parts.condition(batch)))
-
-    return Model(
-        init=parts.init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
-        sample=sample,
-        data=DataContract(
-            check=likelihood.check,
-            corrupt=corrupt,
-            condition=parts.condition if conditional else None,
-            num_discrete_dims=likelihood.symbols,
-        ),
-        latent=Latent(log_weights, divergences, None if parts.moments is None else moments),
-    )
-
-
-def latent_of(model: Model) -> Latent:
-    """The latent of a model that `variational` made."""
-    assert model.latent is not None
-    return model.latent
 
 
 def joined(x: Float[Array, "b *shape"], c: Array | None) -> Array:

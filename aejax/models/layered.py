@@ -72,11 +72,11 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
         return joined(*drawn), log_p
 
     def mean(params, c):
-        seen, found = c, []
+        seen, means = c, []
         for name in names:
-            found.append(jax.vmap(lambda h: posterior.mean({}, h))(numbers(params, name, seen)))
-            seen = joined(seen, found[-1])
-        return joined(*found)
+            means.append(jax.vmap(lambda h: posterior.mean({}, h))(numbers(params, name, seen)))
+            seen = joined(seen, means[-1])
+        return joined(*means)
 
     def log_prob(params, c, z):
         log_p = jnp.zeros(len(c), c.dtype)

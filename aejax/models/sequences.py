@@ -1,4 +1,4 @@
-"""What models of sequences share: steps, lengths and windows, how they are judged and go on from what they have seen.
+"""What models of sequences share: steps, lengths and windows, how they are evaluated and continue what they have seen.
 
 A sequence is x [t, *frame]. Those of a batch that are shorter are padded at the end, and `batch["length"]` [b] tells how many
 frames count; where a batch has no such thing, all do.
@@ -34,44 +34,44 @@ def model_of(
     theta: Callable,
     further: Callable = lambda params, batch, x_seen, key: {},
 ) -> Model:
-    """The model of sequences that is trained by `loss`, judged by its bound step by step, and goes on from what it has seen.
+    """The model of sequences that is trained by `loss`, evaluated by its bound step by step, and continues what it has seen.
 
     Args:
         init, loss, log_weights: as in `Model`.
         shape: of a sequence, (T, *frame).
         corrupt: what training corrupts sequences by, or None.
         stepwise: (params, keys [b], x_seen, x [b, t, *frame]) -> the bound's two parts at every step, [b, t] each:
-            −log p(x_t|z_t), and what else it costs, of x where the states are told from x_seen.
+            −log p(x_t|z_t), and what else it costs, of x where the states are inferred from x_seen.
         states: (params, x) -> z [b, t, d], the deterministic code of every step.
         current: (params, keys [b], x [b, t, *frame], n [b]) -> z [b, d], a draw of the state after the first n frames.
         onward: (params, keys [b], z, δ []) -> z, a draw of the state δ steps later.
         theta: (params, z [n, d]) -> theta of the frames at these states.
-        further: (params, batch, x_seen, key) -> {name: [b]}, more to be judged by.
+        further: (params, batch, x_seen, key) -> {name: [b]}, more terms to evaluate.
     """
 
-    def judge(params, batch, x_seen, key, name):
+    def terms_given(params, batch, x_seen, key, name):
         k_steps, k_further = jax.random.split(key)
         x, n = batch["x"], lengths(batch)
-        found = decode(params, {}, states(params, x_seen), batch)
-        among = jnp.where(over_frames(counted(n, x.shape[1]), x), found, x)
+        x_hat = decode(params, {}, states(params, x_seen), batch)
+        x_hat = jnp.where(over_frames(counted(n, x.shape[1]), x), x_hat, x)
         terms = {
             **bound(stepwise(params, each(k_steps, batch["index"]), x_seen, x), n),
             **further(params, batch, x_seen, k_further),
-            "mse": per_dimension(among, x) * x.shape[1] / n.astype(x.dtype),
+            "mse": per_dimension(x_hat, x) * x.shape[1] / n.astype(x.dtype),
         }
         return {f"{name}{term}": values for term, values in terms.items()}
 
     def evaluate(params, extras, batch, key):
         k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
-        terms = judge(params, batch, batch["x"], k_clean, "")
+        terms = terms_given(params, batch, batch["x"], k_clean, "")
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, k_corrupt, batch["x"], batch["index"])
-            terms |= judge(params, batch, x_tilde, k_denoise, "denoising_")
+            terms |= terms_given(params, batch, x_tilde, k_denoise, "denoising_")
         return terms
 
     def divergences(params, extras, batch, key):
         k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
-        return judge(params, batch, batch["x"], k_clean, "")["kl"][:, None]
+        return terms_given(params, batch, batch["x"], k_clean, "")["kl"][:, None]
 
     def encode(params, extras, batch, key):
         return states(params, batch["x"])
@@ -89,10 +89,10 @@ def model_of(
         def advance(z, step):
             i, delta = step
             z = onward(params, folded(k_states, i), z, delta)
-            found = theta(params, z)
-            frame = likelihood.mean(found)
+            theta_z = theta(params, z)
+            frame = likelihood.mean(theta_z)
             if likelihood.discrete:
-                frame = jax.vmap(likelihood.draw)(folded(k_draws, i), found)
+                frame = jax.vmap(likelihood.draw)(folded(k_draws, i), theta_z)
             return z, frame
 
         _, frames = jax.lax.scan(advance, z, (jnp.arange(len(gaps)), gaps))
@@ -118,7 +118,7 @@ def model_of(
         decode=decode,
         reconstruct=reconstruct,
         sample=sample,
-        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
         latent=Latent(log_weights, divergences),
         sequence=Temporal(rollout=rollout),
     )

@@ -66,12 +66,12 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
 
 def layers(parent: Parent) -> list[dict]:
     """Parameters `{"encoder", "decoder"}` of every layer of a stack, the lowest first."""
-    found = [parent.params]
+    stack = [parent.params]
     extras: Mapping[str, Any] = parent.extras
     while extras:
-        found.append(extras["lower"]["params"])
+        stack.append(extras["lower"]["params"])
         extras = extras["lower"]["extras"]
-    return found[::-1]
+    return stack[::-1]
 
 
 def unroll(stack: list[dict]) -> dict:

@@ -42,7 +42,7 @@ def state_space(
     posterior: Posterior = diagonal(),
     corrupt: Callable | None = None,
 ) -> Model:
-    """A state-space model. Its nets' inputs are rows, joined in the order that is told; numbers are `posterior.width(latent)`.
+    """A state-space model. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
@@ -92,8 +92,8 @@ def state_space(
             return following, (following, log_q - p.log_prob(params["transition"], z, following))
 
         start = jnp.zeros((len(x), layers * latent), x.dtype)
-        _, found = jax.lax.scan(advance, start, (jnp.arange(len(b)), b))
-        return tuple(jnp.swapaxes(leaf, 0, 1) for leaf in found)
+        _, states = jax.lax.scan(advance, start, (jnp.arange(len(b)), b))
+        return tuple(jnp.swapaxes(leaf, 0, 1) for leaf in states)
 
     def drawn(params, keys, x):
         return filtered(params, lambda i, seen: q.draw(params["filtering"], folded(keys, i), seen), x)
@@ -109,7 +109,7 @@ def state_space(
         """(−log p(x_t|z_t), log q − log p) of every step, [b, t], by one draw of the states."""
         z, kl = drawn(params, keys, x_seen)
         rows = x.reshape(-1, *frame)
-        return total(likelihood.nats(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
+        return total(likelihood.neg_log_prob(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_window, k_draw = jax.random.split(key, 3)

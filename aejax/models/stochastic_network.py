@@ -22,8 +22,9 @@ from jaxtyping import Array, Float, Int, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import autoencoder, identity, net, per_dimension, total
-from aejax.objective.corruptions import END, corrupt_batch
+from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
+from aejax.objective.schedules import END
 from aejax.types import Model, Temporal
 
 
@@ -79,7 +80,7 @@ def gsn(
         walk = [denoise(params, k_corrupt, x, index, step)]
         for k in jax.random.split(k_walk, walkback - 1):
             walk.append(onwards(params, k, walk[-1], index, step))
-        nll = [total(likelihood.nats(theta, x)) for theta in walk]  # -log P(x|x̃_i) [b], always of the first x
+        nll = [total(likelihood.neg_log_prob(theta, x)) for theta in walk]  # -log P(x|x̃_i) [b], always of the first x
         terms = {"nll": nll[0], "mse": per_dimension(likelihood.mean(walk[0]), x), "walkback_nll": nll[-1]}
         return jnp.mean(jnp.stack(nll)), (extras, {name: jnp.mean(term) for name, term in terms.items()})
 

@@ -5,7 +5,7 @@
     log p(x_t2|x_≤t1) ≥ E[log p(x_t2|z_t2) + log p_B(z_t1|b_t1) + log p(z_t2|z_t1) − log p_B(z_t2|b_t2) − log q(z_t1|…)]   (eq. 6)
 
 A jump of one step from every t bounds log p(x_1 … x_T) by the sum, for b_0, before any frame, is a belief too.
-Training takes jumps of random length; judged is that sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
+Training takes jumps of random length; evaluated is that sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
-from aejax.objective.time_gaps import Gap, told, uniform
+from aejax.objective.time_gaps import Gap, embedding, uniform
 from aejax.types import Model
 
 TRAINED = np.iinfo(np.int32).max
@@ -52,13 +52,13 @@ def tdvae(
     posterior: Posterior = diagonal(),
     corrupt: Callable | None = None,
 ) -> Model:
-    """A TD-VAE. Its nets' inputs are rows, joined in the order that is told; numbers are `posterior.width(latent)`.
+    """A TD-VAE. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
         state: b_t, and the layers above -> numbers of p_B(z_t|b_t).
         smoothing: z_t2, δ, b_t1, b_t2, and the layers above -> numbers of q(z_t1|…).
-        transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `gaps.told` tells it.
+        transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `time_gaps.embedding` gives it.
         decoder: z_t [b, layers · latent] -> theta of a frame.
         likelihood: p(x_t|theta), of one frame.
         latent: dimensions of each of the layers of z.
@@ -95,8 +95,8 @@ def tdvae(
         return {
             "beliefs": params_of(belief_variables),
             "state": p_b.init(k_state, b),
-            "smoothing": q.init(k_smoothing, joined(z, told(delta, gap.most), b, b)),
-            "transition": p.init(k_transition, joined(z, told(delta, gap.most))),
+            "smoothing": q.init(k_smoothing, joined(z, embedding(delta, gap.most), b, b)),
+            "transition": p.init(k_transition, joined(z, embedding(delta, gap.most))),
             "decoder": params_of(decoder_variables),
         }, {}
 
@@ -109,12 +109,12 @@ def tdvae(
     def jump(params, keys, b1, b2, delta, x2):
         """Rows: (−log p(x_t2|z_t2), what else the bound costs), by one draw each."""
         k1, k2 = halves(keys)
-        delta = told(delta, gap.most)
+        delta = embedding(delta, gap.most)
         z2, log_b2 = p_b.draw(params["state"], k2, b2)
         z1, log_q = q.draw(params["smoothing"], k1, joined(z2, delta, b1, b2))
         log_b1 = p_b.log_prob(params["state"], b1, z1)
         log_p = p.log_prob(params["transition"], joined(z1, delta), z2)
-        return total(likelihood.nats(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
+        return total(likelihood.neg_log_prob(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
 
     def jumpy(params, key, index, x_seen, x, n, step):
         """[b]: the mean over pairs of a jump's two terms."""
@@ -122,7 +122,7 @@ def tdvae(
         keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
         t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None, None)), (0, 0, None))(keys, n, step)
         b = believed(params, x_seen)
-        found = jump(
+        terms = jump(
             params,
             k_jump.reshape(-1),
             b[rows, t1].reshape(-1, b.shape[-1]),
@@ -130,7 +130,7 @@ def tdvae(
             (t2 - t1).reshape(-1),
             x[rows, t2 - 1].reshape(-1, *frame),
         )
-        return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in found]
+        return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in terms]
 
     def ends(key, n, step):
         """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
@@ -155,8 +155,8 @@ def tdvae(
         b, t = believed(params, x_seen), x.shape[1]
         flat = lambda v: v.reshape(-1, *v.shape[2:])
         one = jnp.ones(len(x) * t, jnp.int32)
-        found = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
-        return tuple(term.reshape(-1, t) for term in found)
+        terms = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
+        return tuple(term.reshape(-1, t) for term in terms)
 
     def states(params, x):
         b = believed(params, x)[:, 1:]
@@ -177,7 +177,7 @@ def tdvae(
         return p_b.draw(params["state"], keys, b[jnp.arange(len(x)), n])[0]
 
     def onward(params, keys, z, delta):
-        delta = told(jnp.full(len(z), delta, jnp.int32), gap.most)
+        delta = embedding(jnp.full(len(z), delta, jnp.int32), gap.most)
         return p.draw(params["transition"], keys, joined(z, delta))[0]
 
     return model_of(

@@ -18,12 +18,14 @@ import jax.numpy as jnp
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
-from aejax.models.latent import Latents, latent_net, variational
+from aejax.models.bounds import variational
+from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
-from aejax.objective.divergences import Rate, weighted
+from aejax.objective.divergences import KLCost, weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
+from aejax.objective.regularizers import Latents
 from aejax.types import Model
 
 
@@ -36,12 +38,12 @@ def vae(
     beta: Any = 1.0,
     prior: Prior = standard_normal(),
     posterior: Posterior = diagonal(),
-    rate: Rate | None = None,
+    kl_cost: KLCost | None = None,
     samples: int = 1,
     corrupt: Callable | None = None,
     condition: Callable | None = None,
     penalties: Sequence[Callable] = (),
-    couplings: Sequence[Callable] = (),
+    regularizers: Sequence[Callable] = (),
 ) -> Model:
     """A variational autoencoder.
 
@@ -54,32 +56,37 @@ def vae(
         beta: weight of the divergence, a number or a schedule of the step (Higgins et al. 2017); evaluation knows no weight.
         prior: p(z), see `aejax.objective.priors`.
         posterior: q(z|x), see `aejax.objective.posteriors`.
-        rate: what the divergence costs in training where it is not beta times as much, see `aejax.objective.divergences`.
+        kl_cost: how the KL term is weighted in training where it is not by beta, see `aejax.objective.divergences`.
         samples: draws of z for each example in training.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is of the clean x.
         condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`; encoder and decoder then see their input
-            and c as one row [b, all], so they are MLPs. With a prior that is told c too it is `cvae`.
-        penalties: as in `autoencoder`; their code is the posterior's mean, and no closed form is known of its Jacobian.
-        couplings: what depends on the whole batch's codes, `(latents, key, step, axis) -> (term [], {name: value})`, see
-            `aejax.objective.regularizers`; a term is logged under the coupling's `__name__`.
+            and c as one row [b, all], so they are MLPs. With a prior conditioned on c too it is `cvae`.
+        penalties: as in `autoencoder`; their code is the posterior's mean, and its Jacobian has no closed form.
+        regularizers: terms of the whole batch's codes, see `aejax.objective.regularizers`; logged under their `__name__`.
     """
-    if rate is not None and not (isinstance(beta, (int, float)) and beta == 1):
-        raise UsageError("beta= and rate= both say what the divergence costs; give one of them")
+    if kl_cost is not None and not (isinstance(beta, (int, float)) and beta == 1):
+        raise UsageError("beta= and kl_cost= both weigh the KL term; give one of them")
     if samples < 1:
         raise UsageError(f"vae(samples={samples}): at least one draw")
     if penalties and condition is not None:
         raise UsageError("penalties= look at the encoder as a function of x alone; condition= gives it more")
-    names = [f.__name__ for f in (*penalties, *couplings)]
+    names = [f.__name__ for f in (*penalties, *regularizers)]
     logged = ("loss", "distortion", "kl", "nelbo", "mse", *names)
     if len(set(logged)) < len(logged):
         raise UsageError(f"terms are logged by name, and two share one: {', '.join(logged)}; rename one")
-    cost = weighted(beta) if rate is None else rate
+    cost = weighted(beta) if kl_cost is None else kl_cost
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
 
+    def latents_of(params, key, h, z, c, index):
+        """What regularizers see. XLA computes of this only what one of them uses."""
+        means, variances = (None, None) if parts.moments is None else parts.moments(params, h)
+        again, _ = parts.draw(params, each(jax.random.split(key)[0], index), h, 1)
+        return Latents(z, means, variances, again[:, 0], parts.draw_prior(params, each(key, index), c))
+
     def loss(params, extras, batch, key, step, axis):
-        k_corrupt, k_draw, k_penalty, k_coupling = jax.random.split(key, 4)
+        k_corrupt, k_draw, k_penalty, k_regularizer = jax.random.split(key, 4)
         x, index = batch["x"], batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)
         c = parts.condition(batch)
@@ -87,23 +94,22 @@ def vae(
         z, log_q = parts.draw(params, each(k_draw, index), h, samples)
         theta = parts.theta(params, z, c)
 
-        distortion = jnp.mean(parts.nats(theta, x), axis=1)
+        distortion = jnp.mean(parts.neg_log_prob(theta, x), axis=1)
         kl = parts.kl(params, h, z, log_q, c)
         terms = {
             "distortion": distortion,
             "kl": jnp.sum(kl, axis=1),
             "nelbo": distortion + jnp.sum(kl, axis=1),
-            "mse": per_dimension(parts.known(batch, likelihood.mean(theta[:, 0])), x),
+            "mse": per_dimension(parts.keep_observed(batch, likelihood.mean(theta[:, 0])), x),
         }
         f = lambda one: parts.mean(params, parts.numbers(params, one[None], None))[0]
         for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):
-            found = penalty(f, x_tilde, parts.mean(params, h), each(k, index), axis)
-            term, more = found if isinstance(found, tuple) else (found, {})
+            penalized = penalty(f, x_tilde, parts.mean(params, h), each(k, index), axis)
+            term, more = penalized if isinstance(penalized, tuple) else (penalized, {})
             terms |= {penalty.__name__: term, **more}
-        latents = Latents(z[:, 0], h, c, index, parts, params)
-        for coupling, k in zip(couplings, jax.random.split(k_coupling, len(couplings))):
-            term, more = coupling(latents, k, step, axis)
-            terms |= {coupling.__name__: term, **more}
+        for regularizer, k in zip(regularizers, jax.random.split(k_regularizer, len(regularizers))):
+            term, more = regularizer(latents_of(params, k, h, z[:, 0], c, index), params, k, step, axis)
+            terms |= {regularizer.__name__: term, **more}
         means = {name: jnp.mean(term) for name, term in terms.items()}
         objective = jnp.mean(distortion + cost(kl, step, axis))
         return objective + sum(means[name] for name in names), (extras, means)

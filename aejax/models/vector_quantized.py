@@ -39,7 +39,7 @@ def vqvae(
 ) -> Model:
     """A vector-quantized autoencoder.
 
-    Its `codes` are int [b, *positions, books], `encode` gives their vectors, and `decode` takes either.
+    Its `codes` are int [b, *positions, codebooks], `encode` gives their vectors, and `decode` takes either.
 
     Args:
         encoder: Linen module, x [b, ...] -> z_e [b, *positions, quantizer.width].
@@ -73,24 +73,24 @@ def vqvae(
     def theta_of(params, vectors):
         return as_theta(decoder.apply({"params": params["decoder"]}, vectors), shape, likelihood)
 
-    def judged(params, q, x):
-        return terms_of(likelihood, theta_of(params, q.vectors), x, nats_of_codes(q.codes, quantizer.sizes), q.loss)
+    def bound_of(params, q, x):
+        return terms_of(likelihood, theta_of(params, q.vectors), x, code_length(q.codes, quantizer.sizes), q.loss)
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
         q = quantized(params, extras, x_tilde, k_codes, step, axis)
-        means = {name: jnp.mean(term) for name, term in judged(params, q, x).items()}
+        means = {name: jnp.mean(term) for name, term in bound_of(params, q, x).items()}
         means["perplexity"] = perplexity(q.codes, quantizer.sizes, axis)
         return means["distortion"] + means["commitment"], ({QUANTIZER: q.extras}, means)
 
     def evaluate(params, extras, batch, key):
         x = batch["x"]
-        terms = judged(params, quantized(params, extras, x), x)
+        terms = bound_of(params, quantized(params, extras, x), x)
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            restored = judged(params, quantized(params, extras, x_tilde), x)
+            restored = bound_of(params, quantized(params, extras, x_tilde), x)
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
@@ -114,12 +114,12 @@ def vqvae(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
         discrete=Discrete(codes, quantizer.sizes),
     )
 
 
-def nats_of_codes(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...]) -> float:
+def code_length(codes: Int[Array, "b *positions codebooks"], sizes: tuple[int, ...]) -> float:
     """log of how many there are, of one example."""
     return math.prod(codes.shape[1:-1]) * sum(math.log(size) for size in sizes)
 
@@ -128,26 +128,28 @@ def terms_of(
     likelihood: Likelihood,
     theta: Float[Array, "b *theta"],
     x: Float[Array, "b *shape"],
-    nats: float,
+    kl: float,
     commitment: Float[Array, " b"],
 ) -> dict[str, Float[Array, " b"]]:
-    """The bound of x and its parts, where the codes cost so many nats."""
-    distortion = total(likelihood.nats(theta, x))
-    kl = jnp.full(len(x), nats)
+    """The bound of x and its parts, where the codes cost `kl` nats."""
+    distortion = total(likelihood.neg_log_prob(theta, x))
+    cost = jnp.full(len(x), kl)
     return {
         "distortion": distortion,
-        "kl": kl,
-        "nelbo": distortion + kl,
+        "kl": cost,
+        "nelbo": distortion + cost,
         "mse": per_dimension(likelihood.mean(theta), x),
         "commitment": commitment,
     }
 
 
-def perplexity(codes: Int[Array, "b *positions books"], sizes: tuple[int, ...], axis: str | None) -> Float[Array, ""]:
-    """exp of the entropy of the codes' frequencies in the global batch, mean over the books: of how many the use is even."""
+def perplexity(
+    codes: Int[Array, "b *positions codebooks"], sizes: tuple[int, ...], axis: str | None
+) -> Float[Array, ""]:
+    """exp of the entropy of the codes' frequencies in the global batch, mean over the codebooks."""
     rows = codes.reshape(-1, len(sizes))
-    found = []
+    of_each = []
     for i, size in enumerate(sizes):
         share = mean(jnp.zeros(size).at[rows[:, i]].add(1.0 / len(rows)), axis)
-        found.append(jnp.exp(jnp.sum(jax.scipy.special.entr(share))))
-    return jnp.mean(jnp.stack(found))
+        of_each.append(jnp.exp(jnp.sum(jax.scipy.special.entr(share))))
+    return jnp.mean(jnp.stack(of_each))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from aejax.errors import UsageError
 from aejax.models.autoencoders import as_theta
-from aejax.models.vector_quantized import nats_of_codes, perplexity, terms_of
+from aejax.models.vector_quantized import code_length, perplexity, terms_of
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantizer
@@ -41,7 +41,7 @@ def vqvae2(
 ) -> Model:
     """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
 
-    Its `codes` are a tuple of int [b, *positions, books], one a level; `encode` gives the vectors of all of them in one row,
+    Its `codes` are a tuple of int [b, *positions, codebooks], one a level; `encode` gives the vectors of all of them in one row,
     [b, all]; `decode` takes either.
 
     Args:
@@ -72,9 +72,9 @@ def vqvae2(
         extras = {QUANTIZERS: {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
         for name, encoder, k in zip(names, encoders, k_encode):
-            found, variables = encoder.init_with_output(k, h[-1] if h else x)
+            features, variables = encoder.init_with_output(k, h[-1] if h else x)
             params["encoders"][name] = variables["params"]
-            h.append(found)
+            h.append(features)
         above = None
         for i in reversed(range(len(names))):
             name, z, q = names[i], h[i], quantizers[i]
@@ -122,26 +122,26 @@ def vqvae2(
             above = decoded(params, i, parts[0].vectors, above)
         return parts, as_theta(above, shape, likelihood)
 
-    def judged(parts, theta, x):
-        nats = sum(nats_of_codes(q.codes, books) for q, books in zip(parts, sizes))
-        return terms_of(likelihood, theta, x, nats, sum(q.loss for q in parts))
+    def bound_of(parts, theta, x):
+        kl = sum(code_length(q.codes, of_level) for q, of_level in zip(parts, sizes))
+        return terms_of(likelihood, theta, x, kl, sum(q.loss for q in parts))
 
     def loss(params, extras, batch, key, step, axis):
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
         parts, theta = quantized(params, extras, x_tilde, k_codes, step, axis)
-        means = {name: jnp.mean(term) for name, term in judged(parts, theta, x).items()}
+        means = {name: jnp.mean(term) for name, term in bound_of(parts, theta, x).items()}
         means |= {f"perplexity_{i}": perplexity(q.codes, sizes[i], axis) for i, q in enumerate(parts)}
         extras = {QUANTIZERS: {name: q.extras for name, q in zip(names, parts)}}
         return means["distortion"] + means["commitment"], (extras, means)
 
     def evaluate(params, extras, batch, key):
         x = batch["x"]
-        terms = judged(*quantized(params, extras, x), x)
+        terms = bound_of(*quantized(params, extras, x), x)
         if corrupt is not None:
             x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            restored = judged(*quantized(params, extras, x_tilde), x)
+            restored = bound_of(*quantized(params, extras, x_tilde), x)
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
@@ -154,8 +154,8 @@ def vqvae2(
 
     def decode(params, extras, z, batch):
         if isinstance(z, tuple):
-            books = zip(quantizers, names, z)
-            vectors = [q.lookup(params[QUANTIZERS][n], extras[QUANTIZERS][n], found) for q, n, found in books]
+            by_level = zip(quantizers, names, z)
+            vectors = [q.lookup(params[QUANTIZERS][n], extras[QUANTIZERS][n], codes) for q, n, codes in by_level]
         else:
             vectors = apart(params, z)
         above = None
@@ -180,7 +180,7 @@ def vqvae2(
         encode=encode,
         decode=decode,
         reconstruct=reconstruct,
-        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.symbols),
+        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
         discrete=Discrete(codes, sizes),
     )
 

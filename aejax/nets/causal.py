@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, Int
 
 
 class PixelCNN(nn.Module):
-    """Logits of codes [b, h, w, books], each given those before it in reading order, and of one position the books before it.
+    """Logits of codes [b, h, w, codebooks], each given those before it in reading order, and of one position the codebooks before it.
 
     A label, any vector [b, n], and the codes of a coarser level above bias every gate (eq. 4 of the paper). A code in a line,
-    [t, books], is given as one row, [1, t, books].
+    [t, codebooks], is given as one row, [1, t, codebooks].
     """
 
     sizes: tuple[int, ...]
@@ -34,7 +34,7 @@ class PixelCNN(nn.Module):
     heads: int = 0
     """Of the causal attention that follows the layers; 0 for none."""
     above: tuple[int, ...] = ()
-    """How many codes the books of the level above have; none for the top."""
+    """How many codes the codebooks of the level above have; none for the top."""
 
     def setup(self):
         double, each = 2 * self.channels, range(self.layers)
@@ -43,6 +43,7 @@ class PixelCNN(nn.Module):
         self.up = [nn.Dense(double) for _ in each]
         self.across = [nn.Dense(double) for _ in each]
         self.down = [nn.Dense(double) for _ in each]
+        # Their parameters are called told_0, told_1, …, as checkpoints have them.
         self.told = [nn.Dense(2 * double) for _ in each]
         self.out = [nn.Dense(self.channels) for _ in each]
         self.above_embed = [nn.Embed(size, self.channels) for size in self.above]
@@ -56,13 +57,13 @@ class PixelCNN(nn.Module):
 
     def __call__(
         self,
-        codes: Int[Array, "b h w books"],
+        codes: Int[Array, "b h w codebooks"],
         label: Float[Array, "b n"] | None = None,
         above: Int[Array, "b high wide above"] | None = None,
     ) -> list[Float[Array, "b h w _"]]:
         """The logits of each book."""
-        told = self.context(label, above)
-        h = self.horizontal(codes, self.vertical(codes, told))
+        context = self.context(label, above)
+        h = self.horizontal(codes, self.vertical(codes, context))
         return [self.readout(h, codes, book) for book in range(len(self.sizes))]
 
     def context(self, label: Array | None, above: Array | None) -> list[Array]:
@@ -71,8 +72,8 @@ class PixelCNN(nn.Module):
         if label is not None:
             parts.append(label[:, None, None, :])
         if above is not None:
-            found = _sum_of(embed(above[..., i]) for i, embed in enumerate(self.above_embed))
-            larger = jax.image.resize(found, (len(found), *self.positions, self.channels), "nearest")
+            upper = _sum_of(embed(above[..., i]) for i, embed in enumerate(self.above_embed))
+            larger = jax.image.resize(upper, (len(upper), *self.positions, self.channels), "nearest")
             around = [_shifted(larger, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
             parts.append(nn.relu(self.above_mix(jnp.concatenate(around, axis=-1))))
         if not parts:
@@ -81,11 +82,11 @@ class PixelCNN(nn.Module):
         joined = jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1)
         return [dense(joined) for dense in self.told]
 
-    def vertical(self, codes: Int[Array, "b h w books"], told: Sequence[Array]) -> list[Float[Array, "b h w _"]]:
+    def vertical(self, codes: Int[Array, "b h w codebooks"], context: Sequence[Array]) -> list[Float[Array, "b h w _"]]:
         """What the rows above give to each layer's horizontal gate, [b, h, w, 2·channels]: row i of codes before row i."""
         v = _shifted(self.embedded(codes) + self.where[None], 1, 0) + self.where[None]
         given = []
-        for up, down, bias in zip(self.up, self.down, told):
+        for up, down, bias in zip(self.up, self.down, context):
             around = [_shifted(v, i, j) for i in (1, 0) for j in (-1, 0, 1)]
             of_v, of_h = jnp.split(bias, 2, axis=-1)
             raw = up(jnp.concatenate(around, axis=-1)) + jnp.broadcast_to(of_v, (*v.shape[:3], of_v.shape[-1]))
@@ -93,7 +94,7 @@ class PixelCNN(nn.Module):
             v = v + _gate(raw)
         return given
 
-    def horizontal(self, codes: Int[Array, "b r w books"], given: Sequence[Array]) -> Float[Array, "b r w _"]:
+    def horizontal(self, codes: Int[Array, "b r w codebooks"], given: Sequence[Array]) -> Float[Array, "b r w _"]:
         """Features [b, r, w, channels] of any rows, each from the codes at its left and what `vertical` gives to its rows."""
         h = _shifted(self.embedded(codes), 0, 1)
         for across, out, from_above in zip(self.across, self.out, given):
@@ -102,14 +103,14 @@ class PixelCNN(nn.Module):
         return h
 
     def readout(
-        self, h: Float[Array, "b h w _"], codes: Int[Array, "b h w books"], book: int
+        self, h: Float[Array, "b h w _"], codes: Int[Array, "b h w codebooks"], book: int
     ) -> Float[Array, "b h w k"]:
-        """Logits of one book, from the features of all positions, and from the codes of the books before it."""
+        """Logits of one codebook, from the features of all positions, and from the codes of the codebooks before it."""
         if self.heads:
             h = h + self.attended(self._attention(h, codes))
-        found = self.hidden[book](h)
-        found = _sum_of([found, *(self.same_place[i](codes[..., i]) for i in range(book))])
-        return self.logits[book](nn.relu(found))
+        features = self.hidden[book](h)
+        features = _sum_of([features, *(self.same_place[i](codes[..., i]) for i in range(book))])
+        return self.logits[book](nn.relu(features))
 
     def _attention(self, h: Array, codes: Array) -> Array:
         """Each position looks at those strictly before it, of which it is shown the codes; the first at nothing, a zero."""
@@ -123,7 +124,7 @@ class PixelCNN(nn.Module):
         weights = jax.nn.softmax(jnp.concatenate([nothing, scores], axis=-1), axis=-1)[..., 1:]
         return jnp.einsum("bhqk,bkhd->bqhd", weights, apart(values)).reshape(h.shape)
 
-    def embedded(self, codes: Int[Array, "b h w books"]) -> Float[Array, "b h w _"]:
+    def embedded(self, codes: Int[Array, "b h w codebooks"]) -> Float[Array, "b h w _"]:
         return _sum_of(embed(codes[..., i]) for i, embed in enumerate(self.embed))
 
 

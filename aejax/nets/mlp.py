@@ -90,9 +90,9 @@ def slopes(net: MLP, params: dict, x: Float[Array, "b *shape"]) -> list[Float[Ar
     the list for a net with an activation that is not elementwise (softmax), as far as its primitives tell.
     """
     is_dense = lambda module, method: isinstance(module, nn.Dense)
-    # The layers' own outputs, not a second writing of the forward pass: XLA then finds that they are known.
+    # The layers' own outputs, not a second writing of the forward pass: XLA then computes them once.
     _, kept = net.apply({"params": params}, x, capture_intermediates=is_dense, mutable=["intermediates"])
-    found: list = []
+    derivatives: list[Float[Array, "b _"] | None] = []
     for i in range(len(net.hidden) + 1):
         last = i == len(net.hidden)
         (a,) = kept["intermediates"][f"dense_{i}"]["__call__"]
@@ -101,11 +101,11 @@ def slopes(net: MLP, params: dict, x: Float[Array, "b *shape"]) -> list[Float[Ar
         if not _is_elementwise(graph):
             return None
         if graph.outvars == graph.invars:
-            found.append(None)
+            derivatives.append(None)
         else:
             (slope,) = jax.vjp(activation, a)[1](jnp.ones_like(a))
-            found.append(slope.astype(jnp.float32))
-    return found
+            derivatives.append(slope.astype(jnp.float32))
+    return derivatives
 
 
 def _is_elementwise(graph: Any) -> bool:

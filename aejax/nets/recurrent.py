@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 TOLD = 9
-"""Numbers that tell a gap, the first of them its share of the longest, see `aejax.objective.time_gaps.told`."""
+"""Numbers that tell a gap, the first of them its share of the longest, see `aejax.objective.time_gaps.embedding`."""
 
 
 class Gated(nn.Module):
@@ -39,18 +39,18 @@ class Gated(nn.Module):
         return nn.Dense(self.out, kernel_init=self.last_init, name="out")(h)
 
 
-class Turned(nn.Module):
+class OscillatorTransition(nn.Module):
     """How a state goes on, or `back`, by itself, and what `net` adds to that: [b, n] -> [b, out].
 
     A row begins with a state z = (u, v, s, k) of `latent` numbers: `planes` of u and of v, one of s, the rest of k. The gap δ is
-    next, as `time_gaps.told` tells it, the longest being `most`; with most=0 it is one step and not told. By itself
+    next, as `time_gaps.embedding` tells it, the longest being `most`; with most=0 it is one step, without an embedding. By itself
     the state keeps s and k, and what goes round with the speed s is a Fourier series in the planes, each (u_j, v_j) turned by
 
         `unit` h_j s δ radians,   h = 1, …, `harmonics`, 1, …, `harmonics`, …
 
     `net` sees the row and the turned state, and the first of its numbers, a mean, are added to that state. So what persists is
     foreseen at no cost, the noise of a draw and all, and no net has to learn products of a gap and of a sequence's own speed.
-    Of the gap `net` is told no more than that: by one that is, a jump which training hardly made is led astray.
+    The gap reaches `net` in no other way: a net that sees it fails at jumps that training hardly made.
     """
 
     net: nn.Module

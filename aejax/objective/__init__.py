@@ -1,0 +1,97 @@
+"""What a loss is made of: `from aejax.objective import masking, bernoulli, top_k, …`.
+
+Every part is a small function's small result, found by import. Jumps in time stay in their room, `aejax.objective.time_gaps`.
+"""
+
+from aejax.objective.bottlenecks import spatial_winner_take_all, top_k, winner_take_all
+from aejax.objective.corruptions import (
+    Corruption,
+    bernoulli_masking,
+    chain,
+    fixed_mask,
+    gaussian_noise,
+    masking,
+    nothing,
+    patches,
+    salt_and_pepper,
+)
+from aejax.objective.divergences import capacity, free_bits, weighted
+from aejax.objective.likelihoods import (
+    Likelihood,
+    bernoulli,
+    categorical,
+    continuous_bernoulli,
+    discretized_logistic,
+    discretized_logistic_mixture,
+    gaussian,
+    gaussian_learned,
+    restrict,
+    squared_error,
+)
+from aejax.objective.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
+from aejax.objective.posteriors import Posterior, diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
+from aejax.objective.priors import Prior, conditional, mixture, standard_normal, vamp
+from aejax.objective.quantizers import Quantizer, finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.objective.regularizers import Latents, dip, minibatch_stratified, minibatch_weighted, mmd, total_correlation
+from aejax.objective.schedules import cyclical
+from aejax.objective.sparsity import above_half, nonzero
+
+__all__ = [
+    "Corruption",
+    "Latents",
+    "Likelihood",
+    "Posterior",
+    "Prior",
+    "Quantizer",
+    "above_half",
+    "bernoulli",
+    "bernoulli_masking",
+    "capacity",
+    "categorical",
+    "chain",
+    "conditional",
+    "continuous_bernoulli",
+    "contractive",
+    "contractive_h",
+    "cyclical",
+    "diagonal",
+    "dip",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
+    "finite_scalar",
+    "fixed_mask",
+    "flow",
+    "free_bits",
+    "full_rank",
+    "gaussian",
+    "gaussian_learned",
+    "gaussian_noise",
+    "grouped",
+    "hutchinson",
+    "inverse_autoregressive",
+    "kl_sparsity",
+    "l1",
+    "lookup_free",
+    "masking",
+    "minibatch_stratified",
+    "minibatch_weighted",
+    "mixture",
+    "mmd",
+    "nearest",
+    "nonzero",
+    "nothing",
+    "patches",
+    "planar",
+    "real_nvp",
+    "residual",
+    "restrict",
+    "salt_and_pepper",
+    "spatial_winner_take_all",
+    "squared_error",
+    "standard_normal",
+    "top_k",
+    "total_correlation",
+    "vamp",
+    "weighted",
+    "winner_take_all",
+]

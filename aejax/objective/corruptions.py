@@ -1,6 +1,6 @@
 """Corruptions: `(key, x of one example) -> (x_tilde, touched)`.
 
-Each is a small function's small result: `masking(0.3)`, `chain(masking(0.1), gaussian(0.05))`. Strengths are numbers or
+Each is a small function's small result: `masking(0.3)`, `chain(masking(0.1), gaussian_noise(0.05))`. Strengths are numbers or
 schedules of the training step (an Optax schedule serves). A corruption also knows the moments of its noise, from which
 `aejax.evaluate` computes the optimal linear denoiser in closed form.
 """
@@ -14,18 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aejax.errors import UsageError
+from aejax.kernels.exact_count import exact_count
 from aejax.keys import each
+from aejax.objective.schedules import END, Strength, schedule_of
 from aejax.types import Corrupt
-
-END = np.int32(np.iinfo(np.int32).max)
-"""The step at which a schedule has run its course: evaluation corrupts as the end of training did."""
-
-Strength = int | float | jax.Array | Callable[[Any], Any]
-"""A number, or a schedule: step -> number. A traced number is one that varies between members of one program."""
 
 
 class Moments(NamedTuple):
@@ -86,12 +81,12 @@ def unless_nothing(corrupt: Corrupt | None) -> Corrupt | None:
 
 def masking(rate: Strength) -> Corruption:
     """Sets exactly round(rate·d) of the d components, chosen afresh for each example, to zero (Vincent et al. 2008, §2.3)."""
-    strength = _strength("masking", "rate", rate, 0.0, 1.0)
+    strength = schedule_of("masking", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
 
     def draw(key, x, step):
-        touched = _exact_count(key, x.shape, _count(strength(step), x.size))
+        touched = exact_count(key, x.shape, _count(strength(step), x.size))
         return jnp.where(touched, 0.0, x), touched
 
     def moments(shape):
@@ -103,7 +98,7 @@ def masking(rate: Strength) -> Corruption:
 
 def bernoulli_masking(rate: Strength) -> Corruption:
     """Sets each component to zero with probability `rate`, independently: their number varies, unlike `masking`'s."""
-    strength = _strength("bernoulli_masking", "rate", rate, 0.0, 1.0)
+    strength = schedule_of("bernoulli_masking", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
 
@@ -120,30 +115,30 @@ def bernoulli_masking(rate: Strength) -> Corruption:
     return Corruption(_label("bernoulli_masking", rate), draw, moments)
 
 
-def hiding(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
+def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
     """Sets these components to zero, the same of every example: what is left is a part of it to be completed."""
 
     def draw(key, x, step):
         if x.shape != hidden.shape:
-            raise UsageError(f"hiding() components of examples of shape {hidden.shape}, but x is {x.shape}")
+            raise UsageError(f"fixed_mask() components of examples of shape {hidden.shape}, but x is {x.shape}")
         return jnp.where(hidden, 0.0, x), jnp.asarray(hidden)
 
     def moments(shape):
         keep = 1.0 - hidden.reshape(-1).astype(np.float64)
         return _moments_of_survival(keep, np.outer(keep, keep))
 
-    return Corruption(f"hiding({hidden.sum()} of {hidden.size})", draw, moments)
+    return Corruption(f"fixed_mask({hidden.sum()} of {hidden.size})", draw, moments)
 
 
 def salt_and_pepper(rate: Strength) -> Corruption:
     """Sets exactly round(rate·d) components to 0 or 1 by a fair coin each (Vincent et al. 2010, §3.4); for data in [0, 1]."""
-    strength = _strength("salt_and_pepper", "rate", rate, 0.0, 1.0)
+    strength = schedule_of("salt_and_pepper", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
 
     def draw(key, x, step):
         k_where, k_coin = jax.random.split(key)
-        touched = _exact_count(k_where, x.shape, _count(strength(step), x.size))
+        touched = exact_count(k_where, x.shape, _count(strength(step), x.size))
         coin = jax.random.bernoulli(k_coin, shape=x.shape).astype(x.dtype)
         return jnp.where(touched, coin, x), touched
 
@@ -158,9 +153,9 @@ def salt_and_pepper(rate: Strength) -> Corruption:
     return Corruption(_label("salt_and_pepper", rate), draw, moments)
 
 
-def gaussian(sigma: Strength) -> Corruption:
+def gaussian_noise(sigma: Strength) -> Corruption:
     """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4); sigma in units of the data."""
-    strength = _strength("gaussian", "sigma", sigma, 0.0, np.inf)
+    strength = schedule_of("gaussian_noise", "sigma", sigma, 0.0, np.inf)
     if _is_zero(sigma):
         return nothing()
 
@@ -172,7 +167,7 @@ def gaussian(sigma: Strength) -> Corruption:
         one, zero = np.ones((d, d)), np.zeros((d, d))
         return Moments(np.ones(d), np.zeros(d), one, zero, float(strength(END)) ** 2 * np.eye(d))
 
-    return Corruption(_label("gaussian", sigma), draw, moments)
+    return Corruption(_label("gaussian_noise", sigma), draw, moments)
 
 
 def patches(size: int, count: int = 1) -> Corruption:
@@ -241,45 +236,6 @@ def chain(*corruptions: Corruption) -> Corruption:
     return Corruption(f"chain({', '.join(c.name for c in corruptions)})", draw, moments)
 
 
-def _exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool[Array, "*shape"]:
-    """True at exactly `count` positions, every position about as likely as any other; `count` in [0, d] may be traced.
-
-    Each position gets a random number made unique by the position in its low bits; the `count` smallest are chosen by
-    searching the threshold. Newton's step on the expected density of the numbers, with bisection as its safeguard, ends
-    after about a dozen countings. Sorting costs four times as much. Half a word a position is enough randomness: a tie of
-    the halves goes to the lower position, which moves an inclusion probability by at most 2⁻¹⁷ (up to 2¹⁴ components; each
-    further doubling of them doubles it, as the bits are shared).
-    """
-    d = int(np.prod(shape))
-    position_bits = (d - 1).bit_length()
-    random_bits = min(16, 30 - position_bits)
-    if random_bits < 8:
-        raise UsageError(f"exact-count corruption is for examples of up to {2**22} components; x has {d}")
-    # Two words a block; jax.random.bits keeps one of them. The keys are threefry's, each() sees to that.
-    words = threefry_2x32(jax.random.key_data(key), jnp.arange(2 * ((d + 3) // 4), dtype=jnp.uint32))
-    halves = jnp.concatenate([words >> 16, words & 0xFFFF])[:d] >> (16 - random_bits)
-    unique = ((halves << position_bits) | jnp.arange(d, dtype=jnp.uint32)).astype(jnp.int32)
-    end = 2 ** (random_bits + position_bits)
-    spacing = end / d
-    count = jnp.asarray(count, jnp.int32)
-
-    def below(threshold):  # counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU
-        return jnp.sum((unique < threshold).astype(jnp.float32)).astype(jnp.int32)
-
-    def search(carry):
-        low, high, threshold, found = carry
-        low = jnp.where(found < count, threshold, low)
-        high = jnp.where(found > count, threshold, high)
-        newton = threshold + ((count - found).astype(jnp.float32) * spacing).astype(jnp.int32)
-        threshold = jnp.where((newton > low) & (newton < high), newton, low + (high - low) // 2)
-        return low, high, threshold, below(threshold)
-
-    start = jnp.minimum((count.astype(jnp.float32) * spacing).astype(jnp.int32), end)
-    carry = jnp.int32(-1), jnp.int32(end + 1), start, below(start)
-    threshold = jax.lax.while_loop(lambda carry: carry[3] != count, search, carry)[2]
-    return (unique < threshold).reshape(shape)
-
-
 def _count(rate: Any, d: int) -> Any:
     """round(rate·d), on the host where the rate is a number; a schedule's value is clipped to [0, 1]."""
     if isinstance(rate, float):
@@ -300,22 +256,6 @@ def _moments_of_survival(keep: np.ndarray, keep_both: np.ndarray) -> Moments:
     """The moments of setting to zero: b = 0, and a the indicator of survival."""
     zero = np.zeros_like(keep_both)
     return Moments(keep, np.zeros_like(keep), keep_both, zero, zero)
-
-
-def _strength(name: str, what: str, value: Strength, low: float, high: float) -> Callable[[Any], Any]:
-    """The strength as a function of the step; a number outside [low, high] is refused here, at the edge."""
-    if callable(value):
-
-        def schedule(step):
-            with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix the integer step with floats
-                return value(step)
-
-        return schedule
-    if isinstance(value, jax.core.Tracer):  # each member's number was looked at when its experiment was built
-        return lambda step: value
-    if not low <= float(value) <= high:  # also refuses NaN
-        raise UsageError(f"{name}({what}={value}): {what} must lie in [{low:g}, {high:g}]")
-    return lambda step: float(value)
 
 
 def _is_zero(value: Strength) -> bool:

@@ -22,7 +22,7 @@ class Likelihood(NamedTuple):
     """p(x|theta) as pure functions."""
 
     name: str
-    nats: Callable
+    neg_log_prob: Callable
     """(theta [*shape, width], x [*shape]) -> -log p(x|theta), elementwise, in nats."""
     mean: Callable
     """theta -> E[x|theta], in data range."""
@@ -34,16 +34,16 @@ class Likelihood(NamedTuple):
     """(x, where) -> None; raises UsageError for data outside the admissible range."""
     discrete: bool = False
     """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
-    symbols: Callable | None = None
-    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, of whose values `nats` are -log probabilities:
-    bits per dimension are nats / (symbols · log 2). None where x holds other values, such as gray ones under `bernoulli()`;
-    no function where `nats` are of a density."""
+    num_discrete_dims: Callable | None = None
+    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, of whose values `neg_log_prob` are -log probabilities:
+    bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones under `bernoulli()`;
+    no function where `neg_log_prob` is that of a density."""
 
 
 def bernoulli() -> Likelihood:
     """Bernoulli with theta the logits; -log p = softplus(theta) - x·theta. For gray values in [0, 1] it is the cross-entropy."""
 
-    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         logits = theta[..., 0]
         return jax.nn.softplus(logits) - x * logits
 
@@ -53,10 +53,12 @@ def bernoulli() -> Likelihood:
     def draw(key: Key[Array, ""], theta):
         return jax.random.bernoulli(key, mean(theta)).astype(theta.dtype)
 
-    def symbols(x: np.ndarray) -> int | None:
+    def num_discrete_dims(x: np.ndarray) -> int | None:
         return math.prod(x.shape[1:]) if _zeros_and_ones(x) else None
 
-    return Likelihood("bernoulli", nats, mean, draw, 1, _check_unit("bernoulli"), symbols=symbols)
+    return Likelihood(
+        "bernoulli", neg_log_prob, mean, draw, 1, _check_unit("bernoulli"), num_discrete_dims=num_discrete_dims
+    )
 
 
 def continuous_bernoulli() -> Likelihood:
@@ -65,7 +67,7 @@ def continuous_bernoulli() -> Likelihood:
     p(x|η) = exp(ηx) / ∫₀¹ exp(ηt) dt with theta the logits η = log(λ / (1 - λ)); λ is not the mean. Nats may be negative.
     """
 
-    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         # -ηx + log((exp η - 1) / η), which as it stands overflows, and is 0/0 at λ = 1/2, where η = 0.
         eta = theta[..., 0]
         near, far = _near_and_far(eta)
@@ -90,25 +92,25 @@ def continuous_bernoulli() -> Likelihood:
         below = jnp.minimum(below, 1.0)
         return jnp.where(eta > 0, 1 - below, below)
 
-    return Likelihood("continuous_bernoulli", nats, mean, draw, 1, _check_unit("continuous_bernoulli"))
+    return Likelihood("continuous_bernoulli", neg_log_prob, mean, draw, 1, _check_unit("continuous_bernoulli"))
 
 
-def among(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
+def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
     """The likelihood of these elements of an example alone: the others cost nothing."""
-    symbols = likelihood.symbols
+    count = likelihood.num_discrete_dims
 
-    def nats(theta, x):
-        return jnp.where(np.broadcast_to(scored, x.shape), likelihood.nats(theta, x), 0.0)
+    def neg_log_prob(theta, x):
+        return jnp.where(np.broadcast_to(scored, x.shape), likelihood.neg_log_prob(theta, x), 0.0)
 
-    found = likelihood._replace(nats=nats)
-    if symbols is None:
-        return found
+    restricted = likelihood._replace(neg_log_prob=neg_log_prob)
+    if count is None:
+        return restricted
 
     def counted(x: np.ndarray) -> int | None:
-        every = symbols(x)
+        every = count(x)
         return None if every is None else every * int(scored.sum()) // scored.size
 
-    return found._replace(symbols=counted)
+    return restricted._replace(num_discrete_dims=counted)
 
 
 def _near_and_far(eta):
@@ -142,13 +144,13 @@ def gaussian(scale: float = 1.0) -> Likelihood:
         raise UsageError(f"gaussian(scale={scale}): the scale must be a positive number")
     log_scale = math.log(scale)
 
-    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return 0.5 * jnp.square((x - theta[..., 0]) / scale) + log_scale + 0.5 * math.log(2 * math.pi)
 
     def draw(key: Key[Array, ""], theta):
         return theta[..., 0] + scale * jax.random.normal(key, theta.shape[:-1], theta.dtype)
 
-    return Likelihood("gaussian", nats, _location, draw, 1, _check_finite("gaussian"))
+    return Likelihood("gaussian", neg_log_prob, _location, draw, 1, _check_finite("gaussian"))
 
 
 def gaussian_learned(minimum: float = 0.01) -> Likelihood:
@@ -164,7 +166,7 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
         mu, rho = jnp.unstack(theta, axis=-1)
         return mu, minimum + jax.nn.softplus(rho)
 
-    def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         mu, sigma = moments(theta)
         return 0.5 * jnp.square((x - mu) / sigma) + jnp.log(sigma) + 0.5 * math.log(2 * math.pi)
 
@@ -172,19 +174,19 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
         mu, sigma = moments(theta)
         return mu + sigma * jax.random.normal(key, mu.shape, mu.dtype)
 
-    return Likelihood("gaussian_learned", nats, _location, draw, 2, _check_finite("gaussian_learned"))
+    return Likelihood("gaussian_learned", neg_log_prob, _location, draw, 2, _check_finite("gaussian_learned"))
 
 
 def squared_error() -> Likelihood:
     """(x - theta)² per element: the nats of a Gaussian with variance 1/2, its constant ½ log π left out."""
 
-    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.square(x - theta[..., 0])
 
     def draw(key: Key[Array, ""], theta):
         return theta[..., 0] + math.sqrt(0.5) * jax.random.normal(key, theta.shape[:-1], theta.dtype)
 
-    return Likelihood("squared_error", nats, _location, draw, 1, _check_finite("squared_error"))
+    return Likelihood("squared_error", neg_log_prob, _location, draw, 1, _check_finite("squared_error"))
 
 
 def categorical() -> Likelihood:
@@ -193,7 +195,7 @@ def categorical() -> Likelihood:
     For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are admitted.
     """
 
-    def nats(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return -x * jax.nn.log_softmax(theta[..., 0])
 
     def mean(theta):
@@ -210,10 +212,12 @@ def categorical() -> Likelihood:
                 f"[{low:g}, {high:g}] with sums from {np.min(sums):g} to {np.max(sums):g}; give one-hot categories"
             )
 
-    def symbols(x: np.ndarray) -> int | None:
+    def num_discrete_dims(x: np.ndarray) -> int | None:
         return math.prod(x.shape[1:-1]) if _zeros_and_ones(x) else None
 
-    return Likelihood("categorical", nats, mean, draw, 1, check, discrete=True, symbols=symbols)
+    return Likelihood(
+        "categorical", neg_log_prob, mean, draw, 1, check, discrete=True, num_discrete_dims=num_discrete_dims
+    )
 
 
 def discretized_logistic(levels: int = 256) -> Likelihood:
@@ -229,7 +233,7 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
     """
     _refuse_levels(f"discretized_logistic(levels={levels})", levels)
 
-    def nats(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         m, rho = jnp.unstack(theta, axis=-1)
         return -_log_mass(x, m, rho, levels)
 
@@ -242,7 +246,7 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
         return _drawn_level(key, m, rho, levels)
 
     check = _check_levels("discretized_logistic", levels)
-    return Likelihood("discretized_logistic", nats, mean, draw, 2, check, symbols=_every_element)
+    return Likelihood("discretized_logistic", neg_log_prob, mean, draw, 2, check, num_discrete_dims=_every_element)
 
 
 def discretized_logistic_mixture(components: int, levels: int = 256) -> Likelihood:
@@ -260,7 +264,7 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
         """Logits, m and ρ, each [*shape, components]."""
         return jnp.split(theta, 3, axis=-1)
 
-    def nats(theta: Float[Array, "*shape _"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def neg_log_prob(theta: Float[Array, "*shape _"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         logits, m, rho = parts(theta)
         mass = _log_mass(x[..., None], m, rho, levels)
         return -jax.nn.logsumexp(jax.nn.log_softmax(logits) + mass, axis=-1)
@@ -277,7 +281,15 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
         return _drawn_level(k_level, m, rho, levels)
 
     check = _check_levels("discretized_logistic_mixture", levels)
-    return Likelihood("discretized_logistic_mixture", nats, mean, draw, 3 * components, check, symbols=_every_element)
+    return Likelihood(
+        "discretized_logistic_mixture",
+        neg_log_prob,
+        mean,
+        draw,
+        3 * components,
+        check,
+        num_discrete_dims=_every_element,
+    )
 
 
 def _log_mass(x, m, rho, levels: int):

@@ -111,11 +111,11 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     def hutchinson(f, x, h, keys, axis):
         signs = jax.vmap(lambda key: jax.random.rademacher(key, (max(probes, 2), *h.shape[1:]), h.dtype))(keys)
         squares = _squared_products(f, x, signs[:, :probes])
-        known = squares
+        sampled = squares
         if probes == 1:
             some = slice(None, None, 8)
-            known = jnp.concatenate([squares[some], _squared_products(f, x[some], signs[some, 1:])], axis=1)
-        variance = jnp.mean(jnp.var(jax.lax.stop_gradient(known), axis=1, ddof=1)) / probes
+            sampled = jnp.concatenate([squares[some], _squared_products(f, x[some], signs[some, 1:])], axis=1)
+        variance = jnp.mean(jnp.var(jax.lax.stop_gradient(sampled), axis=1, ddof=1)) / probes
         return strength * jnp.mean(squares, axis=1), {"hutchinson_variance": strength**2 * variance}
 
     return hutchinson
@@ -134,9 +134,9 @@ def squared_jacobian(f: Callable, x: Float[Array, "b *shape"]) -> Float[Array, "
     Jacobian's rows, or its columns where x is narrower than the code, one at a time for the whole batch: memory for one backward
     pass, time for as many as there are rows.
     """
-    known = _layers(f, x)
-    if known is not None:
-        return of_mlp(*known, len(x))
+    layers = _layers(f, x)
+    if layers is not None:
+        return of_mlp(*layers, len(x))
     return _squared_norm(*pullback(batched(f), x), x)
 
 
@@ -155,8 +155,8 @@ def _layers(f: Callable, x: Array) -> tuple[list[Array], list[Array | None]] | N
     """An MLP's kernels and slopes; None where there is no closed form."""
     if not isinstance(f, Code) or type(f.module) is not MLP:
         return None
-    found = slopes(f.module, f.params, x)
-    return None if found is None else ([f.params[f"dense_{i}"]["kernel"] for i in range(len(found))], found)
+    of_layers = slopes(f.module, f.params, x)
+    return None if of_layers is None else ([f.params[f"dense_{i}"]["kernel"] for i in range(len(of_layers))], of_layers)
 
 
 def batched(f: Callable) -> Callable:

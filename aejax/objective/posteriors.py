@@ -59,12 +59,12 @@ def diagonal(closed_form: bool = True) -> Posterior:
         mu, raw = jnp.split(h, 2)
         log_variance = bounded(raw)
         epsilon = jax.random.normal(key, mu.shape, mu.dtype)
-        return mu + jnp.exp(0.5 * log_variance) * epsilon, _normal_nats(epsilon, log_variance)
+        return mu + jnp.exp(0.5 * log_variance) * epsilon, _normal_log_prob(epsilon, log_variance)
 
     def log_prob(params, h, z):
         mu, raw = jnp.split(h, 2)
         log_variance = bounded(raw)
-        return _normal_nats((z - mu) * jnp.exp(-0.5 * log_variance), log_variance)
+        return _normal_log_prob((z - mu) * jnp.exp(-0.5 * log_variance), log_variance)
 
     def kl(params, h):
         mu, raw = jnp.split(h, 2)
@@ -96,12 +96,12 @@ def full_rank() -> Posterior:
     def draw(params, key, h):
         mu, log_scale, factor = parts(h)
         epsilon = jax.random.normal(key, mu.shape, mu.dtype)
-        return mu + _times(factor, epsilon), _normal_nats(epsilon, 2.0 * log_scale)
+        return mu + _times(factor, epsilon), _normal_log_prob(epsilon, 2.0 * log_scale)
 
     def log_prob(params, h, z):
         mu, log_scale, factor = parts(h)
         epsilon = _solved(factor, z - mu)
-        return _normal_nats(epsilon, 2.0 * log_scale)
+        return _normal_log_prob(epsilon, 2.0 * log_scale)
 
     def kl(params, h):
         mu, log_scale, factor = parts(h)
@@ -250,7 +250,7 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
 
 def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
     """z'_b = e^s ⊙ z_b + t, where s and t are a net's of one hidden layer, of the context and the other half z_a, which stays
-    as it is: an affine coupling layer (Dinh et al. 2017, eq. 4-8).
+    as it is: an affine regularizer layer (Dinh et al. 2017, eq. 4-8).
 
     z_b is the second half, one longer where d is odd; with `reverse` the first: alternate it. Log-scales stay within ±2. It
     begins near the identity. Unlike autoregressive maps it is followed back as fast as forth.
@@ -287,7 +287,7 @@ def bounded(raw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return LOG_VARIANCE * jnp.tanh(raw / LOG_VARIANCE)
 
 
-def _normal_nats(epsilon: Float[Array, " d"], log_variance: Float[Array, " d"]) -> Float[Array, ""]:
+def _normal_log_prob(epsilon: Float[Array, " d"], log_variance: Float[Array, " d"]) -> Float[Array, ""]:
     """log N(z; μ, σ²) of z = μ + σε, summed over dimensions."""
     return -0.5 * jnp.sum(jnp.square(epsilon) + log_variance + LOG_2PI)
 

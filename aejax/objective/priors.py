@@ -74,7 +74,7 @@ def mixture(components: int) -> Prior:
     def log_prob(params, q, z, c):
         weights = jax.nn.log_softmax(params["logits"])[None, :]
         log_variances = bounded(params["log_variances"])
-        return jax.nn.logsumexp(weights + gaussian_nats(z, params["means"], log_variances), axis=1)
+        return jax.nn.logsumexp(weights + gaussian_log_prob(z, params["means"], log_variances), axis=1)
 
     def draw(params, q, keys, d, c):
         def one(key):
@@ -114,11 +114,11 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
         h = numbers(params, q)
         if q.posterior.moments is not None:
             means, variances = jax.vmap(lambda one: q.posterior.moments(q.params, one))(h)
-            found = gaussian_nats(z, means, jnp.log(variances))
+            log_prob_of_each = gaussian_log_prob(z, means, jnp.log(variances))
         else:
             density = lambda one, z: q.posterior.log_prob(q.params, one, z)
-            found = jax.vmap(lambda z: jax.vmap(density, (0, None))(h, z))(z)
-        return jax.nn.logsumexp(found, axis=1) - math.log(components)
+            log_prob_of_each = jax.vmap(lambda z: jax.vmap(density, (0, None))(h, z))(z)
+        return jax.nn.logsumexp(log_prob_of_each, axis=1) - math.log(components)
 
     def draw(params, q, keys, d, c):
         h = numbers(params, q)
@@ -169,7 +169,7 @@ def conditional(net: nn.Module) -> Prior:
     return Prior("conditional", init, log_prob, draw, kl)
 
 
-def gaussian_nats(
+def gaussian_log_prob(
     z: Float[Array, "n d"], means: Float[Array, "k d"], log_variances: Float[Array, "k d"]
 ) -> Float[Array, "n k"]:
     """log N(z_i; μ_k, diag σ_k²) of every pair, by matrix products: the square of the difference, multiplied out.

@@ -1,6 +1,6 @@
 """Quantizers: what makes integers of an encoder's vectors, and vectors of them again.
 
-    z_e [..., width] ──nearest code, or rounding──▶ codes int [..., books] ──lookup──▶ z_q [..., width]
+    z_e [..., width] ──nearest code, or rounding──▶ codes int [..., codebooks] ──lookup──▶ z_q [..., width]
 
 The last axis of z_e is a vector; the axes between it and the example's are positions, of an image, a signal or none. The
 gradient passes from z_q to z_e as if nothing had been in between (straight through), unless a quantizer says otherwise.
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from aejax.collectives import gather, mean
 from aejax.errors import UsageError, at_least_one, non_negative
 
-LLOYD = 10
+KMEANS_ITERATIONS = 10
 """Rounds of k-means on the first batch's vectors."""
 
 EPSILON = 1e-5
@@ -33,7 +33,7 @@ class Quantized(NamedTuple):
 
     vectors: Float[Array, "b *positions width"]
     """z_q, with the gradient that the quantizer gives z_e."""
-    codes: Int[Array, "b *positions books"]
+    codes: Int[Array, "b *positions codebooks"]
     loss: Float[Array, " b"]
     """What it asks for beside the reconstruction: commitment, and the codebook's own."""
     extras: dict
@@ -47,14 +47,14 @@ class Quantizer(NamedTuple):
     width: int
     """Numbers in a vector."""
     sizes: tuple[int, ...]
-    """How many codes each of the books has: a position holds log ∏ sizes nats."""
+    """How many codes each of the codebooks has: a position holds log ∏ sizes nats."""
     init: Callable
     """(key, z_e [n, width]) -> (params, extras): a codebook may begin at the first batch's vectors."""
     apply: Callable
     """(params, extras, z_e [b, *positions, width], key, step, axis) -> Quantized. Outside training key and step are None, and
     the statistics stay as they are."""
     lookup: Callable
-    """(params, extras, codes [..., books]) -> z_q [..., width]."""
+    """(params, extras, codes [..., codebooks]) -> z_q [..., width]."""
 
 
 def nearest(
@@ -115,20 +115,20 @@ def nearest(
         book = codebook(params, extras)
         z = unit(z)
         rows = z.reshape(-1, width)
-        found = _nearest(rows, book)
-        e = book[found].reshape(z.shape)
+        indices = _nearest(rows, book)
+        e = book[indices].reshape(z.shape)
         still = jax.lax.stop_gradient
         loss = commitment * _squared(z - still(e))
         if decay is None:
             loss = loss + _squared(still(z) - e)
         elif step is not None:
-            extras = still(advance(extras, rows, found, key, axis))
+            extras = still(advance(extras, rows, indices, key, axis))
         vectors = _rotated(z, still(e)) if rotation else z + still(e - z)
-        return Quantized(vectors, found.reshape(*z.shape[:-1], 1), loss, extras)
+        return Quantized(vectors, indices.reshape(*z.shape[:-1], 1), loss, extras)
 
-    def advance(extras, rows, found, key, axis):
+    def advance(extras, rows, indices, key, axis):
         # In parts of the batch: a mean over devices is then that of the global one, of whatever size.
-        share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, found, codes)), axis)
+        share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, indices, codes)), axis)
         share = decay * extras["share"] + (1.0 - decay) * share
         sums = decay * extras["sums"] + (1.0 - decay) * sums
         weight = decay * extras["weight"] + (1.0 - decay)
@@ -144,8 +144,8 @@ def nearest(
             sums = jnp.where(dead[:, None], other * (weight / codes), sums)
         return {"codebook": unit(book), "share": share, "sums": sums, "weight": weight}
 
-    def lookup(params, extras, found):
-        return codebook(params, extras)[found[..., 0]]
+    def lookup(params, extras, indices):
+        return codebook(params, extras)[indices[..., 0]]
 
     return Quantizer("nearest", width, (codes,), init, apply, lookup)
 
@@ -172,9 +172,9 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
         index = jnp.sum(digits.astype(jnp.int32) * _as_row(place, z), axis=-1, keepdims=True)
         return Quantized(2.0 * rounded / steps - 1.0, index, jnp.zeros(len(z), z.dtype), extras)
 
-    def lookup(params, extras, found):
-        digits = found // _as_row(place, found) % _as_row(n, found)
-        return 2.0 * digits.astype(jnp.float32) / _as_row(n - 1, found).astype(jnp.float32) - 1.0
+    def lookup(params, extras, indices):
+        digits = indices // _as_row(place, indices) % _as_row(n, indices)
+        return 2.0 * digits.astype(jnp.float32) / _as_row(n - 1, indices).astype(jnp.float32) - 1.0
 
     return Quantizer("finite_scalar", len(levels), (int(np.prod(n)),), lambda key, z: ({}, {}), apply, lookup)
 
@@ -203,66 +203,70 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
         loss = entropy * (sure - even) + commitment * _squared(z - q)
         return Quantized(z + jax.lax.stop_gradient(q - z), index, loss, extras)
 
-    def lookup(params, extras, found):
-        return 2.0 * (found // _as_row(place, found) % 2).astype(jnp.float32) - 1.0
+    def lookup(params, extras, indices):
+        return 2.0 * (indices // _as_row(place, indices) % 2).astype(jnp.float32) - 1.0
 
     return Quantizer("lookup_free", bits, (2**bits,), lambda key, z: ({}, {}), apply, lookup)
 
 
-def residual(books: Sequence[Quantizer]) -> Quantizer:
-    """Each book quantizes what those before it left over (Zeghidour et al. 2021); z_q is the sum."""
-    _same_width("residual", books)
+def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
+    """Each codebook quantizes what those before it left over (Zeghidour et al. 2021); z_q is the sum."""
+    _same_width("residual", quantizers)
 
     def apply(params, extras, z, key, step, axis):
         rest, vectors, parts = z, jnp.zeros_like(z), []
-        for i, (book, k) in enumerate(zip(books, _keys(key, len(books)))):
-            parts.append(book.apply(params[f"book_{i}"], extras[f"book_{i}"], rest, k, step, axis))
-            # The later books' losses move the encoder directly, not through what the earlier ones found.
+        for i, (quantizer, k) in enumerate(zip(quantizers, _keys(key, len(quantizers)))):
+            parts.append(quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], rest, k, step, axis))
+            # The later codebooks' losses move the encoder directly, not through what the earlier ones chose.
             rest = rest - jax.lax.stop_gradient(parts[-1].vectors)
             vectors = vectors + jax.lax.stop_gradient(parts[-1].vectors)
         return _joined(z + jax.lax.stop_gradient(vectors - z), parts)
 
     def init(key, z):
         params, extras = {}, {}
-        for i, (book, k) in enumerate(zip(books, jax.random.split(key, len(books)))):
-            params[f"book_{i}"], extras[f"book_{i}"] = book.init(k, z)
-            z = z - book.apply(params[f"book_{i}"], extras[f"book_{i}"], z, k, None, None).vectors
+        for i, (quantizer, k) in enumerate(zip(quantizers, jax.random.split(key, len(quantizers)))):
+            params[f"book_{i}"], extras[f"book_{i}"] = quantizer.init(k, z)
+            z = z - quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], z, k, None, None).vectors
         return params, extras
 
-    def lookup(params, extras, found):
+    def lookup(params, extras, indices):
         return sum(
-            book.lookup(params[f"book_{i}"], extras[f"book_{i}"], found[..., i : i + 1]) for i, book in enumerate(books)
+            quantizer.lookup(params[f"book_{i}"], extras[f"book_{i}"], indices[..., i : i + 1])
+            for i, quantizer in enumerate(quantizers)
         )
 
-    return Quantizer("residual", books[0].width, _sizes(books), init, apply, lookup)
+    return Quantizer("residual", quantizers[0].width, _sizes(quantizers), init, apply, lookup)
 
 
-def grouped(books: Sequence[Quantizer]) -> Quantizer:
-    """A vector in parts, each with a book of its own (Yang et al. 2023): z_q is the parts, side by side."""
-    if not books:
-        raise UsageError("grouped([]): at least one book")
-    ends = np.cumsum([book.width for book in books])[:-1].tolist()
+def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
+    """A vector in parts, each with a codebook of its own (Yang et al. 2023): z_q is the parts, side by side."""
+    if not quantizers:
+        raise UsageError("grouped([]): at least one codebook")
+    ends = np.cumsum([quantizer.width for quantizer in quantizers])[:-1].tolist()
 
     def apply(params, extras, z, key, step, axis):
-        keys = _keys(key, len(books))
+        keys = _keys(key, len(quantizers))
         parts = [
-            book.apply(params[f"book_{i}"], extras[f"book_{i}"], part, k, step, axis)
-            for i, (book, part, k) in enumerate(zip(books, jnp.split(z, ends, axis=-1), keys))
+            quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], part, k, step, axis)
+            for i, (quantizer, part, k) in enumerate(zip(quantizers, jnp.split(z, ends, axis=-1), keys))
         ]
         return _joined(jnp.concatenate([part.vectors for part in parts], axis=-1), parts)
 
     def init(key, z):
-        keys = jax.random.split(key, len(books))
-        made = [book.init(k, part) for book, k, part in zip(books, keys, jnp.split(z, ends, axis=-1))]
+        keys = jax.random.split(key, len(quantizers))
+        made = [quantizer.init(k, part) for quantizer, k, part in zip(quantizers, keys, jnp.split(z, ends, axis=-1))]
         return {f"book_{i}": m[0] for i, m in enumerate(made)}, {f"book_{i}": m[1] for i, m in enumerate(made)}
 
-    def lookup(params, extras, found):
+    def lookup(params, extras, indices):
         parts = [
-            book.lookup(params[f"book_{i}"], extras[f"book_{i}"], found[..., i : i + 1]) for i, book in enumerate(books)
+            quantizer.lookup(params[f"book_{i}"], extras[f"book_{i}"], indices[..., i : i + 1])
+            for i, quantizer in enumerate(quantizers)
         ]
         return jnp.concatenate(parts, axis=-1)
 
-    return Quantizer("grouped", sum(book.width for book in books), _sizes(books), init, apply, lookup)
+    return Quantizer(
+        "grouped", sum(quantizer.width for quantizer in quantizers), _sizes(quantizers), init, apply, lookup
+    )
 
 
 def _keys(key: Key[Array, ""] | None, n: int) -> Sequence[Any]:
@@ -271,21 +275,23 @@ def _keys(key: Key[Array, ""] | None, n: int) -> Sequence[Any]:
 
 
 def _joined(vectors: Array, parts: Sequence[Quantized]) -> Quantized:
-    """The books' codes side by side, their losses added."""
+    """The codebooks' codes side by side, their losses added."""
     codes = jnp.concatenate([part.codes for part in parts], axis=-1)
     loss = jnp.sum(jnp.stack([part.loss for part in parts]), axis=0)
     return Quantized(vectors, codes, loss, {f"book_{i}": part.extras for i, part in enumerate(parts)})
 
 
-def _sizes(books: Sequence[Quantizer]) -> tuple[int, ...]:
-    if any(len(book.sizes) != 1 for book in books):
-        raise UsageError("residual() and grouped() are of single books; do not nest them")
-    return tuple(book.sizes[0] for book in books)
+def _sizes(quantizers: Sequence[Quantizer]) -> tuple[int, ...]:
+    if any(len(quantizer.sizes) != 1 for quantizer in quantizers):
+        raise UsageError("residual() and grouped() are made of single codebooks; do not nest them")
+    return tuple(quantizer.sizes[0] for quantizer in quantizers)
 
 
-def _same_width(name: str, books: Sequence[Quantizer]) -> None:
-    if not books or len({book.width for book in books}) != 1:
-        raise UsageError(f"{name}(): at least one book, and all of one width, not {[book.width for book in books]}")
+def _same_width(name: str, quantizers: Sequence[Quantizer]) -> None:
+    if not quantizers or len({quantizer.width for quantizer in quantizers}) != 1:
+        raise UsageError(
+            f"{name}(): at least one codebook, and all of one width, not {[quantizer.width for quantizer in quantizers]}"
+        )
 
 
 def _as_row(values: np.ndarray, like: Array) -> Array:
@@ -305,19 +311,19 @@ def _nearest(rows: Float[Array, "n d"], book: Float[Array, "k d"]) -> Int[Array,
 
 
 def _gathered(
-    rows: Float[Array, "n d"], found: Int[Array, " n"], codes: int
+    rows: Float[Array, "n d"], indices: Int[Array, " n"], codes: int
 ) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
     """How many rows have a code, and their sum."""
 
-    def one_by_one(rows, found):  # fifty times as fast as the product on CPU; of no fixed order elsewhere
+    def one_by_one(rows, indices):  # fifty times as fast as the product on CPU; of no fixed order elsewhere
         ones = jnp.ones(len(rows), rows.dtype)
-        return jax.ops.segment_sum(ones, found, codes), jax.ops.segment_sum(rows, found, codes)
+        return jax.ops.segment_sum(ones, indices, codes), jax.ops.segment_sum(rows, indices, codes)
 
-    def by_product(rows, found):
-        member = jax.nn.one_hot(found, codes, dtype=rows.dtype)
+    def by_product(rows, indices):
+        member = jax.nn.one_hot(indices, codes, dtype=rows.dtype)
         return jnp.sum(member, axis=0), jnp.einsum("nk,nd->kd", member, rows)
 
-    return jax.lax.platform_dependent(rows, found, cpu=one_by_one, default=by_product)
+    return jax.lax.platform_dependent(rows, indices, cpu=one_by_one, default=by_product)
 
 
 def _k_means(key: Key[Array, ""], z: Float[Array, "n d"], codes: int) -> Float[Array, "k d"]:
@@ -328,7 +334,7 @@ def _k_means(key: Key[Array, ""], z: Float[Array, "n d"], codes: int) -> Float[A
         counts, sums = _gathered(z, _nearest(z, centers), codes)
         return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1.0)[:, None], centers)
 
-    return jax.lax.fori_loop(0, LLOYD, improve, z[chosen])
+    return jax.lax.fori_loop(0, KMEANS_ITERATIONS, improve, z[chosen])
 
 
 def _rotated(z: Float[Array, "*shape d"], e: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:

@@ -1,4 +1,4 @@
-"""Terms of the whole batch's codes: `(latents, key, step, axis) -> (term [], {name: value})`, for `vae(couplings=)`.
+"""Terms of the whole batch's codes: `(latents, params, key, step, axis) -> (term [], {name: value})`, for `vae(regularizers=)`.
 
 They look at the aggregate posterior q(z) = 1/N Σ_n q(z|x_n), of which a batch shows B codes: rows are gathered over devices, so
 a term is the same on any number of them. Terms are in nats but for the moments' and the discrepancy's. Where the posterior's
@@ -9,20 +9,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from aejax.collectives import gather
 from aejax.errors import UsageError, non_negative
-from aejax.keys import each
 from aejax.objective.posteriors import LOG_2PI
+from aejax.types import Axis, Params
 
-Coupling = Callable[..., Any]
-"""(latents, key, step, axis) -> (term, {name: value})."""
+
+class Latents(NamedTuple):
+    """What a regularizer sees of a batch of b examples."""
+
+    z: Float[Array, "b d"]
+    """A draw of each example's posterior."""
+    means: Float[Array, "b d"] | None
+    """Of the posterior; None, as the variances, where its dimensions are not independent Gaussians."""
+    variances: Float[Array, "b d"] | None
+    second: Float[Array, "b d"]
+    """A second draw of each posterior."""
+    prior: Float[Array, "b d"]
+    """Draws of the prior, one for each example."""
+
+
+Regularizer = Callable[[Latents, Params, Key[Array, ""], Any, Axis], tuple[Array, dict[str, Array]]]
+"""(latents, the model's params, key, step, axis) -> (term [], {name: value})."""
 
 Weights = Callable[[int, int], np.ndarray]
 """(examples in the data, in the batch B) -> log-weights [B, B]: row i for the densities of z_i under q(·|x_j)."""
@@ -51,7 +66,7 @@ def minibatch_stratified(n: int, b: int) -> np.ndarray:
     return weights
 
 
-def total_correlation(strength: float | jax.Array, examples: int, weights: Weights = minibatch_weighted) -> Coupling:
+def total_correlation(strength: float | jax.Array, examples: int, weights: Weights = minibatch_weighted) -> Regularizer:
     """strength·KL(q(z) ‖ Π_j q(z_j)), estimated from the batch (Chen et al. 2018, eq. 2 and 5).
 
     On top of a bound with β = 1 this is β-TCVAE with its β = 1 + strength. Logs `mutual_information` and `dimension_kl`,
@@ -67,15 +82,17 @@ def total_correlation(strength: float | jax.Array, examples: int, weights: Weigh
     if examples < 1:
         raise UsageError(f"total_correlation(examples={examples}): the number of training examples, at least 1")
 
-    def total_correlation(latents, key, step, axis):
+    def total_correlation(
+        latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
+    ) -> tuple[Array, dict[str, Array]]:
         mutual, correlation, dimensions = decompose(latents, examples, weights, axis)
-        found = {"mutual_information": mutual, "total_correlation_nats": correlation, "dimension_kl": dimensions}
-        return strength * correlation, found
+        logged = {"mutual_information": mutual, "total_correlation_nats": correlation, "dimension_kl": dimensions}
+        return strength * correlation, logged
 
     return total_correlation
 
 
-def decompose(latents: Any, examples: int, weights: Weights, axis: str | None) -> tuple[Array, Array, Array]:
+def decompose(latents: Latents, examples: int, weights: Weights, axis: Axis) -> tuple[Array, Array, Array]:
     """Estimates, [] each, of the three parts of E KL(q(z|x) ‖ N(0, I)) (Chen et al. 2018, eq. 2): mutual information of x
     and z, total correlation of z, and Σ_j KL(q(z_j) ‖ N(0, 1))."""
     means, variances = _moments("total_correlation", latents)
@@ -83,15 +100,15 @@ def decompose(latents: Any, examples: int, weights: Weights, axis: str | None) -
     log_w = weights(examples, len(z))
     # [B, B, d]: z_i's density under each q(·|x_j), dimension by dimension.
     difference = jnp.square(z[:, None, :] - means[None, :, :]) / variances[None, :, :]
-    nats = -0.5 * (difference + jnp.log(variances)[None, :, :] + LOG_2PI)
-    log_q_given_x = jnp.trace(jnp.sum(nats, axis=2)) / len(z)
-    log_q = jnp.mean(jax.nn.logsumexp(jnp.sum(nats, axis=2) + log_w, axis=1))
-    log_marginals = jnp.mean(jnp.sum(jax.nn.logsumexp(nats + log_w[:, :, None], axis=1), axis=1))
+    log_prob = -0.5 * (difference + jnp.log(variances)[None, :, :] + LOG_2PI)
+    log_q_given_x = jnp.trace(jnp.sum(log_prob, axis=2)) / len(z)
+    log_q = jnp.mean(jax.nn.logsumexp(jnp.sum(log_prob, axis=2) + log_w, axis=1))
+    log_marginals = jnp.mean(jnp.sum(jax.nn.logsumexp(log_prob + log_w[:, :, None], axis=1), axis=1))
     log_prior = -0.5 * jnp.mean(jnp.sum(jnp.square(z) + LOG_2PI, axis=1))
     return log_q_given_x - log_q, log_q - log_marginals, log_marginals - log_prior
 
 
-def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate: bool) -> Coupling:
+def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate: bool) -> Regularizer:
     """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)² (Kumar et al. 2018, eq. 6-7).
 
     C is the covariance over the batch of the posterior's means (DIP-VAE-I; the paper takes λ_d = 10 λ_od), or with
@@ -100,7 +117,9 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
     off_diagonal = non_negative("dip", "off_diagonal", off_diagonal)
     diagonal = non_negative("dip", "diagonal", diagonal)
 
-    def dip(latents, key, step, axis):
+    def dip(
+        latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
+    ) -> tuple[Array, dict[str, Array]]:
         means, variances = gather(_moments("dip", latents), axis)
         centerd = means - jnp.mean(means, axis=0, keepdims=True)
         c = jnp.einsum("bi,bj->ij", centerd, centerd) / len(means)
@@ -112,7 +131,7 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
     return dip
 
 
-def mmd(strength: float | jax.Array, scale: float | None = None) -> Coupling:
+def mmd(strength: float | jax.Array, scale: float | None = None) -> Regularizer:
     """strength·MMD²(q(z), p(z)) with the kernel C/(C + ‖z − z'‖²), by a U-statistic of the batch's codes and as many draws
     of the prior (Tolstikhin et al. 2018, Algorithm 2): on the prior itself 0 in expectation, so at times negative.
 
@@ -123,10 +142,11 @@ def mmd(strength: float | jax.Array, scale: float | None = None) -> Coupling:
     if scale is not None and not scale > 0.0:
         raise UsageError(f"mmd(scale={scale}): the kernel's C must be above 0")
 
-    def mmd(latents, key, step, axis):
+    def mmd(
+        latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
+    ) -> tuple[Array, dict[str, Array]]:
         d = latents.z.shape[1]
-        drawn = latents.parts.draw_prior(latents.params, each(key, latents.indices), latents.c)
-        z, prior = gather((latents.z, drawn), axis)
+        z, prior = gather((latents.z, latents.prior), axis)
         return strength * squared_discrepancy(z, prior, 2.0 * d if scale is None else scale), {}
 
     return mmd
@@ -142,9 +162,8 @@ def squared_discrepancy(a: Float[Array, "n d"], b: Float[Array, "n d"], c: float
     return within(a) + within(b) - 2.0 * jnp.mean(kernel(a, b))
 
 
-def _moments(name: str, latents: Any) -> tuple[Array, Array]:
+def _moments(name: str, latents: Latents) -> tuple[Array, Array]:
     """Means and variances [b, d] of the posterior."""
-    posterior = latents.parts.encoding(latents.params, latents.c).posterior
-    if posterior.moments is None:
-        raise UsageError(f"{name}() needs independent Gaussian dimensions, not {posterior.name}(); use diagonal()")
-    return latents.parts.moments(latents.params, latents.h)
+    if latents.means is None or latents.variances is None:
+        raise UsageError(f"{name}() needs a posterior of independent Gaussian dimensions; use diagonal()")
+    return latents.means, latents.variances

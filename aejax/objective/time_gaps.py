@@ -1,4 +1,4 @@
-"""Jumps in time: how far training jumps, and how nets are told of it."""
+"""Jumps in time: how far training jumps, and the embedding of a gap that nets see."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
     return Gap(draw, max(first.most, last.most))
 
 
-def told(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:
-    """A gap as the nets see it: as a share of the longest one, and sines and cosines of it, of 1, 2, 4 and 8 half turns there."""
+def embedding(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:
+    """What the nets see of a gap: as a share of the longest one, and sines and cosines of it, of 1, 2, 4 and 8 half turns there."""
     share = delta.astype(jnp.result_type(float))[:, None] / most
     angle = jnp.pi * share * jnp.array([[1.0, 2.0, 4.0, 8.0]], share.dtype)
     return jnp.concatenate([share, jnp.sin(angle), jnp.cos(angle)], axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aejax.runs.directory import read_evaluation, read_json
+from aejax.runs.experiment import command_of
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
 
@@ -111,29 +112,9 @@ def again(config: Mapping[str, Any]) -> str | None:
     """The command that makes the run again; None for a run trained from Python without a file."""
     if config["source"] is None:
         return None
-    words = ["aejax", "train", config["source"]["file"]]
-    for name, value in config["source"]["arguments"].items():
-        words += _flag(name, value)
     defaults = Settings(devices=1)._asdict()
-    for name, value in config["settings"].items():
-        if name not in defaults or value != defaults[name]:
-            words += _flag(name, value)
-    return shlex.join(words)
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", *(str(v) for v in _flat(value))]
-
-
-def _flat(value: Any) -> Iterable[Any]:
-    if isinstance(value, (list, tuple)):
-        for v in value:
-            yield from _flat(v)
-    else:
-        yield value
+    changed = {n: v for n, v in config["settings"].items() if n not in defaults or v != defaults[n]}
+    return command_of(config["source"]["file"], config["source"]["arguments"], changed)
 
 
 def short(digest: str) -> str:

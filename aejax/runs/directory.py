@@ -122,9 +122,14 @@ def modernized(record: dict[str, Any]) -> dict[str, Any]:
         return record if "format" in record else {**renamed(record, EVALUATION), "format": FORMAT}
     if "format" in record or record.get("source") is None:
         return record
+
+    def present(arguments: dict[str, Any]) -> dict[str, Any]:
+        arguments = renamed(arguments, ARGUMENTS)
+        return arguments if arguments.get("rate", 0.0) is not None else {**arguments, "rate": 0.0}  # no corruption
+
     source = record["source"]
-    record = {**record, "source": {**source, "arguments": renamed(source["arguments"], ARGUMENTS)}}
-    return {**record, "arguments": renamed(record["arguments"], ARGUMENTS)} if "arguments" in record else record
+    record = {**record, "source": {**source, "arguments": present(source["arguments"])}}
+    return {**record, "arguments": present(record["arguments"])} if "arguments" in record else record
 
 
 def is_run(directory: Path) -> bool:

@@ -1,22 +1,81 @@
-"""An experiment file: found where the user says, its function called with the user's arguments.
+"""An experiment file: found where the user says, or among those that come with the package; its function called with the user's
+arguments.
 
 The function `experiment(...)` has typed keyword arguments, which are the whole configuration, and returns an `Experiment`.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import optax
+
 from aejax.errors import UsageError
-from aejax.types import Experiment
+from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
 
 REQUIRED = ("data", "batch_size", "steps", "seed")
+
+LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""At which restoration is measured where an experiment names a corruption for its sweep."""
+
+FAMILIES = ("autoencoders", "variational", "discrete", "sequences")
+"""Folders of the experiments that come with the package."""
+
+
+def fit(
+    model: Model,
+    splits: Sequence[Dataset],
+    lr: Any = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+    *,
+    monitor: str = "nll",
+    sweep: Mapping[float, Corrupt] | Callable[[float], Corrupt] = {},
+    optimizer: optax.GradientTransformation | None = None,
+    parent: Parent | None = None,
+) -> Experiment:
+    """The experiment that fits a model to data: Adam, whose learning rate falls to zero on a cosine.
+
+    Args:
+        model: See `aejax.models`.
+        splits: (train, test), or (train, validation, test), as `aejax.load` gives them.
+        lr: Peak learning rate of Adam.
+        batch_size: Examples in a step, over all devices.
+        steps: Training steps.
+        seed: For initialization, data order and noise.
+        monitor: Name in `model.evaluate` whose validation mean picks the best checkpoint, the lower the better; without a
+            corruption `denoising_nll` means `nll`.
+        sweep: A corruption such as `masking`, for its restoration at LEVELS; or level -> corruption.
+        optimizer: In place of Adam.
+        parent: The run that this one builds on.
+
+    Example:
+        >>> model = autoencoder(MLP((512,), 32), MLP((512,), train.shape), bernoulli(), corrupt=masking(0.3))
+        >>> run = aejax.train(aejax.fit(model, (train, test), steps=2000), "runs/mine")
+    """
+    train, *validation, test = splits
+    return Experiment(
+        model=model,
+        optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)) if optimizer is None else optimizer,
+        train=train,
+        test=test,
+        batch_size=batch_size,
+        steps=steps,
+        seed=seed,
+        validation=validation[0] if validation else None,
+        sweep={level: sweep(level) for level in LEVELS} if callable(sweep) else sweep,
+        monitor=monitor.removeprefix("denoising_") if model.data.corrupt is None else monitor,
+        parent=parent,
+    )
 
 
 class Source(NamedTuple):
@@ -27,11 +86,58 @@ class Source(NamedTuple):
     arguments: dict[str, Any]
 
 
+def find(name: str | Path) -> Path:
+    """The experiment file that is meant: a path, or the name of one that comes with the package (`dae`)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = shipped()
+    if str(name) in known:
+        return known[str(name)]
+    if path.suffix == ".py" or len(path.parts) > 1:
+        raise UsageError(f"no experiment file {path}; give the path of a .py file with a function `experiment`")
+    near = difflib.get_close_matches(str(name), known, 3) or ["dae"]
+    raise UsageError(
+        f"no experiment is called {name}; did you mean {' or '.join(near)}? `aejax experiments` lists them, "
+        "and the path of a .py file with a function `experiment` serves too"
+    )
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of the experiments that come with the package: within it, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    root = package / "experiments" if (package / "experiments").is_dir() else package.parent / "experiments"
+    return {file.stem: file for family in FAMILIES for file in sorted((root / family).glob("*.py"))}
+
+
+def command_of(file: str, arguments: Mapping[str, Any], settings: Mapping[str, Any] = {}) -> str:
+    """The command that trains an experiment with these arguments; `settings` are those that differ from the defaults. An
+    experiment that comes with the package is named, so that the command works from anywhere."""
+    name = Path(file).stem
+    words = ["aejax", "train", name if Path(file).name.removesuffix(".py") in shipped() else file]
+    for key, value in {**arguments, **settings}.items():
+        words += _flag(key, value)
+    return shlex.join(words)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, _flat(value))]
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _flat(v)
+    else:
+        yield value
+
+
 def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
     """The module and its `experiment` function. Importing runs the file: it is code that the user names."""
-    file = Path(file)
-    if not file.is_file():
-        raise UsageError(f"no experiment file {file}; give the path of a .py file with a function `experiment`")
+    file = find(file)
     spec = importlib.util.spec_from_file_location(f"aejax_experiment_{file.stem}", file)
     if file.suffix != ".py" or spec is None or spec.loader is None:
         raise UsageError(f"{file} is not a Python file; give the path of a .py file with a function `experiment`")
@@ -44,7 +150,7 @@ def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
         raise UsageError(f"{file} cannot be imported: {type(error).__name__}: {error}; --debug shows where") from error
     function = getattr(module, "experiment", None)
     if not callable(function):
-        raise UsageError(f"{file} has no function `experiment`; see experiments/dae.py for the form")
+        raise UsageError(f"{file} has no function `experiment`; `aejax new dae mine.py` writes one to start from")
     missing = [name for name in REQUIRED if name not in inspect.signature(function).parameters]
     if missing:
         raise UsageError(f"{file}: `experiment` lacks the arguments {', '.join(missing)}, which every experiment takes")

@@ -55,7 +55,7 @@ def _contenders(result: dict) -> str:
     if command := result.get("aejax_train"):
         start = [_start(command["start"], kind, "seconds") for kind in ("cold", "warm")]
         rate, peak = _number(command["examples_per_second"]), _number(command["peak_MiB"])
-        lines.append(f"| `aejax train dae.py` | {rate} | | | {start[0]} | {start[1]} | | | {peak} |")
+        lines.append(f"| `aejax train dae` | {rate} | | | {start[0]} | {start[1]} | | | {peak} |")
     goals = ", ".join(f"{task} {goal:g}" for task, goal in result["goals"].items())
     plan = result["plan"]
     return (

@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/stream.py --folder /tmp/stream --gigabytes 5 --out results.json
 
-Makes a TFDS data set of noisy images, so large, once, then runs `aejax train experiments/conv_dae.py` on it in turns with and
+Makes a TFDS data set of noisy images, so large, once, then runs `aejax train conv_dae` on it in turns with and
 without --stream, and times the loader alone. What it makes stays in the folder: the PNGs, and as much again decoded, from
 which the runs in memory read.
 """

@@ -1,6 +1,6 @@
 """Makes a committed result from run directories that differ only in their seed, and the table of all results.
 
-    for s in 0 1 2 3 4; do aejax train experiments/dae.py --seed $s --run runs/dae-digits-$s; done
+    for s in 0 1 2 3 4; do aejax train dae --seed $s --run runs/dae-digits-$s; done
     python experiments/results/collect.py dae-digits runs/dae-digits-*
 
 Writes experiments/results/NAME.json and, from all of these, the tables between the markers in experiments/README.md.
@@ -8,16 +8,18 @@ Without arguments it only makes the tables again.
 """
 
 import json
-import shlex
 import sys
 from pathlib import Path
 
 import tyro
 
 from aejax.errors import UsageError
+from aejax.evaluation.summary import evaluation_numbers
+from aejax.figures.tables import mean_sd
 from aejax.files import write_json
-from aejax.reports.study import cell, markdown, mean_sd, put_between
-from aejax.runs.directory import read_config, read_json
+from aejax.reports.study import cell, markdown, put_between
+from aejax.runs.directory import read_config, read_evaluation, read_json
+from aejax.runs.experiment import command_of
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parent / "README.md"
@@ -47,47 +49,22 @@ def summary(runs: tuple[Path, ...], paper: str) -> dict:
         if others != first or config["source"]["sha256"] != configs[0]["source"]["sha256"]:
             raise UsageError(f"{run} and {runs[0]} differ in more than the seed; collect them under two names")
     results = [read_json(run / "result.json", f"{run} is not complete") for run in runs]
-    evaluations = [flat(read_json(run / "eval.json", f"{run} is not evaluated")) for run in runs]
+    evaluations = [read_evaluation(run) for run in runs]
     stray = next((r for r, e, f in zip(runs, evaluations, results) if e["digest"] != f["digest"]), None)
     if stray is not None:
         raise UsageError(f"{stray}: eval.json is not of the parameters in result.json; run `aejax evaluate {stray}`")
-    numbers = [k for k, v in evaluations[0].items() if isinstance(v, (int, float)) and k != "step"]
+    numbers = [evaluation_numbers(evaluation) for evaluation in evaluations]
     return {
-        "command": command(configs[0]["source"]["file"], first),
+        "command": command_of(configs[0]["source"]["file"], first),
         "seeds": [config["seed"] for config in configs],
-        "metrics": {k: mean_sd([e[k] for e in evaluations]) for k in numbers},
-        "corruption": evaluations[0].get("restoration/corruption"),
+        "metrics": {k: mean_sd([n[k] for n in numbers])._asdict() for k in numbers[0]},
+        "corruption": (evaluations[0]["restoration"] or {}).get("corruption"),
         "paper": paper or None,
         "digests": [result["digest"] for result in results],
-        "seconds": mean_sd([result["seconds"] for result in results]),
+        "seconds": mean_sd([result["seconds"] for result in results])._asdict(),
         "machine": configs[0]["platform"]["machine"],
         "versions": configs[0]["versions"],
     }
-
-
-def command(file: str, arguments: dict) -> str:
-    """The command that makes the run again; the seed is the reader's."""
-    flags = []
-    for name, value in arguments.items():
-        values = value if isinstance(value, list) else [value]
-        flags += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return shlex.join(["aejax", "train", f"experiments/{Path(file).name}", *flags])
-
-
-def flat(tree: dict, path: str = "") -> dict:
-    """Nested dicts as path/to/number: value; the rows of a list are named by their level, or numbered."""
-    leaves = {}
-    for name, value in tree.items():
-        if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
-            continue  # a spectrum, a histogram: eval.json has them
-        if isinstance(value, list):
-            names = [f"{row['level']:g}" if "level" in row else str(i) for i, row in enumerate(value)]
-            value = {n: {k: v for k, v in row.items() if k != "level"} for n, row in zip(names, value)}
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{path}{name}/")
-        else:
-            leaves[f"{path}{name}"] = value
-    return leaves
 
 
 def tables(results: dict[str, dict]) -> str:
@@ -127,11 +104,11 @@ def tables(results: dict[str, dict]) -> str:
         "**Discrete codes**, test split, mean ± sd over seeds; the bound is of a uniform prior of the codes.",
         "",
     ]
-    books = [(f"codebook/books/0/{name}", digits) for name, digits in (("size", 0), ("used", 0), ("perplexity", 1))]
+    books = [(f"codebook/codebooks/0/{name}", digits) for name, digits in (("size", 0), ("used", 0), ("perplexity", 1))]
     lines += markdown(
         "",
         ["of codes", "used", "perplexity", "bound, bits/dim"],
-        rows([*books, ("codebook/bits_per_dimension", 3)], of="codebook/books/0/used"),
+        rows([*books, ("codebook/bits_per_dimension", 3)], of="codebook/codebooks/0/used"),
     )
     lines += ["", "**How each row was made.**", ""]
     made = {

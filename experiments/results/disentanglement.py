@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 
 from aejax.errors import UsageError
 from aejax.evaluation.disentanglement import INFORMATIVE, udr
-from aejax.files import write_json
 from aejax.figures import drawing
-from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.figures.tables import mean_sd
+from aejax.files import write_json
+from aejax.reports.study import cell, evaluated, finished, markdown, put_between
 from aejax.runs.directory import read_json
+from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
@@ -103,7 +105,7 @@ def study(
             folder = directory / data / row / str(seed)
             folder.parent.mkdir(parents=True, exist_ok=True)
             arguments = {"data": data, "steps": steps, "seed": seed, **NET, **arguments}
-            runs[row].append(finished(EXPERIMENTS / file, folder, settings, **arguments))
+            runs[row].append(finished(find(file.removesuffix(".py")), folder, settings, **arguments))
     found = {row: {**told(runs[row]), "file": file, "arguments": a} for row, (file, a) in rows().items()}
     result = {"data": data, "steps": steps, "seeds": seeds, "net": NET, "rows": found, **shares(found)}
     (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def study(
 
 def told(runs: list[Run]) -> dict[str, Any]:
     """Of a row's runs each column's mean, sd and values in the order of the seeds, their digests, and seconds of training."""
-    evaluations = [judged(run, draws=0) for run in runs]
+    evaluations = [evaluated(run, draws=0) for run in runs]
     values = {column: [one(found, column) for found in evaluations] for column in COLUMNS if column != "udr"}
     informative = [np.asarray(found["bound"]["divergences"]) > INFORMATIVE for found in evaluations]
     opened = [open_run(run.directory, with_data=True) for run in runs]
@@ -127,8 +129,8 @@ def told(runs: list[Run]) -> dict[str, Any]:
     results = [read_json(run.directory / "result.json", "") for run in runs]
     return {
         "digests": [result["digest"] for result in results],
-        "seconds": mean_sd([result["seconds"] for result in results]),
-        **{column: {**mean_sd(values[column]), "values": values[column]} for column in COLUMNS},
+        "seconds": mean_sd([result["seconds"] for result in results])._asdict(),
+        **{column: {**mean_sd(values[column])._asdict(), "values": values[column]} for column in COLUMNS},
     }
 
 

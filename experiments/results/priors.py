@@ -19,10 +19,12 @@ import tyro
 from aejax.data import take
 from aejax.errors import UsageError
 from aejax.evaluation.codebook import codebook
-from aejax.files import write_json
 from aejax.figures.pixels import pixels_png, tiles
-from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
+from aejax.figures.tables import mean_sd
+from aejax.files import write_json
+from aejax.reports.study import cell, finished, markdown, put_between
 from aejax.runs.directory import read_json
+from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run, means
 from aejax.training.loop import keep_compiled
@@ -112,14 +114,14 @@ def made(name: str, seeds: int, directory: Path, results: Path) -> dict[str, Any
         "positions": uniform["positions"],
         "uniform": {"bits_per_code": uniform_bits(uniform), "bits_per_dimension": uniform["bits_per_dimension"]},
         "real": 100.0 * (1.0 - float(np.mean(judge.evaluate(judge.experiment.test)["error"]))),
-        **{key: mean_sd([of[key] for of in found]) for key in found[0]},
+        **{key: mean_sd([of[key] for of in found])._asdict() for key in found[0]},
     }
 
 
 def trained(file: str, where: Path, **arguments: Any) -> Run:
     where.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(save_every=arguments["steps"], log_every=max(1, arguments["steps"] // 20))
-    return finished(EXPERIMENTS / file, where, settings, **arguments)
+    return finished(find(file.removesuffix(".py")), where, settings, **arguments)
 
 
 def codebook_of(run: Run) -> dict[str, Any]:

@@ -17,8 +17,10 @@ import tyro
 from aejax.errors import UsageError
 from aejax.reports import report
 from aejax.reports.probe_table import markdown, probe_tables
-from aejax.reports.records import read, slug
-from aejax.reports.study import finished_members, judged, put_between
+from aejax.figures.words import slug
+from aejax.reports.records import read
+from aejax.reports.study import evaluated, finished_members, put_between
+from aejax.runs.experiment import find
 from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
@@ -83,7 +85,7 @@ def study(
     keep_compiled()
     runs = [run for name in data for row in rows(name) for run in row_of(name, row, steps, seeds, directory)]
     for run in runs:
-        judged(run)
+        evaluated(run)
     page = directory / "probe_table.html"
     report(runs, page)
     told = []
@@ -101,7 +103,7 @@ def row_of(data: str, row: str, steps: int, seeds: int, directory: Path) -> list
     folder.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"data": data, "steps": steps, **DATA[data], **rows(data)[row]}
     settings = Settings(save_every=steps)
-    return finished_members(EXPERIMENTS / "classical.py", folder, {"seed": range(seeds)}, settings, **arguments)
+    return finished_members(find("classical"), folder, {"seed": range(seeds)}, settings, **arguments)
 
 
 if __name__ == "__main__":

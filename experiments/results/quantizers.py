@@ -15,9 +15,11 @@ import tyro
 
 from aejax.errors import UsageError
 from aejax.evaluation.codebook import codebook
+from aejax.figures.tables import mean_sd
 from aejax.files import write_json
-from aejax.reports.study import cell, finished, markdown, mean_sd, put_between
+from aejax.reports.study import cell, finished, markdown, put_between
 from aejax.runs.directory import read_json
+from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
 from aejax.runs.run import means
 from aejax.training.loop import keep_compiled
@@ -81,7 +83,7 @@ def study(
                 for seed in range(seeds)
             ]
             found[row] = {"file": file, "arguments": arguments, "digests": [run["digest"] for run in runs]}
-            found[row] |= {key: mean_sd([run[key] for run in runs]) for key in COLUMNS}
+            found[row] |= {key: mean_sd([run[key] for run in runs])._asdict() for key in COLUMNS}
         result = {"data": name, "steps": steps, "seeds": seeds, "net": setting["net"], "rows": found}
         (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
         write_json(experiments / "results" / "studies" / f"quantizers-{name}.json", result)
@@ -107,7 +109,7 @@ def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[st
     """The numbers of one run by COLUMNS, and its digest."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(save_every=steps)
-    run = finished(EXPERIMENTS / file, directory, settings, steps=steps, **arguments)
+    run = finished(find(file.removesuffix(".py")), directory, settings, steps=steps, **arguments)
     result = read_json(run.directory / "result.json", "")
     # Not `evaluate`, whose probes of so many numbers take longer than the training.
     opened = open_run(run.directory, with_data=True)

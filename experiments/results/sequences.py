@@ -19,9 +19,11 @@ from sklearn.svm import SVC
 from aejax.data import take
 from aejax.data.sets.linear_gaussian import kalman_filter
 from aejax.errors import UsageError
+from aejax.figures.tables import mean_sd
 from aejax.files import write_json
-from aejax.reports.study import cell, finished, judged, markdown, mean_sd, put_between
+from aejax.reports.study import cell, evaluated, finished, markdown, put_between
 from aejax.runs.directory import read_json
+from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
@@ -103,18 +105,18 @@ def runs_of(directory: Path, seeds: int, part: str, row: str, file: str, **argum
         where = directory / part / row / str(seed)
         where.parent.mkdir(parents=True, exist_ok=True)
         settings = Settings(save_every=steps, log_every=max(1, steps // 10))
-        finished(EXPERIMENTS / file, where, settings, steps=steps, seed=seed, **arguments)
+        finished(find(file.removesuffix(".py")), where, settings, steps=steps, seed=seed, **arguments)
         found.append(open_run(where, with_data=True))
     return found
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {name: mean_sd([row[name] for row in rows]) for name in rows[0]}
+    return {name: mean_sd([row[name] for row in rows])._asdict() for name in rows[0]}
 
 
 def numbers(run: Run) -> dict[str, float]:
     """Of a run on the test split, nats per step."""
-    found, result = judged(run, DRAWS), read_json(run.directory / "result.json", "")
+    found, result = evaluated(run, DRAWS), read_json(run.directory / "result.json", "")
     t = run.experiment.test.shape[0]
     after = found["sequences"]
     return {

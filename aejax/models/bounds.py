@@ -1,0 +1,104 @@
+"""What of a latent-variable model follows from its parts, whatever its loss is: evaluation by its bound, codes, samples, weights."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from aejax.keys import each
+from aejax.models.autoencoders import per_dimension
+from aejax.models.latent import LatentNet
+from aejax.objective.corruptions import corrupt_batch
+from aejax.objective.likelihoods import Likelihood
+from aejax.types import Corrupt, DataContract, Latent, Loss, Model
+
+
+def variational(
+    parts: LatentNet,
+    likelihood: Likelihood,
+    loss: Loss,
+    corrupt: Corrupt | None = None,
+    conditional: bool = False,
+) -> Model:
+    """The model of these parts that is trained by `loss`, as in `Model`, and evaluated by its bound."""
+
+    def image(params, z, c, batch):
+        return parts.keep_observed(batch, likelihood.mean(parts.theta(params, z[:, None], c)[:, 0]))
+
+    def terms_given(params, x_seen, batch, c, keys, name):
+        """Per example: the bound of x by one draw, and the squared error of the mean, given what the encoder saw."""
+        x, h = batch["x"], parts.numbers(params, x_seen, c)
+        z, log_q = parts.draw(params, keys, h, 1)
+        distortion = parts.neg_log_prob(parts.theta(params, z, c), x)[:, 0]
+        kl = jnp.sum(parts.kl(params, h, z, log_q, c), axis=1)
+        center = image(params, parts.mean(params, h), c, batch)
+        return {
+            f"{name}distortion": distortion,
+            f"{name}kl": kl,
+            f"{name}nelbo": distortion + kl,
+            f"{name}mse": per_dimension(center, x),
+        }
+
+    def evaluate(params, extras, batch, key):
+        k_draw, k_corrupt, k_denoise = jax.random.split(key, 3)
+        x, index, c = batch["x"], batch["index"], parts.condition(batch)
+        terms = terms_given(params, x, batch, c, each(k_draw, index), "")
+        if corrupt is not None:
+            x_tilde, _ = corrupt_batch(corrupt, k_corrupt, x, index)
+            terms |= terms_given(params, x_tilde, batch, c, each(k_denoise, index), "denoising_")
+        return terms
+
+    def encode(params, extras, batch, key):
+        return parts.mean(params, parts.numbers(params, batch["x"], parts.condition(batch)))
+
+    def decode(params, extras, z, batch):
+        return image(params, z, parts.condition(batch), batch)
+
+    def reconstruct(params, extras, batch, key):
+        return decode(params, extras, encode(params, extras, batch, key), batch)
+
+    def sample(params, extras, batch, key):
+        """The mean of p(x|z) for z from the prior, or a draw where the mean of discrete data is no datum."""
+        k_prior, k_draw = jax.random.split(key)
+        index, c = batch["index"], parts.condition(batch)
+        z = parts.draw_prior(params, each(k_prior, index), c)
+        if not likelihood.discrete:
+            return image(params, z, c, batch)
+        theta = parts.theta(params, z[:, None], c)[:, 0]
+        return parts.keep_observed(batch, jax.vmap(likelihood.draw)(each(k_draw, index), theta))
+
+    def log_weights(params, extras, batch, key, k):
+        x, c = batch["x"], parts.condition(batch)
+        return parts.log_weights(params, parts.numbers(params, x, c), x, each(key, batch["index"]), c, k)
+
+    def divergences(params, extras, batch, key):
+        k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
+        c = parts.condition(batch)
+        h = parts.numbers(params, batch["x"], c)
+        return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
+
+    def moments(params, extras, batch, key):
+        return parts.moments(params, parts.numbers(params, batch["x"], parts.condition(batch)))
+
+    return Model(
+        init=parts.init,
+        loss=loss,
+        evaluate=evaluate,
+        encode=encode,
+        decode=decode,
+        reconstruct=reconstruct,
+        sample=sample,
+        data=DataContract(
+            check=likelihood.check,
+            corrupt=corrupt,
+            condition=parts.condition if conditional else None,
+            num_discrete_dims=likelihood.num_discrete_dims,
+        ),
+        latent=Latent(log_weights, divergences, None if parts.moments is None else moments),
+    )
+
+
+def latent_of(model: Model) -> Latent:
+    """The latent of a model that `variational` made."""
+    assert model.latent is not None
+    return model.latent

@@ -1,0 +1,66 @@
+"""Numbers that may change with the training step: weights, noise levels, numbers of units.
+
+A number, or a schedule `step -> number` (an Optax schedule serves). A traced number is one that varies between members of one
+program. Outside training a schedule has run its course: it is evaluated at `END`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.errors import UsageError
+
+END = np.int32(np.iinfo(np.int32).max)
+"""The step at which a schedule has run its course."""
+
+Schedule = Callable[[Any], Any]
+"""step -> number."""
+
+Strength = int | float | jax.Array | Schedule
+"""A number, a traced one, or a schedule."""
+
+
+def schedule_of(name: str, what: str, value: Strength, low: float, high: float) -> Schedule:
+    """The value as a function of the step.
+
+    Args:
+        name: Of the function whose argument it is, for the message.
+        what: The argument.
+        value: A number, a traced one, or a schedule.
+        low: The least number that is admitted; of a schedule and a traced number nothing is checked.
+        high: The largest.
+
+    Raises:
+        UsageError: a number outside [low, high], or not finite.
+    """
+    if callable(value):
+
+        def schedule(step: Any) -> jax.Array:
+            with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix the integer step with floats
+                return jnp.asarray(value(step), jnp.float32)
+
+        return schedule
+    if isinstance(value, jax.core.Tracer):  # each member's number was checked when its experiment was built
+        return lambda step: value.astype(jnp.float32)
+    number = float(value)
+    if not (low <= number <= high and math.isfinite(number)):  # also refuses NaN
+        admitted = f"a number of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise UsageError(f"{name}({what}={value}): {what} must be {admitted}")
+    return lambda step: number
+
+
+def cyclical(period: int, rising: float = 0.5, highest: float = 1.0) -> Schedule:
+    """A schedule for β: in each period of steps it rises evenly from 0 to `highest` during the fraction `rising`, and stays
+    (Fu et al. 2019, eq. 6-7)."""
+    if period < 1 or not 0.0 < rising <= 1.0 or not highest > 0.0:
+        raise UsageError(
+            f"cyclical(period={period}, rising={rising}, highest={highest}): a period of at least one step, "
+            "a fraction above 0 up to 1, and a number above 0"
+        )
+    return lambda step: highest * jnp.minimum(1.0, (step % period) / (rising * period))

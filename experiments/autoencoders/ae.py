@@ -1,0 +1,40 @@
+"""Autoencoder (Hinton & Salakhutdinov 2006): the input through a narrow code and back; what the denoising one is measured by.
+
+aejax train ae
+2 CPU cores, 6 s: reconstructs test digits to an MSE of .0031 ± .0001 over 5 seeds, where PCA with as many components has
+.0023: 32 numbers for 64 pixels are not narrow.
+
+aejax train ae --data fashion_mnist --hidden 1024 --latent 256 --steps 12000
+2 CPU cores, 161 s: .00237 ± .00001 over 5 seeds, PCA .00274. Logistic regression on the codes 84.3 ± .1 %, on 256 principal
+components 82.3 (10 000 training examples).
+
+Hinton & Salakhutdinov's own numbers are of MNIST, faces and curves with deeper nets; none compares with one here.
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax.numpy as jnp
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.objective import bernoulli, masking
+
+
+def experiment(
+    data: str = "digits",
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 32,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    remat: bool = False,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """An autoencoder without noise; its restoration of masked examples is judged all the same."""
+    train, *_ = splits = load(data, usual_splits(data))
+    net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
+    model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli())
+    return fit(model, splits, lr, batch_size, steps, seed, sweep=masking)

@@ -1,0 +1,105 @@
+"""The classical family by its arguments: the plain, denoising, sparse and contractive autoencoder, and any of them at once, with
+the same encoder everywhere. `python experiments/results/probe_table.py` compares their codes.
+
+aejax train classical --corruption masking --l1-weight 0.1 --code relu --seeds 5
+2 CPU cores, 91 s: a denoising sparse autoencoder, of whose 32 units an example of digits activates 9.0 ± .4. Logistic regression
+on the code 96.8 ± .9 % and, at examples masked by 30 %, 87.5 ± 2.3 %, where raw pixels have 96.9 and 72.0, principal components
+94.7 and 71.0. Restores these to an MSE of .0185 ± .0003, the optimal linear denoiser to .0264.
+
+`--contraction 0.01` makes it contractive too.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.errors import UsageError
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.objective import (
+    above_half,
+    bernoulli,
+    bernoulli_masking,
+    contractive,
+    gaussian_noise,
+    kl_sparsity,
+    l1,
+    masking,
+    nonzero,
+    patches,
+    salt_and_pepper,
+    top_k,
+    winner_take_all,
+)
+
+LEVELS = (0.0, 0.15, 0.3, 0.6)
+CODES = {"linear": lambda a: a, "relu": nn.relu, "sigmoid": nn.sigmoid}
+CORRUPTIONS = {
+    "masking": masking,
+    "bernoulli_masking": bernoulli_masking,
+    "gaussian": gaussian_noise,
+    "salt_and_pepper": salt_and_pepper,
+}
+
+
+def experiment(
+    data: str = "digits",
+    corruption: Literal["none", "masking", "bernoulli_masking", "gaussian", "salt_and_pepper", "patches"] = "none",
+    strength: float = 0.3,
+    patch: tuple[int, int] = (3, 2),
+    code: Literal["linear", "relu", "sigmoid"] = "linear",
+    l1_weight: float | None = None,
+    kl_weight: float | None = None,
+    rho: float = 0.1,
+    k: int | None = None,
+    winners: float | None = None,
+    contraction: float | None = None,
+    tied: bool = True,
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 32,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 3_000,
+    seed: int = 0,
+) -> Experiment:
+    """An autoencoder with what these arguments add to it; None adds nothing.
+
+    Args:
+        corruption: What is done to the x that the encoder sees.
+        strength: Of it: the fraction of the components, or of gaussian the standard deviation.
+        patch: Of patches: the side of each square, and how many there are.
+        code: Activation of the code. Sparsity by l1_weight wants relu, by kl_weight sigmoid.
+        l1_weight: Weight of the sum of the code's moduli.
+        kl_weight: Weight of Σ_j KL(ρ‖ρ̂_j), ρ̂_j a unit's mean over the batch.
+        rho: ρ, the mean that each unit is held to.
+        k: Number of units that each example keeps, the largest (k-sparse).
+        winners: Fraction of the batch's examples that each unit keeps in training (winner-take-all).
+        contraction: Weight of the squared Frobenius norm of the encoder's Jacobian.
+        tied: The decoder's kernels are the encoder's, transposed: else it could undo in scale what a penalty does to the code.
+    """
+    if kl_weight is not None and code != "sigmoid":
+        raise UsageError(f"kl_weight needs units in (0, 1), and the code is {code}; add --code sigmoid")
+    if k is not None and winners is not None:
+        raise UsageError("k and winners are two ways to select units; give one of them")
+    train, *_ = splits = load(data, usual_splits(data))
+    noise = {"none": lambda: None, "patches": lambda: patches(*patch)}
+    corrupt = noise.get(corruption, lambda: CORRUPTIONS[corruption](strength))()
+    selected = {} if k is None else {"bottleneck": top_k(k)}
+    selected |= {} if winners is None else {"bottleneck": winner_take_all(winners)}
+    penalties = [
+        *([] if l1_weight is None else [l1(l1_weight)]),
+        *([] if kl_weight is None else [kl_sparsity(rho, kl_weight)]),
+        *([] if contraction is None else [contractive(contraction)]),
+    ]
+    model = autoencoder(
+        MLP(hidden, latent, out_activation=CODES[code]),
+        MLP(hidden[::-1], train.shape),
+        bernoulli(),
+        corrupt=corrupt,
+        penalties=penalties,
+        tied=tied,
+        active={"linear": None if k is None else nonzero, "relu": nonzero, "sigmoid": above_half}[code],
+        **selected,
+    )
+    return fit(model, splits, lr, batch_size, steps, seed, sweep=masking, monitor="denoising_nll")

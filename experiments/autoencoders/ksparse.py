@@ -1,0 +1,67 @@
+"""k-sparse autoencoders (Makhzani & Frey 2013): a linear layer with tied weights, of which each example keeps the k largest
+units, and α·k of them once it is trained.
+
+aejax train ksparse
+2 CPU cores, 13 s: with 10 of 256 units, test digits are reconstructed to an MSE of .0086 ± .0001 over 3 seeds; 168 ± 2 units are
+never used. Logistic regression on the codes 98.1 ± .4 %, on raw pixels 96.9.
+
+What k and α are worth to a classifier of the codes, α of 1, 1.5, 2 and 3 chosen on the validation split:
+
+    python experiments/results/ksparse.py
+
+| k | α | test error, % | MSE | unused of 256 |
+|---|---|---|---|---|
+| 2 | 2 | 4.55 ± 1.13 | .0514 | 194 |
+| 5 | 1.5 | 1.58 ± .58 | .0134 | 171 |
+| 10 | 1 | 1.86 ± .43 | .0086 | 168 |
+| 25 | 1 | 3.34 ± .28 | .0024 | 171 |
+| 50 | 1.5 | 4.09 ± .43 | .0053 | 93 |
+| raw pixels | | 3.06 | | |
+
+Mean ± sd over 3 seeds on 359 test digits; the MSE is that of αk units where k were trained. 144 validation digits hardly tell
+one α from another: on the test digits no chosen α differs from α = 1 by more than the larger of the two sds.
+"""
+
+from __future__ import annotations
+
+import optax
+
+from aejax import Experiment, fit
+from aejax.data import load, usual_splits
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.objective import masking, nonzero, squared_error, top_k
+
+
+def experiment(
+    data: str = "digits",
+    k: int = 10,
+    k_first: int = 100,
+    alpha: float = 1.0,
+    rate: float = 0.0,
+    latent: int = 256,
+    lr: float = 1e-2,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """The squared error of a linear map of few units.
+
+    Args:
+        k: Units that an example keeps, from the middle of training on.
+        k_first: Those at the first step, whence k is reached linearly: all of them, as many as latent, leaves fewest dead.
+        alpha: Outside training alpha·k units are kept; training does not know it.
+        latent: Number of units.
+        lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    model = autoencoder(
+        MLP((), latent),
+        MLP((), train.shape),
+        squared_error(),
+        corrupt=masking(rate),
+        bottleneck=top_k(optax.linear_schedule(max(k_first, k), k, max(1, steps // 2)), alpha),
+        tied=True,
+        active=nonzero,
+    )
+    return fit(model, splits, lr, batch_size, steps, seed, sweep=masking, monitor="denoising_nll")

@@ -1,0 +1,60 @@
+"""Sparse autoencoders with more units than pixels: held back by an L1 penalty on rectified units, or by the divergence between
+the mean activation of sigmoid units and a small one.
+
+aejax train sparse
+2 CPU cores, 20 s: on test digits 19.2 ± .2 of the 256 units are active (above 0), 44 ± 5 never; MSE .0060 ± .0000 over 3 seeds.
+Logistic regression on the codes 97.9 ± .3 %, on raw pixels 96.9.
+
+aejax train sparse --kind kl
+2 CPU cores, 27 s: 4.1 ± .0 units are more on than off, 43 ± 4 never; MSE .0023 ± .0000 over 3 seeds. Logistic regression on the
+codes 98.1 ± .6 %.
+
+Tied weights keep the code's scale: with a free decoder the L1 term ends a third lower (.86 nats for 1.33, one seed, 3000 steps)
+and the decoder's weights 1.8 times as long as the encoder's.
+"""
+
+from typing import Literal
+
+import flax.linen as nn
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import autoencoder
+from aejax.nets import MLP
+from aejax.objective import above_half, bernoulli, kl_sparsity, l1, masking, nonzero
+
+
+def experiment(
+    data: str = "digits",
+    kind: Literal["l1", "kl"] = "l1",
+    l1_weight: float = 0.1,
+    kl_weight: float = 0.3,
+    rho: float = 0.1,
+    rate: float = 0.0,
+    latent: int = 256,
+    lr: float = 3e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """One layer with tied weights: a free decoder can undo in scale what the penalty does to the code.
+
+    Args:
+        kind: l1: rectified units, and l1_weight times the sum of what an example activates. kl: sigmoid units, and kl_weight
+            times Σ_j KL(ρ‖ρ̂_j), ρ̂_j the mean of unit j over the global batch.
+        l1_weight: Of kind l1, in nats per unit of activation.
+        kl_weight: Of kind kl. The divergence is one number of the whole batch, the loss a mean over its examples.
+        rho: ρ of kind kl, the mean that each unit is held to.
+        latent: Number of units.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    rectified = kind == "l1"
+    model = autoencoder(
+        MLP((), latent, out_activation=nn.relu if rectified else nn.sigmoid),
+        MLP((), train.shape),
+        bernoulli(),
+        corrupt=masking(rate),
+        penalties=(l1(l1_weight) if rectified else kl_sparsity(rho, kl_weight),),
+        tied=True,
+        active=nonzero if rectified else above_half,
+    )
+    return fit(model, splits, lr, batch_size, steps, seed, sweep=masking, monitor="denoising_nll")

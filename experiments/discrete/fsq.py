@@ -1,0 +1,54 @@
+"""Finite scalar quantization (Mentzer et al. 2024): the numbers of a vector rounded, in place of a codebook, on gray
+images.
+
+aejax train fsq
+1 CPU core, busy otherwise too, 63 to 73 s: mean squared error of test digits .0033 ± .0005 over 3 seeds from 16 codes of 240, of
+which 226 ± 14 are used in the test split, with a perplexity of 152 ± 8; the whole bound, with a uniform prior of the codes, is
+3.15 ± .04 bits a pixel. vqvae.py has 2.83 with 64 codes: what the larger code costs is more than what it saves.
+
+aejax train fsq --data fashion_mnist --levels 256 --scalars 8 8 8 --hidden 16 32 --steps 1000
+1 busy CPU core, 32 ± 2 s: .0121 ± .0008 over 3 seeds from 49 codes of 512, of which 66.7 ± 5.8 % are used, with a perplexity of
+104 ± 11; the bound is 4.123 ± .023 bits a pixel, beside 4.106 ± .009 of vqvae.py with as many codes.
+
+aejax train fsq --scalars 8 5 5 5
+One seed: .0025, 755 of 1000 used, perplexity 352, 3.58 bits a pixel.
+"""
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import vqvae
+from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.objective import discretized_logistic, finite_scalar, masking
+
+
+def experiment(
+    data: str = "digits",
+    levels: int = 17,
+    scalars: tuple[int, ...] = (8, 6, 5),
+    rate: float = 0.0,
+    hidden: tuple[int, ...] = (32,),
+    blocks: int = 1,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 2_000,
+    seed: int = 0,
+) -> Experiment:
+    """The autoencoder of vqvae.py, with rounded numbers for its code.
+
+    Args:
+        scalars: To how many values each number of a vector is rounded. The paper has 8 6 5 where there were 256 codes, and
+            8 5 5 5 for 1024.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    q = finite_scalar(scalars)
+    likelihood = discretized_logistic(levels)
+    encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks)
+    decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks)
+    return fit(
+        vqvae(encoder, decoder, likelihood, q, train.shape, corrupt=masking(rate)),
+        splits,
+        lr,
+        batch_size,
+        steps,
+        seed,
+        monitor="nelbo",
+    )

@@ -1,0 +1,64 @@
+"""A prior over discrete codes (van den Oord et al. 2017, §3.2; Razavi et al. 2019, §3.2), which makes a VQ-VAE generate.
+
+aejax train vqvae --run runs/vq && aejax train vq_prior --parent runs/vq --run runs/prior
+1 busy CPU core, 37 s: the 16 codes of a test digit cost 33.9 ± .2 nats over 3 seeds, 3.06 ± .02 bits each, where a uniform
+prior of 64 takes 66.5 and 6; with them the whole bound is 2.129 ± .004 bits a pixel, by the uniform prior 2.864.
+
+aejax train vq_prior --parent runs/vq --by-class
+Told the class, 30.6 ± .3 nats and 2.055 ± .007 bits a pixel. Of 1000 samples, a hundred of each class, 84.7 ± 2.4 % are
+what was asked for in the eyes of a net (vincent2010.py --stage supervised --hidden 256 128) that is right of 91.9 % of the
+real test digits.
+
+So few images are soon learnt by heart: after 1500 steps in place of 400 the codes of test images cost 45 nats.
+
+python experiments/results/priors.py
+Fashion-MNIST, 1 busy CPU core, 494 ± 82 s a prior: told the class, 3.864 ± .014 bits of each of 49 codes of 512 over 3 seeds, and
+3.358 ± .001 bits a pixel, by the uniform prior 9 and 3.679. Of 1000 samples 80.1 ± 1.9 % are what was asked for in the eyes of
+a net that is right of 87.2 % of the real test images. 64 samples take 2.1 s. Of the two levels of vqvae2.py on mosaics, told the
+digit, with attention at the upper level, after 600 steps: 3.24 bits of each code on validation images in place of 7 (one seed).
+"""
+
+import jax
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.errors import UsageError
+from aejax.models import code_prior, nets_for
+from aejax.runs.opening import open_parent
+
+
+def experiment(
+    parent: str = "",
+    data: str = "digits",
+    by_class: bool = False,
+    channels: int = 64,
+    layers: int = 4,
+    heads: int = 0,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 400,
+    seed: int = 0,
+) -> Experiment:
+    """A PixelCNN for each level of the parent's codes.
+
+    Args:
+        parent: Run directory of vqvae.py, fsq.py or vqvae2.py.
+        data: What the parent was trained on.
+        by_class: Tell the prior the label: samples are then of a class that one asks for.
+        channels: Of each stack.
+        layers: Gated layers.
+        heads: Of causal attention at the top level; 0 for none.
+    """
+    if not parent:
+        raise UsageError("a prior over codes needs --parent, the directory of a run with discrete codes (vqvae.py)")
+    base = open_parent(parent)
+    train, *_ = splits = load(data, usual_splits(data))
+    if by_class and train.classes is None:
+        raise UsageError(f"--by-class: {data} has no labels; leave it out")
+    labels = len(train.classes or ())
+    model = code_prior(
+        base,
+        nets_for(base, train.shape, channels=channels, layers=layers, heads=heads),
+        train.shape,
+        condition=(lambda batch: jax.nn.one_hot(batch["label"], labels)) if by_class else None,
+    )
+    return fit(model, splits, lr, batch_size, steps, seed, monitor="nelbo", parent=base)

@@ -1,0 +1,82 @@
+"""Vector-quantized autoencoder (van den Oord et al. 2017), and other quantizers in its place, on gray images
+and on signals.
+
+aejax train vqvae
+1 CPU core, busy otherwise too, 47 to 84 s: mean squared error of test digits .0050 ± .0004 over 3 seeds from 16 codes of 64,
+all of which are used, with a perplexity of 55.1 ± 1.3; the whole bound, with a uniform prior of the codes, is 2.83 ± .03 bits a
+pixel. Logistic regression on the codes' vectors 96.0 ± .5 %, on pixels 96.9.
+
+aejax train vqvae --expire 0
+Started by k-means, so few codes use all of them without help: 64 of 64 in every one of 3 seeds, 2.84 ± .01 bits a pixel.
+
+aejax train vqvae --data fashion_mnist --levels 256 --codes 512 --hidden 16 32 --steps 1000
+1 busy CPU core, 38 ± 2 s: mean squared error of test images .0106 ± .0003 over 3 seeds from 49 codes of 512, all of which are
+used, with a perplexity of 359 ± 16; the bound is 4.106 ± .009 bits a pixel. Without expiry 61.5 ± 5.6 % are used, with 111 ± 15,
+and 4.144 ± .020 bits. The other quantizers stand beside in README.md (results/quantizers.py).
+
+aejax train vqvae --data waveforms --levels 256 --hidden 32 32 32 --steps 400
+1 CPU core, busy otherwise too, 130 s: mean squared error of test signals .0026 from 64 codes of 64 in time, 63 of which are used,
+with a perplexity of 45; the bound is 5.94 bits a sample. One seed, so its ± is not known. Logistic regression on the codes'
+vectors tells the instruments apart in 96.5 %, on samples in 41.5.
+"""
+
+from typing import Literal
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import vqvae
+from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.objective import discretized_logistic, grouped, lookup_free, masking, nearest, residual
+
+QUANTIZERS = {
+    "ema": lambda codes, width, expire: nearest(codes, width, expire=expire),
+    "gradient": lambda codes, width, expire: nearest(codes, width, decay=None),
+    "rotation": lambda codes, width, expire: nearest(codes, width, expire=expire, rotation=True),
+    "cosine": lambda codes, width, expire: nearest(codes, width, expire=expire, cosine=True),
+    "residual": lambda codes, width, expire: residual([nearest(codes, width, expire=expire)] * 2),
+    "grouped": lambda codes, width, expire: grouped([nearest(codes, width // 2, expire=expire)] * 2),
+    "lookup_free": lambda codes, width, expire: lookup_free((codes - 1).bit_length()),
+}
+
+
+def experiment(
+    data: str = "digits",
+    levels: int = 17,
+    quantizer: Literal["ema", "gradient", "rotation", "cosine", "residual", "grouped", "lookup_free"] = "ema",
+    codes: int = 64,
+    width: int = 32,
+    expire: float = 0.1,
+    rate: float = 0.0,
+    hidden: tuple[int, ...] = (32,),
+    blocks: int = 1,
+    lr: float = 1e-3,
+    batch_size: int = 64,
+    steps: int = 2_000,
+    seed: int = 0,
+) -> Experiment:
+    """A convolutional autoencoder whose code is integers, one vector's for each position.
+
+    Args:
+        data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or signals (waveforms), or path of a folder of
+            images, .npy or .npz.
+        quantizer: How vectors become integers; lookup_free has a bit for each number, as few as give so many
+            codes. fsq.py has finite scalars.
+        codes: K, of each book.
+        width: Numbers in a vector.
+        expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.
+        hidden: Channels after each of the encoder's convolutions, which halve the image or signal; the decoder mirrors them.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    q = QUANTIZERS[quantizer](codes, width, expire)
+    likelihood = discretized_logistic(levels)
+    signal = len(train.shape) == 2
+    encoder = ConvEncoder(hidden, q.width, spatial=True, blocks=blocks, signal=signal)
+    decoder = ConvDecoder(hidden[::-1], (*train.shape, likelihood.width), blocks=blocks, signal=signal)
+    return fit(
+        vqvae(encoder, decoder, likelihood, q, train.shape, corrupt=masking(rate)),
+        splits,
+        lr,
+        batch_size,
+        steps,
+        seed,
+        monitor="nelbo",
+    )

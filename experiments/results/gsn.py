@@ -1,0 +1,133 @@
+"""Generative stochastic networks: how good samples are, by noise and walkback.
+
+    python experiments/results/gsn.py
+
+Trains what is not there yet with `gsn`, whose lab note has the numbers; killed and started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from aejax import load, usual_splits
+from aejax.figures.tables import mean_sd
+from aejax.files import write_json
+from aejax.reports.study import finished_members
+from aejax.runs.experiment import find
+from aejax.runs.run import Run, map_examples, means
+from aejax.training.loop import keep_compiled
+from aejax.training.settings import Settings
+from aejax.types import Dataset
+
+EXPERIMENT = find("gsn")
+
+COMPARED = 5_000
+"""Images of a split that samples are compared with, at most, evenly spaced: distances are between all pairs."""
+
+
+def study(
+    data: str = "digits",
+    walkbacks: tuple[int, ...] = (1, 5),
+    rates: tuple[float, ...] = (0.1, 0.3),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = 3_000,
+    folder: Path = Path("runs/gsn"),
+    out: Path | None = None,
+) -> None:
+    """Trains what the table needs and prints it: mean ± sd over seeds.
+
+    Distances are Euclidean, between an image and its nearest neighbor in another set; there are as many samples as training
+    images. Test images are at the same distance from training images in both columns, and so would perfect samples be; a
+    model that repeats training images would have 0 in the first.
+
+    Args:
+        data: The data set.
+        walkbacks: Lengths of the walk.
+        rates: Of the corruption.
+        seeds: Of the runs.
+        steps: Training steps of each.
+        folder: Where the runs go, and are found again.
+        out: A .json for the numbers.
+    """
+    keep_compiled()
+    train, _, test = load(data, usual_splits(data))
+    seen, unseen = images(train), images(test)
+    judge = judge_of(seen, unseen)
+    rows = {"test images": [judge(unseen[0], seen[0])]}
+    rows["a Gaussian"] = [judge(gaussian_fit(seen[0], seed)) for seed in seeds]
+    for rate in rates:
+        for walkback in walkbacks:
+            where, name = folder / f"{data}-rate{rate:g}-walkback{walkback}", f"rate {rate:g}, walkback {walkback}"
+            arguments = {"data": data, "rate": rate, "walkback": walkback, "steps": steps}
+            settings = Settings(save_every=max(1, steps // 5), keep=1)
+            runs = finished_members(EXPERIMENT, where, {"seed": seeds}, settings, **arguments)
+            rows[name] = [measured(run, judge, len(seen[0]), test) for run in runs]
+    for name, found in rows.items():
+        cells = (
+            f"{term} {spread.mean:.3f} ± {spread.sd or 0:.3f}" for term, v in columns(found) for spread in [mean_sd(v)]
+        )
+        print(f"{name:24}", "   ".join(cells))
+    if out is not None:
+        write_json(out, {"data": data, "seeds": list(seeds), "steps": steps, "rows": rows})
+
+
+def columns(found: list[dict[str, float]]):
+    return [(term, [row[term] for row in found]) for term in found[0]]
+
+
+def measured(run: Run, judge, n: int, test: Dataset) -> dict[str, float]:
+    """Of a run: how it denoises test images, and how good its samples are. Kept in the run's folder."""
+    file = run.directory / "samples.json"
+    if not file.exists():
+        samples = run.sample(n, run.config["seed"]).reshape(n, -1)
+        write_json(file, {"denoising_nll": means(run.evaluate(test))["denoising_nll"], **judge(samples)})
+    return json.loads(file.read_text())
+
+
+def judge_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]):
+    """Of samples [n, d]: their mean distance to the nearest training image; that of test images to the nearest sample (or to
+    the nearest of other images); and how far the law of their labels, as logistic regression sees them, is in total variation
+    from that of the test images."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    classes = np.unique(train[1])
+    classifier = LogisticRegression(max_iter=1000).fit(*train)
+
+    def law(x):
+        return np.mean(classifier.predict(x)[:, None] == classes, axis=0)
+
+    def nearest(x, others):
+        return float(np.mean(pairwise_distances_argmin_min(x, others)[1]))
+
+    def judge(samples: np.ndarray, others: np.ndarray | None = None) -> dict[str, float]:
+        return {
+            "to training images": nearest(samples, train[0]),
+            "from test images": nearest(test[0], samples if others is None else others),
+            "labels": float(0.5 * np.sum(np.abs(law(samples) - law(test[0])))),
+        }
+
+    return judge
+
+
+def images(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """x [n, d] and labels [n]."""
+    found = map_examples(lambda batch: {name: batch[name] for name in ("x", "label")}, data)
+    every = -(-data.size // COMPARED)
+    return found["x"].reshape(data.size, -1)[::every], found["label"][::every]
+
+
+def gaussian_fit(x: np.ndarray, seed: int) -> np.ndarray:
+    """As many draws of the Gaussian with the images' mean and covariance, cut off to [0, 1]: the baseline."""
+    rng = np.random.default_rng(seed)
+    draws = rng.multivariate_normal(x.mean(axis=0), np.cov(x.T), len(x), method="eigh")
+    return np.clip(draws, 0.0, 1.0).astype(x.dtype)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(study)

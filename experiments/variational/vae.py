@@ -1,0 +1,69 @@
+"""Variational autoencoder (Kingma & Welling 2013) on images whose pixels are drawn black or white at every presentation.
+
+aejax train vae
+1 CPU core, 9 s (21 s with others at work): -log p(x) of test digits is 22.25 ± .02 nats over 3 seeds by 5000 draws (.502
+bits a pixel), the bound 22.52 ± .15; the divergence 6.07 ± .01 over 16 dimensions, all active. Logistic regression on the
+codes 85.3 ± .8 %, on gray pixels 96.9.
+
+aejax train vae --posterior inverse_autoregressive
+1 busy CPU core, 25 s: 22.192 ± .002 nats over 3 seeds, the bound 22.52 ± .06; with real_nvp 22.195 ± .001 and 22.53 ± .06.
+
+aejax train vae --rate 0.3
+1 CPU core, 13 s: 22.95 ± .02 nats over 3 seeds, with 8 to 11 dimensions active.
+
+The images are small and their bits drawn with the gray values as probabilities, the same for all of these; no number of a
+paper compares.
+"""
+
+from typing import Literal
+
+import jax
+import optax
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import binarized, vae
+from aejax.nets import MLP
+from aejax.objective import bernoulli, diagonal, flow, full_rank, inverse_autoregressive, masking, planar, real_nvp
+
+POSTERIORS = {
+    "diagonal": diagonal(),
+    "full_rank": full_rank(),
+    "planar": flow([planar()] * 8, context=16),
+    "inverse_autoregressive": flow([inverse_autoregressive(64, reverse=bool(i % 2)) for i in range(4)], context=16),
+    "real_nvp": flow([real_nvp(64, reverse=bool(i % 2)) for i in range(4)], context=16),
+}
+
+
+def experiment(
+    data: str = "digits",
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 16,
+    beta: float = 1.0,
+    warm_up: int = 0,
+    posterior: Literal["diagonal", "full_rank", "planar", "inverse_autoregressive", "real_nvp"] = "diagonal",
+    rate: float = 0.0,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A variational autoencoder of binarized images.
+
+    Args:
+        beta: Weight of the divergence in training (Higgins et al. 2017); what is judged is always the bound.
+        warm_up: Steps over which this weight rises from 0.
+        posterior: q(z|x); of the last three kinds of flow four (planar: eight) follow one another.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    q = POSTERIORS[posterior]
+    model = vae(
+        MLP(hidden, q.width(latent), jax.nn.relu),
+        MLP(hidden[::-1], train.shape),
+        bernoulli(),
+        latent,
+        train.shape,
+        beta=optax.linear_schedule(0.0, beta, warm_up) if warm_up else beta,
+        posterior=q,
+        corrupt=masking(rate),
+    )
+    return fit(binarized(model), splits, lr, batch_size, steps, seed, monitor="nelbo")

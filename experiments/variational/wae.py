@@ -1,0 +1,53 @@
+"""Wasserstein autoencoder with a discrepancy (WAE-MMD, Tolstikhin et al. 2018), and InfoVAE (Zhao et al. 2019), of which it
+is α = 1, on gray images.
+
+aejax train wae
+1 busy CPU core, 45 s: the MSE of test digits is .00712 ± .00003 over 3 seeds; the squared discrepancy of a training batch's
+codes from the prior .0090 ± .0003. Logistic regression on the codes 96.6 ± .6 %.
+
+aejax train wae --alpha 0.5
+1 busy CPU core, 20 s: .00707 ± .00001, .0019 ± .0001 and 95.3 ± 1.0 %.
+
+The encoder is Gaussian. Nothing but the discrepancy holds its noise up, which nearly vanishes, so the bound says nothing of
+the model, and draws from such a posterior give no -log p(x): 4 of 5000 count (13 with α = .5). The best checkpoint is that
+of the lowest MSE. No number of a paper compares.
+"""
+
+import jax
+
+from aejax import Experiment, fit, load, usual_splits
+from aejax.models import vae
+from aejax.nets import MLP
+from aejax.objective import gaussian, mmd
+
+
+def experiment(
+    data: str = "digits",
+    alpha: float = 1.0,
+    weight: float = 100.0,
+    scale: float = 0.15,
+    hidden: tuple[int, ...] = (512,),
+    latent: int = 16,
+    lr: float = 1e-3,
+    batch_size: int = 128,
+    steps: int = 5_000,
+    seed: int = 0,
+) -> Experiment:
+    """A Wasserstein or InfoVAE of gray images.
+
+    Args:
+        alpha: One less the weight of the divergence of each example's posterior; 1 is the Wasserstein autoencoder.
+        weight: λ, of the aggregate posterior's discrepancy; 1 without alpha is the variational autoencoder.
+        scale: Standard deviation of a pixel about its reconstruction, in units of the data.
+    """
+    train, *_ = splits = load(data, usual_splits(data))
+    model = vae(
+        MLP(hidden, 2 * latent, jax.nn.relu),
+        MLP(hidden[::-1], train.shape),
+        gaussian(scale),
+        latent,
+        train.shape,
+        beta=1.0 - alpha,
+        regularizers=(mmd(alpha + weight - 1.0),),
+    )
+    return fit(model, splits, lr, batch_size, steps, seed, monitor="mse")
