@@ -10,14 +10,14 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import autoencoder, classifier, gsn
-from aejax.models.binarization import OF_A_BATCH, binarized, keys_of_content
+from aejax.models.binarization import binarized, keys_of_content
 from aejax.models.stacked import on_top_of
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking, nothing
 from aejax.objective.likelihoods import bernoulli, categorical
 from aejax.runs.checkpoint import digest
 from aejax.training.step import Layout, init_state, make_runner, on_one_device
-from aejax.types import Model, Parent
+from aejax.types import Discrete, Latent, Model, Parent, Sparse, Temporal
 
 SHAPE = (4, 3)
 KEY = jax.random.key(5)
@@ -39,7 +39,16 @@ def looker():
     see = lambda params, extras, batch, *rest: batch["x"]
     loss = lambda params, extras, batch, key, step, axis: (jnp.float32(0), (extras, {"x": batch["x"], "key": key}))
     init = lambda key, batch: ({"x": batch["x"]}, {})
-    return Model(init, loss, decode=lambda params, extras, z, batch: batch["x"], **dict.fromkeys(OF_A_BATCH, see))
+    return Model(
+        init,
+        loss,
+        decode=lambda params, extras, z, batch: batch["x"],
+        latent=Latent(see, see, see),
+        discrete=Discrete(see, (2,)),
+        sequence=Temporal(see, see),
+        sparse=Sparse(see),
+        **dict.fromkeys(("evaluate", "encode", "reconstruct", "sample"), see),
+    )
 
 
 def seen_in_training(model, batch, key, step):
@@ -51,19 +60,19 @@ static = jax.jit(partial(seen_in_training, binarized(looker(), seed=1)))
 
 
 def test_every_function_that_looks_at_x_sees_bits():
-    assert {*OF_A_BATCH, "init", "loss", "decode", "condition", "corrupt", "symbols", "books", "check"} == {
-        *Model._fields
-    }, "what is the new one given?"
+    functions = [name for group in (Model, Latent, Discrete, Temporal, Sparse) for name in group._fields]
+    groups = {"data", "latent", "discrete", "sequence", "sparse", "codebook_sizes"}
+    of_a_batch = {*functions} - {"init", "loss", "decode"} - groups
     batch = batch_of()
     model = binarized(looker(), seed=1)
     bits = static(batch, KEY, 0)
     assert set(np.unique(bits)) == {0.0, 1.0}
     # Not jitted: so what draws the bits is compiled once for all.
-    seen = [getattr(model, name)({}, {}, batch, KEY, 2) for name in OF_A_BATCH]
+    seen = [model.function(name)({}, {}, batch, KEY, 2) for name in sorted(of_a_batch)]
     for found in (model.init(KEY, batch)[0]["x"], model.decode({}, {}, None, batch), *seen):
         np.testing.assert_array_equal(found, bits)
     plain = binarized(autoencoder(*nets(), bernoulli()))
-    assert plain.sample is plain.chain is plain.log_weights is None
+    assert plain.sample is plain.sequence is plain.latent is None
     # Who samples or decodes without an x is not asked for one.
     echo = binarized(looker()._replace(sample=lambda params, extras, batch, key: batch))
     assert echo.sample({}, {}, {"index": KEY}, KEY) == {"index": KEY}
@@ -192,10 +201,10 @@ def test_training_is_the_same_on_any_number_of_devices():
 
 def test_only_gray_values_are_admitted():
     model = binarized(autoencoder(*nets(), bernoulli()))
-    model.check(np.array([[0.0, 0.3, 1.0]], np.float32), "x")
+    model.data.check(np.array([[0.0, 0.3, 1.0]], np.float32), "x")
     for wrong in ([[-0.1, 0.5]], [[0.5, 1.1]], [[np.nan, 0.5]]):
         with pytest.raises(UsageError, match=r"binarized.*digits:train.*scale"):
-            model.check(np.array(wrong), "digits:train")
+            model.data.check(np.array(wrong), "digits:train")
     # What the wrapped model does not admit of bits, it refuses.
     with pytest.raises(UsageError, match=r"categorical.*x, binarized"):
         binarized(autoencoder(*nets(), categorical())).check(np.array([[0.7, 0.9]]), "x")

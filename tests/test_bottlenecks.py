@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
+from aejax.kernels.largest import largest
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective.bottlenecks import largest, spatial_winner_take_all, top_k, winner_take_all
+from aejax.objective.bottlenecks import spatial_winner_take_all, top_k, winner_take_all
 from aejax.objective.likelihoods import squared_error
 from aejax.objective.sparsity import nonzero
 
@@ -91,7 +92,7 @@ def test_the_support_is_recovered_on_an_orthonormal_dictionary():
     )
     params = {"encoder": {"dense_0": {"kernel": dictionary.astype(np.float32)}}, "decoder": {"dense_0": {}}}
     batch = {"x": x, "index": np.arange(200)}
-    functions = (model.encode, model.active, model.evaluate)
+    functions = (model.encode, model.sparse.active, model.evaluate)
     z, active, terms = jax.jit(lambda batch: [f(params, {}, batch, None) for f in functions])(batch)
     np.testing.assert_array_equal(active, codes > 0)
     np.testing.assert_allclose(z, codes, atol=1e-5)

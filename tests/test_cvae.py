@@ -76,7 +76,7 @@ def test_the_rest_of_a_gaussian_given_a_part_is_exact(alpha):
     seen = {"x": jnp.float32(x), "index": jnp.arange(N, dtype=jnp.int32)}
     shapes = jax.tree.map(jnp.shape, jax.eval_shape(model.init, KEY, seen)[0])
     assert shapes == jax.tree.map(jnp.shape, {name: params[name] for name in shapes})
-    log_weights = jax.jit(model.log_weights, static_argnums=4)
+    log_weights = jax.jit(model.latent.log_weights, static_argnums=4)
     if alpha == 1.0:
         np.testing.assert_allclose(log_weights(params, {}, seen, KEY, 1)[:, 0], exact, rtol=1e-4, atol=1e-3)
         return
@@ -102,7 +102,7 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
     ):
         np.testing.assert_array_equal(images[:, :2], seen["x"][:, :2])
         assert np.all((images[:, 2:] > 0.0) & (images[:, 2:] < 1.0))
-    np.testing.assert_array_equal(model.condition(seen), np.where(OBSERVED, seen["x"], 0.0))
+    np.testing.assert_array_equal(model.data.condition(seen), np.where(OBSERVED, seen["x"], 0.0))
     # Bits of the pixels that are modeled
     assert model.num_discrete_dims(np.asarray(seen["x"])) == D - 2
 
@@ -118,7 +118,7 @@ def test_told_a_label_it_is_the_vae_with_a_conditional_prior():
     expected = jax.jit(theirs.evaluate)(params, {}, seen, jax.random.split(KEY)[0])
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
-    parts = jax.jit(ours.divergences)(params, {}, seen, KEY)
+    parts = jax.jit(ours.latent.divergences)(params, {}, seen, KEY)
     np.testing.assert_allclose(parts.sum(axis=1), found["kl"], rtol=1e-4, atol=1e-6)
 
 
@@ -167,7 +167,7 @@ def runs(tmp_path_factory, root):
     found = {}
     for given in ("label", "quarter"):
         found[given] = tmp_path_factory.mktemp("cvae") / given
-        line = f"train {root}/experiments/cvae.py --given {given} --hidden 8 --latent 2 --steps 20 --run {found[given]}"
+        line = f"train {root}/experiments/variational/cvae.py --given {given} --hidden 8 --latent 2 --steps 20 --run {found[given]}"
         assert main([*line.split(), "--no-evaluate"]) == 0
     return found
 

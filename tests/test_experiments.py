@@ -74,7 +74,7 @@ def test_a_command_of_recorded_arguments_parses_to_them():
 def test_names_stand_for_the_files_that_come_with_the_package():
     assert set(shipped()) == {file.stem for file in FILES}
     assert find("dae").samefile(ROOT / "experiments" / "dae.py")
-    with pytest.raises(UsageError, match="did you mean .*vqvae"):
+    with pytest.raises(UsageError, match=r"did you mean .*vqvae"):
         find("vqvea")
     with pytest.raises(UsageError, match=r"no experiment file nowhere/dae\.py"):
         find("nowhere/dae.py")

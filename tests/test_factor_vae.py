@@ -10,11 +10,9 @@ import pytest
 from aejax.errors import UsageError
 from aejax.models import factor_vae, vae
 from aejax.models.factor import adversary, permuted
-from aejax.models.latent import Latents, latent_net
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.objective.posteriors import diagonal
-from aejax.objective.priors import standard_normal
+from aejax.objective.regularizers import Latents
 
 D, K, N = 5, 2, 16
 KEY = jax.random.key(3)
@@ -46,11 +44,10 @@ def params():
     return jax.jit(small().init)(jax.random.key(0), batch())[0]
 
 
-def gaussian_codes(means, noise):
+def gaussian_codes(key, means, noise):
     """Codes of an encoder that gives these means, with a standard deviation of `noise`."""
-    parts = latent_net(MLP((), 2 * K), MLP((), (D,)), bernoulli(), K, (D,), standard_normal(), diagonal(), None)
-    h = jnp.concatenate([means, jnp.full_like(means, 12.0 * np.arctanh(2.0 * np.log(noise) / 12.0))], axis=1)
-    return Latents(means, h, None, jnp.arange(len(means), dtype=jnp.int32), parts, {"posterior": {}, "prior": {}})
+    z, second = (means + noise * jax.random.normal(k, means.shape) for k in jax.random.split(key))
+    return Latents(z, means, jnp.full_like(means, noise**2), second, second)
 
 
 class Quadratic(nn.Module):
@@ -70,10 +67,9 @@ def test_a_trained_discriminator_estimates_the_total_correlation_of_a_gaussian()
     regularizer = adversary(1.0, net)
 
     def term(trained, key):
-        k_mean, k_draw, k_coupling = jax.random.split(key, 3)
-        seen = gaussian_codes(jnp.dot(jax.random.normal(k_mean, (512, K)), factor.T), noise)
-        z = seen.z + noise * jax.random.normal(k_draw, seen.z.shape)
-        return regularizer(seen._replace(z=z, params={**seen.params, "discriminator": trained}), k_coupling, 0, None)
+        k_mean, k_draw, k_regularizer = jax.random.split(key, 3)
+        seen = gaussian_codes(k_draw, jnp.dot(jax.random.normal(k_mean, (512, K)), factor.T), noise)
+        return regularizer(seen, {"discriminator": trained}, k_regularizer, 0, None)
 
     @jax.jit
     def train(key):

@@ -101,7 +101,7 @@ def plain():
         return params, transition(model, params)
 
     params, matrix = train()
-    chain = jax.jit(partial(model.chain, params, {}), static_argnums=2)
+    chain = jax.jit(partial(model.sequence.chain, params, {}), static_argnums=2)
     return np.asarray(matrix), chain, jax.jit(partial(model.sample, params, {}))
 
 
@@ -207,7 +207,7 @@ def test_any_likelihood_corruption_and_net_go_together(likelihood, corrupt, conv
     def everything():
         params, extras = model.init(key, batch)
         value, _ = model.loss(params, extras, batch, key, jnp.int32(0), None)
-        return value, model.chain(params, extras, batch, key, 4), model.sample(params, extras, batch, key)
+        return value, model.sequence.chain(params, extras, batch, key, 4), model.sample(params, extras, batch, key)
 
     assert [leaf.shape for leaf in jax.eval_shape(everything)] == [(), (3, 4, *shape), (3, *shape)]
 

@@ -10,12 +10,10 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models import vae
-from aejax.models.latent import Latents, latent_net
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
-from aejax.objective.posteriors import diagonal, full_rank
-from aejax.objective.priors import standard_normal
 from aejax.objective.regularizers import (
+    Latents,
     decompose,
     dip,
     minibatch_stratified,
@@ -28,13 +26,10 @@ from aejax.objective.regularizers import (
 D, K = 5, 3
 
 
-def latents(means, variances, z, posterior=None):
-    parts = latent_net(
-        MLP((), 2 * K), MLP((), (D,)), bernoulli(), K, (D,), standard_normal(), posterior or diagonal(), None
-    )
-    h = np.concatenate([means, 12.0 * np.arctanh(np.log(variances) / 12.0)], axis=1)
-    index = jnp.arange(len(z), dtype=jnp.int32)
-    return Latents(jnp.float32(z), jnp.float32(h), None, index, parts, {"posterior": {}, "prior": {}})
+def latents(means, variances, z):
+    rng = np.random.default_rng(9)
+    second, prior = means + np.sqrt(variances) * rng.normal(size=means.shape), rng.normal(size=means.shape)
+    return Latents(*(jnp.float32(part) for part in (z, means, variances, second, prior)))
 
 
 def codes(n, seed=0):
@@ -88,7 +83,7 @@ def test_stratified_weights_estimate_the_mixture_without_bias():
 @pytest.mark.parametrize("aggregate", [False, True])
 def test_dip_is_its_formula_and_zero_at_the_identity(aggregate):
     means, variances, z, _ = codes(50)
-    term, _ = dip(2.0, 3.0, aggregate)(latents(means, variances, z), None, 0, None)
+    term, _ = dip(2.0, 3.0, aggregate)(latents(means, variances, z), {}, None, 0, None)
     c = np.cov(means.T, bias=True) + (np.diag(variances.mean(axis=0)) if aggregate else 0.0)
     expected = 2.0 * (c**2).sum() - 2.0 * (np.diag(c) ** 2).sum() + 3.0 * ((np.diag(c) - 1) ** 2).sum()
     np.testing.assert_allclose(term, expected, rtol=1e-4)
@@ -115,23 +110,21 @@ def test_info_vae_without_weights_is_the_vae():
 
 
 @pytest.mark.parametrize(
-    "coupling",
+    "regularizer",
     [total_correlation(2.0, 1000), total_correlation(2.0, 1000, minibatch_stratified), dip(1.0, 2.0, True), mmd(5.0)],
 )
-def test_devices_share_one_batch(coupling):
+def test_devices_share_one_batch(regularizer):
     """The term and its gradient, averaged over devices as the step does it, are those of one device."""
     means, variances, z, _ = codes(8)
     whole = latents(means, variances, z)
     key = jax.random.key(3)
 
-    def term(h, z, index, axis):
-        return regularizer(whole._replace(h=h, z=z, indices=index), key, 0, axis)[0]
+    def term(of, axis):
+        return regularizer(of, {}, key, 0, axis)[0]
 
-    one, slope = jax.value_and_grad(term, (0, 1))(whole.h, whole.z, whole.indices, None)
-    split = lambda a: a.reshape(4, 2, *a.shape[1:])
-    many, slopes = jax.vmap(jax.value_and_grad(partial(term, axis="batch"), (0, 1)), axis_name="batch")(
-        split(whole.h), split(whole.z), split(whole.indices)
-    )
+    one, slope = jax.value_and_grad(term)(whole, None)
+    split = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), whole)
+    many, slopes = jax.vmap(jax.value_and_grad(partial(term, axis="batch")), axis_name="batch")(split)
     np.testing.assert_allclose(many, np.full(4, one), rtol=1e-5, atol=1e-6)
     # vmap transposes a gather into a sum over devices; the step averages.
     for ours, theirs in zip(slope, slopes):
@@ -139,10 +132,10 @@ def test_devices_share_one_batch(coupling):
 
 
 def test_other_posteriors_and_numbers_are_refused():
-    seen = latents(*codes(4)[:3], posterior=full_rank())
+    seen = latents(*codes(4)[:3])._replace(means=None, variances=None)
     for regularizer in (total_correlation(1.0, 10), dip(1.0, 1.0, False)):
         with pytest.raises(UsageError, match=r"use diagonal\(\)"):
-            regularizer(seen, None, 0, None)
+            regularizer(seen, {}, None, 0, None)
     with pytest.raises(UsageError, match="at least 0"):
         mmd(-1.0)
     with pytest.raises(UsageError, match="at least 2"):

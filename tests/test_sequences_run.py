@@ -11,7 +11,7 @@ from aejax.evaluation.evaluator import print_table
 from aejax.runs.opening import open_run
 
 N, T, SIDE = 48, 6, 4
-EXPERIMENT = Path(__file__).parent.parent / "experiments" / "tdvae_digits.py"
+EXPERIMENT = Path(__file__).parent.parent / "experiments" / "sequences" / "tdvae_digits.py"
 TINY = ["--steps", "4", "--hidden", "8", "--channels", "6", "--maps", "6", "--latent", "2", "--batch-size", "8"]
 
 

@@ -102,7 +102,7 @@ def test_an_untrained_classifier_is_undecided_and_its_loss_is_the_cross_entropy(
 
 
 def test_stages_are_runs_that_name_the_run_below(root, tmp_path):
-    file, quick = root / "experiments" / "vincent2010.py", Settings(log_every=2, save_every=2)
+    file, quick = root / "experiments" / "autoencoders" / "vincent2010.py", Settings(log_every=2, save_every=2)
     small = {"data": "digits", "hidden": (8, 6), "steps": 2}
     first = finished(file, tmp_path / "1", quick, **small)
     second = finished(file, tmp_path / "2", quick, **small, parent=str(tmp_path / "1"))

@@ -27,7 +27,7 @@ SMALL = {"hidden": (8,), "latent": 4, "batch_size": 16, "steps": 2}
 
 
 def test_a_run_is_trained_once_and_taken_up_again(root, tmp_path):
-    file = root / "experiments" / "ae.py"
+    file = root / "experiments" / "autoencoders" / "ae.py"
     first = finished(file, tmp_path / "run", QUICK, **SMALL)
     started = (tmp_path / "run" / "result.json").stat().st_mtime_ns
     assert finished(file, tmp_path / "run", QUICK, **SMALL).step == first.step
@@ -68,7 +68,7 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path):
 
 
 def test_a_group_likewise(root, tmp_path):
-    file, seeds = root / "experiments" / "ae.py", {"seed": (0, 1)}
+    file, seeds = root / "experiments" / "autoencoders" / "ae.py", {"seed": (0, 1)}
     runs = finished_members(file, tmp_path / "group", seeds, QUICK, **SMALL)
     again = finished_members(file, tmp_path / "group", seeds, QUICK, **SMALL)
     assert [run.directory for run in again] == [run.directory for run in runs]

@@ -148,7 +148,7 @@ def test_every_draw_of_the_sequential_bound_is_the_exact_likelihood(x, double):
     model, batch = exact(), batch_of(x)
     params, extras = model.init(jax.random.key(0), batch)
     truth = np.array([kalman(one)[1] for one in x])
-    found = jax.jit(model.log_weights, static_argnums=4)(params, extras, batch, jax.random.key(1), 5)
+    found = jax.jit(model.latent.log_weights, static_argnums=4)(params, extras, batch, jax.random.key(1), 5)
     np.testing.assert_allclose(found, np.broadcast_to(truth[:, None], found.shape), rtol=0, atol=1e-12)
     terms = jax.jit(model.evaluate)(params, extras, batch, jax.random.key(2))
     np.testing.assert_allclose(terms["nelbo"], -truth.sum(axis=1), rtol=0, atol=1e-11)
@@ -158,7 +158,7 @@ def test_every_draw_of_the_sequential_bound_is_the_exact_likelihood(x, double):
 def test_so_it_is_in_single_precision(x):
     model, batch = exact(), batch_of(x.astype(np.float32))
     params, extras = model.init(jax.random.key(0), batch)
-    found = jax.jit(model.log_weights, static_argnums=4)(params, extras, batch, jax.random.key(1), 16)
+    found = jax.jit(model.latent.log_weights, static_argnums=4)(params, extras, batch, jax.random.key(1), 16)
     assert float(jnp.max(jnp.std(found, axis=1))) < 1e-5
 
 
@@ -208,7 +208,7 @@ def test_futures_are_spread_about_the_predicted_mean(x, double):
     model = exact()
     batch = batch_of(np.repeat(x[:2], 1000, axis=0))
     params, extras = model.init(jax.random.key(0), batch)
-    found = jax.jit(model.rollout)(params, extras, batch, jax.random.key(1), jnp.array([1, 1, 1], jnp.int32))
+    found = jax.jit(model.sequence.rollout)(params, extras, batch, jax.random.key(1), jnp.array([1, 1, 1], jnp.int32))
     for one, futures in zip(x[:2], found.reshape(2, 1000, 3, D)):
         m, p = kalman(one)[0][-1]
         for step in range(3):
@@ -252,8 +252,8 @@ def test_what_pads_a_sequence_does_not_matter(make, layers):
         seen, gaps = (params, extras, batch, jax.random.key(1)), jnp.array([1, 2], jnp.int32)
         return {
             "loss": model.loss(*seen, 0, None)[0],
-            "weights": jnp.sum(model.log_weights(*seen, 3).reshape(8, 3, -1), axis=2),
-            "futures": model.rollout(*seen, gaps),
+            "weights": jnp.sum(model.latent.log_weights(*seen, 3).reshape(8, 3, -1), axis=2),
+            "futures": model.sequence.rollout(*seen, gaps),
             **model.evaluate(*seen),
         }
 
@@ -350,7 +350,7 @@ def test_a_filter_goes_on_from_the_state_before(double):
     np.testing.assert_allclose(model.encode(params, extras, batch, key)[..., 0], np.tile(np.arange(1.0, 5.0), (3, 1)))
     np.testing.assert_allclose(model.evaluate(params, extras, batch, key)["kl"], 0.0, atol=1e-9)
     prefixes = {**batch, "length": jnp.array([0, 2, 4], jnp.int32)}
-    futures = model.rollout(params, extras, prefixes, key, jnp.array([1, 2], jnp.int32))
+    futures = model.sequence.rollout(params, extras, prefixes, key, jnp.array([1, 2], jnp.int32))
     np.testing.assert_allclose(futures[..., 0], [[1, 3], [3, 5], [5, 7]], atol=0.05)
 
 
@@ -377,7 +377,7 @@ def test_a_state_is_filtered_exactly_where_nothing_is_remembered():
             mean_field=mean_field,
         )
         params, extras = model.init(jax.random.key(0), batch_of(x))
-        found = model.log_weights(params, extras, batch_of(x), jax.random.key(1), 3)
+        found = model.latent.log_weights(params, extras, batch_of(x), jax.random.key(1), 3)
         np.testing.assert_allclose(found, np.broadcast_to(truth[:, None], (5, 3)), rtol=1e-5)
 
 
@@ -397,7 +397,7 @@ def test_weights_of_states_are_unbiased(x, double):
     )
     x = x[:4, :3]
     params, extras = model.init(jax.random.key(0), batch_of(x))
-    w = np.exp(model.log_weights(params, extras, batch_of(x), jax.random.key(1), 4000))
+    w = np.exp(model.latent.log_weights(params, extras, batch_of(x), jax.random.key(1), 4000))
     # z_0 = 0: one step before the first frame nothing is uncertain.
     whole = np.zeros((4, 3, D, 3, D))
     p = [np.zeros((D, D))]

@@ -12,11 +12,12 @@ from aejax.models.importance_weighted import log_mean
 from aejax.models.latent import latent_net
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
-from aejax.objective.divergences import capacity, cyclical, free_bits, weighted
+from aejax.objective.divergences import capacity, free_bits, weighted
 from aejax.objective.likelihoods import bernoulli, gaussian
 from aejax.objective.penalties import contractive
 from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
 from aejax.objective.priors import conditional, mixture, standard_normal, vamp
+from aejax.objective.schedules import cyclical
 
 D, K = 6, 2
 FLOWS = flow([planar(), inverse_autoregressive(8)], context=2)
@@ -86,7 +87,7 @@ def test_the_linear_vae_at_its_optimum_is_probabilistic_pca():
     model, params = linear(noise), at_optimum(x, w, noise)
     seen = as_batch(x)
     # An exact posterior: each single draw weighs exactly p(x), so the bound is tight and its variance zero.
-    log_w = jax.jit(model.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(1), 1)[:, 0]
+    log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(1), 1)[:, 0]
     np.testing.assert_allclose(log_w, -nll, atol=2e-4)
     parts = latent_net(
         MLP((), 2 * K), MLP((), (D,)), gaussian(float(noise**0.5)), K, (D,), standard_normal(), diagonal(), None
@@ -124,7 +125,7 @@ def test_training_reaches_the_exact_likelihood():
         params = train(params)
     terms = jax.jit(model.evaluate)(params, {}, seen, jax.random.key(5))
     assert nll.mean() - 0.1 < float(jnp.mean(terms["nelbo"])) < nll.mean() + 0.15
-    log_w = jax.jit(model.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(6), 200)
+    log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(6), 200)
     np.testing.assert_allclose(-float(jnp.mean(log_mean(log_w))), nll.mean(), atol=0.03)
 
 
@@ -299,9 +300,9 @@ def test_every_prior_goes_with_every_posterior(prior, posterior):
     np.testing.assert_allclose(drawn[:4], fewer, rtol=1e-6)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves((grads["prior"], grads["posterior"])))
     # The parts are those of the very divergence that is judged, drawn or not.
-    parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.divergences, model.evaluate))
+    parts, terms = (jax.jit(f)(params, {}, seen, jax.random.key(1)) for f in (model.latent.divergences, model.evaluate))
     np.testing.assert_allclose(parts.sum(axis=1), terms["kl"], rtol=1e-5, atol=1e-5)
-    assert (model.moments is None) == (posterior.moments is None)
+    assert (model.latent.moments is None) == (posterior.moments is None)
 
 
 def test_a_conditional_linear_gaussian_model_is_exact():
@@ -339,14 +340,14 @@ def test_a_conditional_linear_gaussian_model_is_exact():
     assert jax.tree.map(jnp.shape, init) == jax.tree.map(jnp.shape, params)
     with pytest.raises(UsageError, match="needs 'condition' of an example"):
         model.encode(params, {}, as_batch(y), jax.random.key(0))
-    log_w = jax.jit(model.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(0), 1)[:, 0]
+    log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(0), 1)[:, 0]
     np.testing.assert_allclose(log_w, exact, rtol=1e-4, atol=1e-4)
     # The closed form of the divergence to the prior net is the draws' mean.
     shifted = {**params, "prior": net([[0.3, 0.1]], [0.2, -0.4])}
-    kl = model.divergences(shifted, {}, seen, jax.random.key(0))[:, 0]
+    kl = model.latent.divergences(shifted, {}, seen, jax.random.key(0))[:, 0]
     keys = jax.random.split(jax.random.key(1), 4_000)
     distortion = jax.jit(jax.vmap(lambda key: model.evaluate(shifted, {}, seen, key)["distortion"]))(keys)
-    log_w = jax.jit(model.log_weights, static_argnums=4)(shifted, {}, seen, jax.random.key(2), 4_000)
+    log_w = jax.jit(model.latent.log_weights, static_argnums=4)(shifted, {}, seen, jax.random.key(2), 4_000)
     np.testing.assert_allclose(kl, -log_w.mean(axis=1) - distortion.mean(axis=0), atol=0.1)
 
 

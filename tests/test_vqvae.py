@@ -59,7 +59,7 @@ def test_codes_are_decoded_to_what_is_reconstructed():
     model = built(finite_scalar((4, 4)))
 
     def both(*of):
-        codes = model.codes(*of, batch(), None)
+        codes = model.discrete.codes(*of, batch(), None)
         return codes, model.decode(*of, codes, {}), model.reconstruct(*of, batch(), None)
 
     codes, decoded, reconstructed = started(model, both)
@@ -92,7 +92,9 @@ def test_what_is_trained_sees_the_corrupted_image_and_is_judged_by_the_clean_one
 
 def test_a_flat_code_is_one_position():
     model = vqvae(MLP((8,), 4), MLP((8,), SHAPE), bernoulli(), nearest(6, 4), SHAPE)
-    codes, terms = started(model, lambda *of: (model.codes(*of, batch(), None), model.evaluate(*of, batch(), None)))
+    codes, terms = started(
+        model, lambda *of: (model.discrete.codes(*of, batch(), None), model.evaluate(*of, batch(), None))
+    )
     assert codes.shape == (8, 1)
     np.testing.assert_allclose(terms["kl"], math.log(6), rtol=1e-6)
 
@@ -118,7 +120,7 @@ def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whol
     run = Run(tmp_path, {}, experiment, init_state(model, optax.sgd(1.0), jax.random.key(1), batch(40)))
     terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}
     found = codebook(run, data, terms)
-    codes = np.asarray(model.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)).reshape(-1)
+    codes = np.asarray(model.discrete.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)).reshape(-1)
     share = np.bincount(codes, minlength=16) / len(codes)
     (book,) = found["books"]
     assert (found["positions"], book["size"], book["used"]) == (9, 16, np.count_nonzero(share))

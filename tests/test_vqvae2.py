@@ -63,8 +63,8 @@ def test_with_one_level_it_is_the_vector_quantized_autoencoder():
     loss, _ = jax.jit(lambda p, e: one.loss(p, e, batch(), key, step, None))(params, extras)
     again, _ = jax.jit(lambda p, e: many.loss(p, e, batch(), key, step, None))(the_params, the_extras)
     np.testing.assert_allclose(again, loss, rtol=1e-6)
-    (codes,) = jax.jit(many.codes)(the_params, the_extras, batch(), key)
-    np.testing.assert_array_equal(codes, jax.jit(one.codes)(params, extras, batch(), key))
+    (codes,) = jax.jit(many.discrete.codes)(the_params, the_extras, batch(), key)
+    np.testing.assert_array_equal(codes, jax.jit(one.discrete.codes)(params, extras, batch(), key))
 
 
 def test_the_codes_cost_log_k_at_every_position_and_book_of_every_level(two):
@@ -84,9 +84,9 @@ def test_the_codes_cost_log_k_at_every_position_and_book_of_every_level(two):
 
 def test_codes_and_vectors_are_decoded_to_what_is_reconstructed(two):
     model, params, extras = two
-    codes = jax.jit(model.codes)(params, extras, batch(), None)
+    codes = jax.jit(model.discrete.codes)(params, extras, batch(), None)
     assert [c.shape for c in codes] == [(8, 3, 3, 1), (8, 2, 2, 2)]
-    assert model.books == ((8,), (8, 8))
+    assert model.discrete.codebook_sizes == ((8,), (8, 8))
     expected = jax.jit(model.reconstruct)(params, extras, batch(), None)
     vectors = jax.jit(model.encode)(params, extras, batch(), None)
     assert vectors.shape == (8, 9 * 4 + 4 * 2)
@@ -98,10 +98,10 @@ def test_codes_and_vectors_are_decoded_to_what_is_reconstructed(two):
 def test_the_lower_level_sees_the_upper_one_and_the_image_sees_both(two):
     """By which codes change with which parameters, and with which codes the image does."""
     model, params, extras = two
-    bottom, top = jax.jit(model.codes)(params, extras, batch(), None)
+    bottom, top = jax.jit(model.discrete.codes)(params, extras, batch(), None)
     changed = {**params, "decoders": {**params["decoders"]}}
     changed["decoders"]["level_1"] = jax.tree.map(lambda a: a + 1.0, params["decoders"]["level_1"])
-    other_bottom, other_top = jax.jit(model.codes)(changed, extras, batch(), None)
+    other_bottom, other_top = jax.jit(model.discrete.codes)(changed, extras, batch(), None)
     assert (bottom != other_bottom).any()
     np.testing.assert_array_equal(top, other_top)
     decode = jax.jit(lambda codes: model.decode(params, extras, codes, {}))
@@ -182,7 +182,9 @@ def test_evaluation_tells_what_each_level_is_worth(tmp_path):
     found = codebook(run, data, terms)
     assert found["positions"] == 2
     assert [book["size"] for book in found["books"]] == [16, 1]
-    bottom, top = (np.asarray(c) for c in flat.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None))
+    bottom, top = (
+        np.asarray(c) for c in flat.discrete.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)
+    )
     assert found["books"][0]["used"] == len(np.unique(bottom))
     np.testing.assert_array_equal(run.codes(data), np.concatenate([bottom, top], axis=1))
     order = np.random.default_rng(0).permutation(40)
