@@ -6,7 +6,8 @@ import pytest
 from aejax.data import load
 from aejax.data.sets import mosaics, waveforms
 from aejax.data.sets.digits import divided
-from aejax.data.sets.generated import Mosaics, Waveforms, drawn
+from aejax.data.sets.generated import BUILDERS
+from aejax.data.sets.recipe import drawn
 
 
 def test_a_mosaic_is_sixteen_digits_of_its_class_in_two_grays_and_a_slope():
@@ -62,7 +63,7 @@ def test_waveforms_sound_as_their_class_says():
     assert np.median(second[wind & high]) < 0.01 < 0.1 < np.median(second[bowed & high])
 
 
-@pytest.mark.parametrize(("name", "builder"), [("mosaics", Mosaics), ("waveforms", Waveforms)])
+@pytest.mark.parametrize(("name", "builder"), [("mosaics", BUILDERS["mosaics"]), ("waveforms", BUILDERS["waveforms"])])
 def test_they_are_data_sets_by_name_and_seed(name, builder, tmp_path, monkeypatch):
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))

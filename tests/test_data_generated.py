@@ -7,10 +7,15 @@ import pytest
 
 from aejax.data import available, load, open_split, prepare
 from aejax.data.sets import convex, curves, rectangles
-from aejax.data.sets.generated import Convex, Curves, Rectangles, drawn
+from aejax.data.sets.generated import BUILDERS
+from aejax.data.sets.recipe import drawn
 from aejax.errors import UsageError
 
-RECIPES = {"rectangles": Rectangles.recipe, "convex": Convex.recipe, "curves": Curves.recipe}
+RECIPES = {
+    "rectangles": BUILDERS["rectangles"].recipe,
+    "convex": BUILDERS["convex"].recipe,
+    "curves": BUILDERS["curves"].recipe,
+}
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def small(tmp_path, monkeypatch):
     """The three data sets with a few images in each split, in a data dir of their own."""
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    for builder in (Rectangles, Convex, Curves):
+    for builder in (BUILDERS["rectangles"], BUILDERS["convex"], BUILDERS["curves"]):
         sizes = {split: 10 + i for i, split in enumerate(builder.recipe.sizes)}
         monkeypatch.setattr(builder, "recipe", builder.recipe._replace(sizes=sizes))
 
@@ -150,7 +155,9 @@ def test_a_seed_gives_the_same_bits_on_any_number_of_threads(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_they_are_data_sets_by_name_and_seed(small, name):
-    sizes = {"rectangles": Rectangles, "convex": Convex, "curves": Curves}[name].recipe.sizes
+    sizes = {"rectangles": BUILDERS["rectangles"], "convex": BUILDERS["convex"], "curves": BUILDERS["curves"]}[
+        name
+    ].recipe.sizes
     recipe = RECIPES[name]._replace(sizes=sizes)
     parts = load(f"{name}/3", tuple(sizes))
     for part, split in zip(parts, sizes):
@@ -221,12 +228,12 @@ def gate(recipe, seeds, c, gamma):
 
 @pytest.mark.slow
 def test_a_support_vector_machine_errs_on_rectangles_as_in_the_paper():
-    errors = gate(Rectangles.recipe, range(5), 10, 0.05)
+    errors = gate(BUILDERS["rectangles"].recipe, range(5), 10, 0.05)
     # One training set has a standard deviation of 0.4; the mean of five, 0.2.
     assert abs(np.mean(errors) - 2.15) < 0.3, errors
 
 
 @pytest.mark.slow
 def test_a_support_vector_machine_errs_on_convex_as_in_the_paper():
-    errors = gate(Convex.recipe, range(3), 10, 0.02)
+    errors = gate(BUILDERS["convex"].recipe, range(3), 10, 0.02)
     assert abs(np.mean(errors) - 19.13) < 1, errors

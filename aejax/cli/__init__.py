@@ -84,7 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    f.__name__: f for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data, experiments, new)
+    f.__name__: f
+    for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data, experiments, new)
 }
 
 

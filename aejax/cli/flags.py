@@ -34,7 +34,9 @@ SHARED = {
 """What arguments mean that many experiments share, where an experiment's docstring does not say it."""
 
 
-def parse(prog: str, functions: Sequence[Callable[..., Any]], args: Sequence[str], description: str = "") -> list[dict[str, Any]]:
+def parse(
+    prog: str, functions: Sequence[Callable[..., Any]], args: Sequence[str], description: str = ""
+) -> list[dict[str, Any]]:
     """Parses one command line for several functions at once; gives each its keyword arguments.
 
     A function's positional-only parameters become positional arguments, the rest flags; the sentence of each comes from
@@ -53,7 +55,10 @@ def parse(prog: str, functions: Sequence[Callable[..., Any]], args: Sequence[str
             kind = hints[name]
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 kind = tyro.conf.Positional[kind]  # type: ignore[misc]
-            kind = Annotated[kind, tyro.conf.arg(help=" ".join((documented.get(name) or SHARED.get(name, "")).split()), prefix_name=False)]
+            kind = Annotated[
+                kind,
+                tyro.conf.arg(help=" ".join((documented.get(name) or SHARED.get(name, "")).split()), prefix_name=False),
+            ]
             required = parameter.default is parameter.empty
             fields.append((name, kind) if required else (name, kind, dataclasses.field(default=parameter.default)))
     duplicate = {f[0] for f in fields if [g[0] for g in fields].count(f[0]) > 1}

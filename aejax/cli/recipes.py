@@ -21,7 +21,9 @@ def experiments(args: list[str]) -> int:
         for name, file in shipped().items():
             if file.parent.name == family:
                 print(f"  {name:<20} {first_sentence(file)}")
-    print("\n`aejax train NAME` trains one, `aejax train NAME --help` lists its flags, `aejax new NAME FILE.py` copies it.")
+    print(
+        "\n`aejax train NAME` trains one, `aejax train NAME --help` lists its flags, `aejax new NAME FILE.py` copies it."
+    )
     return 0
 
 

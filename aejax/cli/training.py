@@ -41,7 +41,9 @@ def train(args: list[str]) -> int:
         )
         return 0
     if not args or args[0].startswith("-"):
-        raise UsageError("which experiment? usage: aejax train NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`")
+        raise UsageError(
+            "which experiment? usage: aejax train NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`"
+        )
     file, rest = str(find(args[0])), args[1:]
     module, function = load_file(file)
 

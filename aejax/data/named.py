@@ -5,13 +5,12 @@ TFDS is imported inside the functions: on a warm cache nobody waits for it.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,24 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from aejax.data.reader import Reader, Readers, with_all
-from aejax.data.sets import (
-    bouncing,
-    convex,
-    curves,
-    linear_gaussian,
-    maze,
-    mosaics,
-    moving,
-    oscillator,
-    rectangles,
-    sprites,
-    waveforms,
-)
+from aejax.data.sets import sprites
 from aejax.data.splits import divide
 from aejax.data.streams import checked
+from aejax.data.tfds_home import FORMAT, data_dir, one_line, prepare_builder, quiet
 from aejax.errors import UsageError
-
-_FORMAT = "array_record"  # the one of TFDS's formats that is read by position, without TensorFlow
 
 _NAME = re.compile(
     r"\w+(/[\w.+-]+)?(:[\d.*]+)?"
@@ -56,42 +42,29 @@ class Available(NamedTuple):
 
 _DRAWN = "drawn on this machine; NAME/0 to NAME/9 are ten seeds, NAME alone is the first"
 
-# What they are before they are prepared.
-_OURS = {
-    "digits": Available(
-        "digits", (8, 8, 1), {"train": 1438, "test": 359}, False, "made from scikit-learn's wheel, no download"
-    ),
-    "fashion_mnist": Available(
-        "fashion_mnist",
-        (28, 28, 1),
-        {"train": 60000, "test": 10000},
-        False,
-        "31 MB, downloaded or taken from downloads/manual in the TFDS data dir",
-    ),
-    "rectangles": Available("rectangles", (28, 28, 1), rectangles.SIZES, False, _DRAWN),
-    "convex": Available("convex", (28, 28, 1), convex.SIZES, False, _DRAWN),
-    "curves": Available("curves", (28, 28, 1), curves.SIZES, False, _DRAWN),
-    "mosaics": Available("mosaics", (mosaics.SIDE, mosaics.SIDE, 1), mosaics.SIZES, False, _DRAWN),
-    "waveforms": Available("waveforms", (waveforms.LENGTH, 1), waveforms.SIZES, False, _DRAWN),
-    "moving_digits": Available(
-        "moving_digits",
-        (moving.STEPS, moving.DIGITS_SIDE, moving.DIGITS_SIDE, 1),
-        moving.DIGITS_SIZES,
-        False,
-        _DRAWN,
-    ),
-    "moving_fashion": Available(
-        "moving_fashion",
-        (moving.STEPS, moving.FASHION_SIDE, moving.FASHION_SIDE, 1),
-        moving.FASHION_SIZES,
-        False,
-        f"{_DRAWN}; from fashion_mnist",
-    ),
-    "oscillator": Available("oscillator", (oscillator.STEPS, 1), oscillator.SIZES, False, _DRAWN),
-    "linear_gaussian": Available("linear_gaussian", (linear_gaussian.STEPS, 2), linear_gaussian.SIZES, False, _DRAWN),
-    "bouncing": Available("bouncing", (bouncing.STEPS, bouncing.SIDE, bouncing.SIDE, 1), bouncing.SIZES, False, _DRAWN),
-    "maze": Available("maze", (maze.STEPS, maze.SIDE, maze.SIDE, 3), maze.SIZES, False, _DRAWN),
-}
+
+@functools.cache
+def _ours() -> dict[str, Available]:
+    """What our data sets are before they are prepared."""
+    from aejax.data.sets.generated import RECIPES
+
+    made = [
+        Available(
+            "digits", (8, 8, 1), {"train": 1438, "test": 359}, False, "made from scikit-learn's wheel, no download"
+        ),
+        Available(
+            "fashion_mnist",
+            (28, 28, 1),
+            {"train": 60000, "test": 10000},
+            False,
+            "31 MB, downloaded or taken from downloads/manual in the TFDS data dir",
+        ),
+    ]
+    for recipe in RECIPES:
+        note = f"{_DRAWN}; {recipe.note}" if recipe.note else _DRAWN
+        made.append(Available(recipe.name, recipe.shape, dict(recipe.sizes), False, note))
+    return {line.name: line for line in made}
+
 
 _RENDERED = [
     Available(
@@ -112,27 +85,21 @@ def available() -> list[Available]:
     """
     tfds = _tfds()
     found = {}
-    with _quiet():
+    with quiet():
         root = Path(data_dir())
         # name/version, or name/config/version
         for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
             line = _listed(tfds.builder_from_directory(path.parent))
             found[line.name] = line
-    of_ours = {base: [line for name, line in found.items() if name.split("/")[0] == base] for base in _OURS}
-    others = [line for name, line in found.items() if name.split("/")[0] not in _OURS]
-    return [line for base, ours in _OURS.items() for line in of_ours[base] or [ours]] + _RENDERED + others
+    of_ours = {base: [line for name, line in found.items() if name.split("/")[0] == base] for base in _ours()}
+    others = [line for name, line in found.items() if name.split("/")[0] not in _ours()]
+    return [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + _RENDERED + others
 
 
 def has_validation(name: str) -> bool:
     """Whether this is one of our data sets, and has a validation split of its own."""
-    ours = _OURS.get(re.split("[/:]", name)[0])
+    ours = _ours().get(re.split("[/:]", name)[0])
     return ours is not None and "validation" in ours.sizes
-
-
-def data_dir() -> str:
-    """TFDS's folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Read anew, where TFDS reads it once."""
-    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def identity(name: str) -> list[str]:
@@ -148,9 +115,9 @@ def named_readers(name: str) -> Readers:
     UsageError for unknown names and for what cannot be prepared or read here.
     """
     tfds = _tfds()
-    with _quiet():
+    with quiet():
         _prepare(tfds, name)
-        sources = tfds.data_source(name, data_dir=data_dir(), download=False, builder_kwargs={"file_format": _FORMAT})
+        sources = tfds.data_source(name, data_dir=data_dir(), download=False, builder_kwargs={"file_format": FORMAT})
     if not sources:
         raise UsageError(f"{name} has no splits in {data_dir()}; remove its folder there and prepare it again")
     info = next(iter(sources.values())).dataset_info
@@ -169,14 +136,14 @@ def named_readers(name: str) -> Readers:
 def named_streams(name: str, readers: Readers) -> Readers:
     """The same splits, each example decoded when it is asked for."""
     splits = {split: checked(reader, f"{name}:{split}") for split, reader in readers.items() if split != "all"}
-    with _quiet():  # once for all: at its first image TFDS advises another decoder
+    with quiet():  # once for all: at its first image TFDS advises another decoder
         next(iter(splits.values())).read(np.arange(1))
     return with_all(splits)
 
 
 def named_files(name: str) -> Iterator[str]:
     """What tells a prepared data set from another without reading it: version, shards, names and sizes of its files."""
-    with _quiet():
+    with quiet():
         info = _builder(_tfds(), name).info
         yield f"{info.full_name}"
         for split, part in info.splits.items():
@@ -189,29 +156,19 @@ def _prepare(tfds, name: str) -> None:
     base = re.split("[/:]", name)[0]
     builder = _builder(tfds, name)
     if builder.is_prepared():
-        if builder.info.file_format.value != _FORMAT:
+        if builder.info.file_format.value != FORMAT:
             raise UsageError(
                 f"{builder.data_path} is in the format {builder.info.file_format.value}, not read by position; "
-                f"remove it and prepare it as {_FORMAT}"
+                f"remove it and prepare it as {FORMAT}"
             )
         return
     if base == "fashion_mnist":
         from aejax.data.sets.fashion_mnist import FashionMNIST
 
-        builder = FashionMNIST(data_dir=data_dir(), file_format=_FORMAT)
-    elif base not in _OURS and importlib.util.find_spec("tensorflow") is None:
+        builder = FashionMNIST(data_dir=data_dir(), file_format=FORMAT)
+    elif base not in _ours() and importlib.util.find_spec("tensorflow") is None:
         raise UsageError(f"{name} is not prepared in {data_dir()}, which takes TensorFlow: pip install 'aejax[tf]'")
-    config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=base in _OURS)
-    try:
-        builder.download_and_prepare(download_config=config)
-    except UsageError:
-        raise
-    except Exception as error:
-        if not _builder(tfds, name).is_prepared():  # else another process was faster
-            raise UsageError(
-                f"{name} cannot be prepared: {_one_line(error)}; remove what is damaged in {data_dir()}, or set "
-                "TFDS_DATA_DIR to another folder"
-            ) from error
+    prepare_builder(builder, name, checked=base in _ours())
 
 
 def _builder(tfds, name: str):
@@ -219,13 +176,13 @@ def _builder(tfds, name: str):
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, [])}")
     try:
-        return tfds.builder(name, data_dir=data_dir(), file_format=_FORMAT)
+        return tfds.builder(name, data_dir=data_dir(), file_format=FORMAT)
     except tfds.core.registered.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, known)}") from error
     except Exception as error:  # TFDS raises many kinds for a wrong config or version
         configs = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
-        raise UsageError(f"{name!r} cannot be opened: {_one_line(error)}; {_mend(name, name, configs)}") from error
+        raise UsageError(f"{name!r} cannot be opened: {one_line(error)}; {_mend(name, name, configs)}") from error
 
 
 def _mend(name: str, wrong: str, known: list[str]) -> str:
@@ -324,7 +281,7 @@ def _listed(builder) -> Available:
         shape = info.features[_feature_of_x(_tfds(), info.features, _states_of(info), name)].shape
     except UsageError as error:
         return Available(name, (), sizes, True, str(error))
-    note = "" if info.file_format.value == _FORMAT else f"prepared as {info.file_format.value}, not read by position"
+    note = "" if info.file_format.value == FORMAT else f"prepared as {info.file_format.value}, not read by position"
     return Available(name, shape, sizes, True, note)
 
 
@@ -335,24 +292,3 @@ def _tfds():
     import aejax.data.sets.generated  # noqa: F401  registers them
 
     return tfds
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """TFDS prints to stdout, which belongs to our command's own output, and logs advice on OpenCV."""
-    import tensorflow_datasets as tfds
-    from absl import logging
-
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

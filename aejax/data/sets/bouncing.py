@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 STEPS = 20
 SIDE = 16
 BALLS = 3
@@ -77,3 +79,19 @@ def _drawn(center: np.ndarray) -> np.ndarray:
     pixel = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)
     across, down = (np.square(pixel - center[..., k, None]) for k in range(2))  # [n, t, balls, 16]
     return (down[..., :, None] + across[..., None, :] <= RADIUS**2).any(axis=2)[..., None]
+
+
+RECIPE = Recipe(
+    name="bouncing",
+    about=(
+        "`sequence` bool [20, 16, 16, 1], three balls in a box, without label: 5000 and 1000 examples. `sets.bouncing` "
+        "has the rule; `state` [20, 12] is place and velocity of each ball. Training sequences are of the seed; the test "
+        "sequences are the same for every seed."
+    ),
+    shape=(STEPS, SIDE, SIDE, 1),
+    draw=bouncing,
+    sizes=SIZES,
+    feature="sequence",
+    dtype=np.bool_,
+    states=STATES,
+)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 SIDE = 28
 SIZES = {"train": 6000, "validation": 2000, "test": 50_000}
 CLASSES = ("nonconvex", "convex")
@@ -84,3 +86,25 @@ def _intersections(rng: np.random.Generator, n: int, rate: float, pixels: int) -
             planes[cut[image[cut].sum((1, 2)) < pixels]] = 0
         found = np.concatenate([found, image[image.sum((1, 2)) >= pixels]])
     return found[:n]
+
+
+_CITATION = """@inproceedings{larochelle2007empirical,
+  author = {Larochelle, Hugo and Erhan, Dumitru and Courville, Aaron and Bergstra, James and Bengio, Yoshua},
+  title = {An Empirical Evaluation of Deep Architectures on Problems with Many Factors of Variation},
+  booktitle = {International Conference on Machine Learning},
+  year = {2007},
+}"""
+
+RECIPE = Recipe(
+    name="convex",
+    about=(
+        "`image` uint8 [28, 28, 1], regions on black, and `label`, nonconvex or convex: 6000, 2000 and 50 000 examples. "
+        "After Larochelle et al. 2007; `sets.convex` has the rule, and says what of it is tuned. Training and validation "
+        "images are of the seed; the test images are the same for every seed."
+    ),
+    shape=(SIDE, SIDE, 1),
+    draw=convex,
+    sizes=SIZES,
+    classes=CLASSES,
+    citation=_CITATION,
+)

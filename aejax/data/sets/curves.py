@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from aejax.data.sets.recipe import Recipe
+
 SIDE = 28
 SIZES = {"train": 20_000, "test": 10_000}
 
@@ -47,3 +49,27 @@ def _distance(points: np.ndarray) -> np.ndarray:
         gap = (from_y - share * along[:, 0]) ** 2 + (from_x - share * along[:, 1]) ** 2
         np.minimum(nearest, gap, out=nearest)
     return np.sqrt(nearest)
+
+
+_CITATION = """@article{hinton2006reducing,
+  author = {Hinton, Geoffrey E. and Salakhutdinov, Ruslan R.},
+  title = {Reducing the Dimensionality of Data with Neural Networks},
+  journal = {Science},
+  volume = {313},
+  number = {5786},
+  pages = {504--507},
+  year = {2006},
+}"""
+
+RECIPE = Recipe(
+    name="curves",
+    about=(
+        "`image` uint8 [28, 28, 1], a gray curve on black, without label: 20 000 to train, 10 000 to test. After Hinton & "
+        "Salakhutdinov 2006, whose rendering is not known; `sets.curves` has ours. Training images are of the seed; the "
+        "test images are the same for every seed."
+    ),
+    shape=(SIDE, SIDE, 1),
+    draw=curves,
+    sizes=SIZES,
+    citation=_CITATION,
+)

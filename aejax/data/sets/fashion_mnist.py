@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from aejax.data.tfds_home import FORMAT, data_dir, prepare_builder, quiet
 from aejax.errors import UsageError
 
 _FILES = {
@@ -42,6 +43,17 @@ with tfds.core.registered.skip_registration():
             for position, (image, label) in enumerate(zip(_idx(Path(image_path)), _idx(Path(label_path)))):
                 # TFDS encodes arrays with TensorFlow, Pillow's images without it.
                 yield position, {"image": Image.fromarray(image), "label": int(label)}
+
+
+def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images [n, 28, 28], uint8, and labels [n] of `train` or `test`, prepared first if they are not."""
+    builder = FashionMNIST(data_dir=data_dir(), file_format=FORMAT)
+    with quiet():
+        if not builder.is_prepared():
+            prepare_builder(builder, "fashion_mnist", checked=True)
+        source = builder.as_data_source(split)
+        examples = source.__getitems__(range(len(source)))
+    return np.stack([e["image"][..., 0] for e in examples]), np.array([e["label"] for e in examples])
 
 
 def _refuse_to_wait_for_nothing(downloads: Path, url: str) -> None:

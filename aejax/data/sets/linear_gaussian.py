@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import solve_discrete_lyapunov
 
+from aejax.data.sets.recipe import Recipe
+
 STEPS = 20
 SIZES = {"train": 5000, "test": 1000}
 STATES = ("z1", "z2")
@@ -85,3 +87,19 @@ def smoother(x: np.ndarray) -> Beliefs:
 
 def _normal(rng: np.random.Generator, n: int, covariance: np.ndarray) -> np.ndarray:
     return rng.normal(size=(n, 2)) @ np.linalg.cholesky(covariance).T
+
+
+RECIPE = Recipe(
+    name="linear_gaussian",
+    about=(
+        "`sequence` float32 [20, 2], seen of a linear-Gaussian state space, without label: 5000 and 1000 examples. "
+        "`sets.linear_gaussian` has the rule and the exact filter; `state` [20, 2] is z. Training sequences are of the "
+        "seed; the test sequences are the same for every seed."
+    ),
+    shape=(STEPS, 2),
+    draw=linear_gaussian,
+    sizes=SIZES,
+    feature="sequence",
+    dtype=np.float32,
+    states=STATES,
+)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 STEPS = 20
 SIZES = {"train": 5000, "test": 1000}
 STATES = ("player_row", "player_column", "ghost_row", "ghost_column")
@@ -119,3 +121,27 @@ def _chosen(rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
     """A column [n] for each row of weights [n, k], in proportion to them."""
     below = np.cumsum(weights, axis=1, dtype=np.float64)
     return (rng.random((len(weights), 1)) * below[:, -1:] >= below).sum(axis=1)
+
+
+_CITATION = """@inproceedings{gregor2019temporal,
+  author = {Gregor, Karol and Papamakarios, George and Besse, Frederic and Buesing, Lars and Weber, Theophane},
+  title = {Temporal Difference Variational Auto-Encoder},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+}"""
+
+RECIPE = Recipe(
+    name="maze",
+    about=(
+        "`sequence` bool [20, 9, 9, 3], a player in a maze and a ghost that follows, without label: 5000 and 1000 "
+        "examples. `sets.maze` has the rule; `state` [20, 4] is the cell of each. Training sequences are of the seed; the "
+        "test sequences are the same for every seed."
+    ),
+    shape=(STEPS, SIDE, SIDE, 3),
+    draw=maze,
+    sizes=SIZES,
+    feature="sequence",
+    dtype=np.bool_,
+    states=STATES,
+    citation=_CITATION,
+)

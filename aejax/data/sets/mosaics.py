@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 SIDE = 64
 SIZES = {"train": 5000, "test": 1000}
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -50,3 +52,27 @@ def _digits(test: bool) -> tuple[np.ndarray, np.ndarray]:
     train, held_out = divided()
     image, label = held_out if test else train
     return image[..., 0], label
+
+
+_CITATION = """@misc{alpaydin1998optical,
+  author = {Alpaydin, Ethem and Kaynak, Cenk},
+  title = {Optical Recognition of Handwritten Digits},
+  howpublished = {UCI Machine Learning Repository},
+  year = {1998},
+  doi = {10.24432/C50P49},
+}"""
+
+RECIPE = Recipe(
+    name="mosaics",
+    about=(
+        "`image` uint8 [64, 64, 1], sixteen handwritten digits of one class, and `label`, the digit: 5000 and 1000 "
+        "examples. `sets.mosaics` has the rule. Training images are of the seed; the test images, of digits that no "
+        "training image has, are the same for every seed."
+    ),
+    shape=(SIDE, SIDE, 1),
+    draw=mosaics,
+    sizes=SIZES,
+    classes=CLASSES,
+    divided=True,
+    citation=_CITATION,
+)

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 STEPS = 20
 DIGITS_SIDE, FASHION_SIDE = 8, 28
 DIGITS_SIZES = {"train": 5000, "test": 1000}
@@ -81,8 +83,52 @@ def _digits(test: bool) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache
 def _fashion(test: bool) -> tuple[np.ndarray, np.ndarray]:
     """One split of `fashion_mnist`: ink [m, 28, 28], black and white at half the range of grays, and labels [m]."""
-    from aejax.data.load import load
+    from aejax.data.sets.fashion_mnist import arrays
 
-    (images,) = load("fashion_mnist", ("test" if test else "train",))
-    assert images.arrays is not None  # 47 MB are never streamed
-    return images.arrays["x"][..., 0] >= 128, images.arrays["label"]
+    images, labels = arrays("test" if test else "train")
+    return images >= 128, labels
+
+
+_CITATION = """@inproceedings{gregor2019temporal,
+  author = {Gregor, Karol and Papamakarios, George and Besse, Frederic and Buesing, Lars and Weber, Theophane},
+  title = {Temporal Difference Variational Auto-Encoder},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+}"""
+
+MOVING_DIGITS = Recipe(
+    name="moving_digits",
+    about=(
+        "`sequence` bool [20, 8, 8, 1], a digit that moves to the left or to the right, and `label`: 5000 and 1000 "
+        "examples. `sets.moving` has the rule; `state` [20, 2] is position and velocity. Training sequences are of the "
+        "seed; the test sequences, of digits that no training sequence has, are the same for every seed."
+    ),
+    shape=(STEPS, DIGITS_SIDE, DIGITS_SIDE, 1),
+    draw=moving_digits,
+    sizes=DIGITS_SIZES,
+    classes=DIGITS_CLASSES,
+    feature="sequence",
+    dtype=np.bool_,
+    divided=True,
+    states=STATES,
+    citation=_CITATION,
+)
+
+MOVING_FASHION = Recipe(
+    name="moving_fashion",
+    about=(
+        "`sequence` bool [20, 28, 28, 1], a garment that moves to the left or to the right, and `label`: 10 000 and 2000 "
+        "examples. `sets.moving` has the rule; `state` [20, 2] is position and velocity. Needs `fashion_mnist`. Training "
+        "sequences are of the seed; the test sequences, of its test images, are the same for every seed."
+    ),
+    shape=(STEPS, FASHION_SIDE, FASHION_SIDE, 1),
+    draw=moving_fashion,
+    sizes=FASHION_SIZES,
+    classes=FASHION_CLASSES,
+    feature="sequence",
+    dtype=np.bool_,
+    divided=True,
+    states=STATES,
+    note="from fashion_mnist",
+    citation=_CITATION,
+)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 STEPS = 200
 SIZES = {"train": 5000, "test": 1000}
 PERIODS = 20.0, 60.0  # steps
@@ -27,3 +29,27 @@ def oscillator(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.n
     state = np.stack([np.sin(angle), np.cos(angle)], axis=2)
     x = state[..., :1] + NOISE * rng.normal(size=(n, STEPS, 1))
     return x.astype(np.float32), None, state.astype(np.float32)
+
+
+_CITATION = """@inproceedings{gregor2019temporal,
+  author = {Gregor, Karol and Papamakarios, George and Besse, Frederic and Buesing, Lars and Weber, Theophane},
+  title = {Temporal Difference Variational Auto-Encoder},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+}"""
+
+RECIPE = Recipe(
+    name="oscillator",
+    about=(
+        "`sequence` float32 [200, 1], a noisy harmonic oscillation, without label: 5000 and 1000 examples. "
+        "`sets.oscillator` has the rule; `state` [200, 2] is position and velocity. Training sequences are of the seed; "
+        "the test sequences are the same for every seed."
+    ),
+    shape=(STEPS, 1),
+    draw=oscillator,
+    sizes=SIZES,
+    feature="sequence",
+    dtype=np.float32,
+    states=STATES,
+    citation=_CITATION,
+)

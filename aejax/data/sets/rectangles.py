@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 SIDE = 28
 SIZES = {"train": 1000, "validation": 200, "test": 50_000}
 CLASSES = ("wide", "tall")
@@ -39,3 +41,25 @@ def rectangles(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
 def _product(spans: np.ndarray) -> np.ndarray:
     """Rows and columns [n, 2, 28] -> the pixels [n, 28, 28] in both."""
     return spans[:, 0, :, None] & spans[:, 1, None, :]
+
+
+_CITATION = """@inproceedings{larochelle2007empirical,
+  author = {Larochelle, Hugo and Erhan, Dumitru and Courville, Aaron and Bergstra, James and Bengio, Yoshua},
+  title = {An Empirical Evaluation of Deep Architectures on Problems with Many Factors of Variation},
+  booktitle = {International Conference on Machine Learning},
+  year = {2007},
+}"""
+
+RECIPE = Recipe(
+    name="rectangles",
+    about=(
+        "`image` uint8 [28, 28, 1], an outline on black, and `label`, wide or tall: 1000, 200 and 50 000 examples. After "
+        "Larochelle et al. 2007; `sets.rectangles` has the rule. Training and validation images are of the seed; the test "
+        "images are the same for every seed."
+    ),
+    shape=(SIDE, SIDE, 1),
+    draw=rectangles,
+    sizes=SIZES,
+    classes=CLASSES,
+    citation=_CITATION,
+)

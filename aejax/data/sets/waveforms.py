@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from aejax.data.sets.recipe import Recipe
+
 LENGTH = 512
 SIZES = {"train": 5000, "test": 1000}
 CLASSES = ("plucked", "bowed", "wind")
@@ -47,3 +49,17 @@ def waveforms(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]
     tone *= rng.uniform(0.4, 1.0, (n, 1)) / np.abs(tone).max(axis=1, keepdims=True)
     tone += _NOISE * rng.normal(size=tone.shape)
     return np.rint(127.5 + 127.5 * np.clip(tone, -1, 1)).astype(np.uint8)[..., None], label
+
+
+RECIPE = Recipe(
+    name="waveforms",
+    about=(
+        "`signal` uint8 [512, 1], a tone, and `label`, plucked, bowed or wind: 5000 and 1000 examples. `sets.waveforms` "
+        "has the rule. Training signals are of the seed; the test signals are the same for every seed."
+    ),
+    shape=(LENGTH, 1),
+    draw=waveforms,
+    sizes=SIZES,
+    classes=CLASSES,
+    feature="signal",
+)

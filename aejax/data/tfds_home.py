@@ -1,0 +1,62 @@
+"""Where TFDS keeps prepared data sets, and how one is prepared there without a word on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from aejax.errors import UsageError
+
+FORMAT = "array_record"  # the one of TFDS's formats that is read by position, without TensorFlow
+
+
+def data_dir() -> str:
+    """TFDS's folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Read anew, where TFDS reads it once."""
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+
+
+def prepare_builder(builder: Any, name: str, checked: bool) -> None:
+    """Downloads and prepares what a builder builds. `checked` means that the files' checksums must agree."""
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=checked)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except UsageError:
+        raise
+    except Exception as error:
+        if not type(builder)(data_dir=data_dir(), file_format=FORMAT, **_config_of(builder)).is_prepared():
+            # else another process was faster
+            raise UsageError(
+                f"{name} cannot be prepared: {one_line(error)}; remove what is damaged in {data_dir()}, or set "
+                "TFDS_DATA_DIR to another folder"
+            ) from error
+
+
+def _config_of(builder: Any) -> dict[str, Any]:
+    return {} if builder.builder_config is None else {"config": builder.builder_config.name}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TFDS prints to stdout, which belongs to our command's own output, and logs advice on OpenCV."""
+    import tensorflow_datasets as tfds
+    from absl import logging
+
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
