@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from aejax.data import chosen, has_data
+from aejax.data import has_data, subset
 from aejax.errors import UsageError, at_least_one
 from aejax.evaluation.baselines import training_examples
 from aejax.keys import each, evaluation_key
@@ -95,11 +95,11 @@ def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarra
         raise UsageError(
             f"{run.directory} was opened without its data, to whose codes the mixture is fitted; open it with_data=True"
         )
-    mixture = gaussian_mixture(run.encode(chosen(train, training_examples(train))), components, run.experiment.seed)
+    mixture = gaussian_mixture(run.encode(subset(train, training_examples(train))), components, run.experiment.seed)
 
     index, key = np.arange(n, dtype=np.int32), evaluation_key(seed, "sample")
     z = np.asarray(jax.jit(partial(draw, mixture))(each(key, jnp.asarray(index))))
-    return run.decode(z, chosen(train, index % train.size))
+    return run.decode(z, subset(train, index % train.size))
 
 
 def sample_accepted(

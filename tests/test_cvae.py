@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from aejax.cli import main
-from aejax.data import chosen
+from aejax.data import subset
 from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.models import cvae, vae
@@ -210,7 +210,7 @@ def test_what_is_not_given_is_asked_for(runs, which, more, message, tmp_path, ca
 @pytest.mark.parametrize("given", ["label", "quarter"])
 def test_it_is_judged_and_reported(runs, given):
     run = open_run(runs[given], with_data=True)
-    run.experiment = run.experiment._replace(test=chosen(run.experiment.test, np.arange(32)))
+    run.experiment = run.experiment._replace(test=subset(run.experiment.test, np.arange(32)))
     found = evaluate(run, draws=20)
     assert found["bound"]["importance"]["nll"] < found["terms"]["nelbo"]
     assert found["jacobian"] is None  # of what is no function of x alone

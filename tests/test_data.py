@@ -18,15 +18,14 @@ from aejax.data import (
     batches_at,
     cache,
     describe,
-    in_order,
+    eval_batches,
     load,
     open_split,
     prepare,
     recorded,
     take,
 )
-from aejax.data.reader import Reader
-from aejax.data.splits import bounds, divide, parse
+from aejax.data.splits import Reader, bounds, divide, parse
 from aejax.errors import UsageError
 from aejax.types import Dataset
 
@@ -128,7 +127,7 @@ def test_batches_at_stacks_batch_at(size, batch_size, step, n):
 
 
 def test_in_order_is_every_example_and_pads_with_the_last():
-    batches = list(in_order(counting(10), 4))
+    batches = list(eval_batches(counting(10), 4))
     assert [valid for _, valid in batches] == [4, 4, 2]
     assert {batch["x"].shape for batch, _ in batches} == {(4, 2)}
     labels = np.concatenate([batch["label"][:valid] for batch, valid in batches])

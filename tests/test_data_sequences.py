@@ -8,7 +8,7 @@ from scipy.ndimage import label as components
 from scipy.sparse.csgraph import shortest_path
 from scipy.stats import multivariate_normal
 
-from aejax.data import Streamed, available, batch_at, in_order, load, take
+from aejax.data import Streamed, available, batch_at, eval_batches, load, take
 from aejax.data.sets import bouncing, linear_gaussian, maze, moving, oscillator
 from aejax.data.sets.generated import BUILDERS
 from aejax.data.sets.recipe import drawn
@@ -263,7 +263,7 @@ def test_states_and_lengths_stay_with_their_sequence(empty):
     train, test = load(str(empty / "a.npz"))
     assert (train.size, test.size, train.states) == (18, 2, ("0", "1"))
     seen = []
-    for batch, valid in itertools.chain(in_order(train, 4), in_order(test, 4), [(batch_at(train, 0, 5, 6), 0)]):
+    for batch, valid in itertools.chain(eval_batches(train, 4), eval_batches(test, 4), [(batch_at(train, 0, 5, 6), 0)]):
         assert (batch["state"].dtype, batch["length"].dtype) == (np.float32, np.int32)
         for name in ("x", "state", "length"):  # the rows that fill up a batch among them
             np.testing.assert_array_equal(batch[name], saved[name][batch["label"]].astype(batch[name].dtype))

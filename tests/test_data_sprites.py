@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aejax.data import Streamed, available, batch_at, load, one_varied, take
+from aejax.data import Streamed, available, batch_at, factor_traversal_of, load, take
 from aejax.data.named import _factors_of, _reader
 from aejax.data.sets.sprites import FACTORS, KINDS, factors_at, render
 
@@ -62,14 +62,14 @@ def test_one_factor_varies_and_the_others_stay():
     unnamed = [split._replace(name=split.name.replace("sprites_small", "others")) for split in splits]
     base = take(splits[1], np.arange(1))["factors"][0]
     for k, size in enumerate(SMALL.sizes):
-        drawn, found = (take(one_varied(of, base, k), np.arange(size)) for of in (splits, unnamed))
+        drawn, found = (take(factor_traversal_of(of, base, k), np.arange(size)) for of in (splits, unnamed))
         np.testing.assert_array_equal(drawn["factors"][:, k], np.arange(size))
         assert (np.delete(drawn["factors"], k, axis=1) == np.delete(base, k)).all()
         for leaf in ("x", "factors"):
             np.testing.assert_array_equal(drawn[leaf], found[leaf])
-    assert one_varied([unnamed[0]._replace(arrays=None)], base, 0) is None
+    assert factor_traversal_of([unnamed[0]._replace(arrays=None)], base, 0) is None
     alone = {name: array[:1] for name, array in unnamed[1].arrays.items()}
-    assert one_varied([unnamed[1]._replace(arrays=alone)], base, 0) is None
+    assert factor_traversal_of([unnamed[1]._replace(arrays=alone)], base, 0) is None
 
 
 @pytest.mark.parametrize("name", ["dsprites", "shapes3d", "smallnorb"])

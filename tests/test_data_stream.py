@@ -20,18 +20,18 @@ from aejax.data import (
     Streamed,
     as_recorded_source,
     batch_at,
+    batch_loader,
     batches_at,
     describe,
-    feed,
+    eval_batches,
     has_data,
-    in_order,
     load,
     open_split,
     prepare,
     recorded,
     take,
 )
-from aejax.data import loader as feeds
+from aejax.data import batches as feeds
 from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.keys import run_keys
@@ -46,7 +46,7 @@ from aejax.training.step import Layout, init_state, make_runner
 from aejax.training.trainer import train
 from aejax.types import Dataset, Experiment
 
-loading = sys.modules["aejax.data.load"]  # the function of that name hides it
+loading = sys.modules["aejax.data.loading"]  # the function of that name hides it
 
 SPLITS = ("train", "test", "all", "train[:90%]", "train[90%:]", "test[1:3]")
 
@@ -149,7 +149,7 @@ def test_a_stream_is_what_lies_in_memory(source):
         same(take(read, np.arange(read.size)), take(held, np.arange(held.size)))
         for share in ((0, 1), (1, 2)):
             same(batches_at(read, 3, 5, 8, 4, share), batches_at(held, 3, 5, 8, 4, share))
-        for (a, a_valid), (b, b_valid) in zip(in_order(read, 7), in_order(held, 7), strict=True):
+        for (a, a_valid), (b, b_valid) in zip(eval_batches(read, 7), eval_batches(held, 7), strict=True):
             assert a_valid == b_valid
             same(a, b)
 
@@ -169,7 +169,7 @@ def test_a_run_ends_in_the_same_digest():
     first = jax.tree.map(np.asarray, init_state(model, optimizer, keys.init, batch_at(held, 0, 0, 64)))
 
     def trained(data, stretches):
-        state, next_batches = first, feed(data, 0, 0, 64)
+        state, next_batches = first, batch_loader(data, 0, 0, 64)
         for n in stretches:
             batches = {name: np.resize(leaf, (10, *leaf.shape[1:])) for name, leaf in next_batches(n).items()}
             state, _ = run_step(state, keys.run, batches, np.int32(n))
@@ -269,7 +269,7 @@ def test_fingerprints_tell_files_and_slices_apart(tmp_path):
 def test_a_feed_goes_on_from_any_step(data, step, share):
     (held,) = load("digits", ("train",))
     (given,) = load(data, ("train",))
-    next_batches = feed(given, 1, step, 64, share)
+    next_batches = batch_loader(given, 1, step, 64, share)
     for n in (1, 3, 20, 2):
         same(next_batches(n), batches_at(held, 1, step, 64, n, share))
         step += n
@@ -281,9 +281,9 @@ def test_shares_make_up_the_batch():
     parts = [batches_at(data, 0, 7, 24, 3, (i, 4)) for i in range(4)]
     same({name: np.concatenate([part[name] for part in parts], axis=1) for name in whole}, whole)
     assert "multiple of 5" in refusal(batches_at, data, 0, 0, 24, 1, (0, 5))
-    assert "multiple of 5" in refusal(feed(data, 0, 0, 24, (0, 5)), 1)
-    assert "multiple of 5" in refusal(feed, load(Streamed("digits"))[0], 0, 0, 24, (0, 5))
-    assert "seed -1" in refusal(feed, load(Streamed("digits"))[0], -1, 0, 24)
+    assert "multiple of 5" in refusal(batch_loader(data, 0, 0, 24, (0, 5)), 1)
+    assert "multiple of 5" in refusal(batch_loader, load(Streamed("digits"))[0], 0, 0, 24, (0, 5))
+    assert "seed -1" in refusal(batch_loader, load(Streamed("digits"))[0], -1, 0, 24)
 
 
 def test_what_is_read_ahead_is_bounded(monkeypatch):
@@ -298,7 +298,7 @@ def test_what_is_read_ahead_is_bounded(monkeypatch):
         return wide().read(positions)
 
     data = wide(read=read)
-    next_batches = feed(data, 0, 0, 20)  # in pieces of 8, 8 and 4
+    next_batches = batch_loader(data, 0, 0, 20)  # in pieces of 8, 8 and 4
     taken = 0
     for _ in range(5):
         same(next_batches(2), batches_at(wide(), 0, taken, 20, 2))
@@ -311,7 +311,7 @@ def test_what_is_read_ahead_is_bounded(monkeypatch):
 
 def test_a_feed_that_is_forgotten_ends_its_threads():
     (data,) = load(Streamed("digits"), ("train",))
-    next_batches = feed(data, 0, 0, 64)
+    next_batches = batch_loader(data, 0, 0, 64)
     next_batches(3)
     assert feeding_threads()
     del next_batches
@@ -320,8 +320,8 @@ def test_a_feed_that_is_forgotten_ends_its_threads():
 
 def test_a_process_ends_while_its_feed_is_reading(prepared):
     program = """
-from aejax.data import Streamed, feed, load
-next_batches = feed(load(Streamed("digits"))[0], 0, 0, 64)
+from aejax.data import Streamed, batch_loader, load
+next_batches = batch_loader(load(Streamed("digits"))[0], 0, 0, 64)
 next_batches(2)
 """
     start = time.monotonic()
@@ -334,7 +334,7 @@ def test_what_goes_wrong_in_a_thread_is_the_callers(tmp_path):
     folder = Path(photographed(tmp_path))
     (data,) = load(Streamed(str(folder)), ("train",))
     (folder / "a" / "02.png").write_bytes(b"text")
-    next_batches = feed(data, 0, 0, 9)
+    next_batches = batch_loader(data, 0, 0, 9)
     assert "02.png" in refusal(lambda: [next_batches(1) for _ in range(5)])
     with pytest.raises(ValueError, match="closed"):  # and does not go on behind the gap
         next_batches(1)

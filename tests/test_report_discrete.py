@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 
-from aejax.data import chosen
+from aejax.data import subset
 from aejax.evaluation import code_maps
 from aejax.evaluation.codebook import codebook, codes_by_level
 from aejax.figures import drawing
@@ -54,7 +54,7 @@ def test_a_hierarchy_is_told_by_book_and_drawn_by_level(tmp_path, monkeypatch):
     # The first example alone: the mean over others' lower codes, and a square of color for each position.
     bottom, top = codes_by_level(run, run.experiment.test)
     others = np.random.default_rng(0).choice(12, code_maps.OTHERS)
-    some = chosen(run.experiment.test, np.zeros(len(others), int))
+    some = subset(run.experiment.test, np.zeros(len(others), int))
     top_alone = run.decode((bottom[others], np.repeat(top[:1], len(others), axis=0)), some)
     expected = np.rint(255 * np.clip(top_alone.mean(axis=0)[..., 0], 0, 1))
     np.testing.assert_allclose(levels["level 1"][:, :6, 0], expected, atol=1)

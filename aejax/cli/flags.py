@@ -16,7 +16,6 @@ import tyro
 
 from aejax.errors import UsageError
 
-
 SHARED = {
     "data": "Name of a data set (`aejax data list`), or path of a .npy, .npz or folder of images.",
     "hidden": "Widths of the encoder's hidden layers, or channels after each of its convolutions; the decoder mirrors them.",

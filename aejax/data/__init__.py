@@ -1,9 +1,9 @@
 """Data sets by name or path, held once as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
-from aejax.data.batches import batch_at, batches_at, chosen, has_data, in_order, take
+from aejax.data.batches import batch_at, batch_loader, batches_at, eval_batches, has_data, subset, take
 from aejax.data.cache import cache_folder
-from aejax.data.factor_traversal import one_varied
-from aejax.data.load import (
+from aejax.data.factor_traversal import factor_traversal_of
+from aejax.data.loading import (
     Recorded,
     Streamed,
     as_recorded_source,
@@ -14,7 +14,6 @@ from aejax.data.load import (
     recorded,
     usual_splits,
 )
-from aejax.data.loader import feed
 from aejax.data.named import Available, available
 
 __all__ = [
@@ -24,18 +23,18 @@ __all__ = [
     "as_recorded_source",
     "available",
     "batch_at",
+    "batch_loader",
     "batches_at",
     "cache_folder",
-    "chosen",
     "describe",
-    "feed",
+    "eval_batches",
+    "factor_traversal_of",
     "has_data",
-    "in_order",
     "load",
-    "one_varied",
     "open_split",
     "prepare",
     "recorded",
+    "subset",
     "take",
     "usual_splits",
 ]

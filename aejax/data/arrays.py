@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.data.cache import as_stored
-from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
-from aejax.data.streams import checked
+from aejax.data.splits import as_stored
+from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")

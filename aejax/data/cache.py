@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from aejax.data.reader import Reader
+from aejax.data.splits import Reader, all_as_stored
 from aejax.errors import UsageError
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
@@ -188,30 +188,3 @@ def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
     except OSError as error:  # of the source; an OSError further out is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
     return all_as_stored(chunk, positions, where)
-
-
-_KEPT = {"label": np.int32, "factors": np.int32, "length": np.int32, "state": np.float32}
-
-
-def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    """What a reader gives, in the dtypes the cache keeps; UsageError as by `as_stored`."""
-    return {
-        name: as_stored(array, positions, where) if name == "x" else array.astype(_KEPT[name], copy=False)
-        for name, array in batch.items()
-    }
-
-
-def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
-    """Examples of a source in the dtype the cache keeps; UsageError for other dtypes and, by position, for NaN and Inf."""
-    if x.dtype in (np.uint8, np.bool_):
-        return x
-    if x.dtype not in (np.float16, np.float32, np.float64):
-        raise UsageError(f"{where} has dtype {x.dtype}; convert it to float32, or to uint8 if it holds 0 to 255")
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    finite = np.isfinite(x)
-    if not finite.all():
-        first = np.argwhere(~finite)[0]
-        position = [int(positions[first[0]]), *map(int, first[1:])]
-        raise UsageError(f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it")
-    return x

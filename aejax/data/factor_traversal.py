@@ -12,7 +12,7 @@ from aejax.data.splits import divide
 from aejax.types import Dataset
 
 
-def one_varied(splits: Sequence[Dataset], base: Int[np.ndarray, " f"], factor: int) -> Dataset | None:
+def factor_traversal_of(splits: Sequence[Dataset], base: Int[np.ndarray, " f"], factor: int) -> Dataset | None:
     """Examples with the base's factors but this one, one for each of its values, in their order.
 
     Sprites are drawn, whether a split holds them or not. Of other data sets those are found that the splits hold: of a product

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.data.reader import Reader, Readers, permuted_with_all, with_a_tenth_held_out
-from aejax.data.streams import checked
+from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

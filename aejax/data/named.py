@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.data.reader import Reader, Readers, with_all
 from aejax.data.sets import sprites
-from aejax.data.splits import divide
-from aejax.data.streams import checked
+from aejax.data.splits import Reader, Readers, checked, divide, with_all
 from aejax.data.tfds_home import FORMAT, data_dir, one_line, prepare_builder, quiet
 from aejax.errors import UsageError
 

@@ -1,11 +1,85 @@
-"""TFDS's slicing language for splits, `train[:90%]`, without importing TFDS (which costs most of a second)."""
+"""Splits: how they are named, made of a source, checked, and read at each use where the data are larger than memory."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from aejax.errors import UsageError
+from aejax.types import Dataset
+
+Readers = Mapping[str, "Reader"]
+"""A source's splits by name, `all` among them."""
+
+
+class Reader(NamedTuple):
+    """One split as its source gives it."""
+
+    size: int
+    classes: tuple[str, ...] | None
+    read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+    """Positions [n] in any order -> `x` [n, ...] and, with classes, `label` [n], with factors, `factors` [n, f], with states,
+    `state` [n, t, s]; of sequences that differ in length, `length` [n]."""
+    factors: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
+
+
+def with_all(splits: Readers) -> Readers:
+    """Adds the split `all`: the splits in their order."""
+    return {**splits, "all": _joined(list(splits.values()))}
+
+
+def permuted_with_all(splits: Readers) -> Readers:
+    """The splits that a user's files give, each in a permutation of seed 0, as slices need; `all` in the files' order."""
+    mixed = {name: _part(split, np.random.default_rng(0).permutation(split.size)) for name, split in splits.items()}
+    return {**mixed, "all": _joined(list(splits.values()))}
+
+
+def with_a_tenth_held_out(whole: Reader) -> Readers:
+    """Splits a source that has no splits of its own: `test` is a tenth, by a permutation of seed 0, `train` the rest.
+
+    Both stay permuted: a source is often sorted by class, and a slice such as `train[:90%]` must hold every class. `all`
+    keeps the order of the source, and is alone where a single example cannot be split.
+    """
+    if whole.size < 2:
+        return {"all": whole}
+    order = np.random.default_rng(0).permutation(whole.size)
+    held_out = max(1, round(whole.size / 10))
+    return {
+        "train": _part(whole, order[held_out:]),
+        "test": _part(whole, order[:held_out]),
+        "all": whole,
+    }
+
+
+def _joined(parts: list[Reader]) -> Reader:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(part.size for part in parts)])
+
+    def read(positions):
+        pieces, places = [], []
+        for part, start, stop in zip(parts, starts[:-1], starts[1:]):
+            (inside,) = np.nonzero((positions >= start) & (positions < stop))
+            if len(inside):
+                pieces.append(part.read(positions[inside] - start))
+                places.append(inside)
+        order = np.argsort(np.concatenate(places))
+        return {name: np.concatenate([piece[name] for piece in pieces])[order] for name in pieces[0]}
+
+    return parts[0]._replace(size=int(starts[-1]), read=read)
+
+
+def _part(whole: Reader, chosen: np.ndarray) -> Reader:
+    return whole._replace(size=len(chosen), read=lambda positions: whole.read(chosen[positions]))
+
+
+# --- how a split is written: TFDS's slicing language, without importing TFDS, which costs most of a second
 
 _SPEC = re.compile(r"(?P<split>[\w-]+)(?P<slice>\[(?P<start>[\d_.%-]*):(?P<stop>[\d_.%-]*)\])?")
 _NAME_AND_SPEC = re.compile(rf"(?P<name>.+):(?P<spec>{re.sub(r'[?]P<[a-z]+>', '', _SPEC.pattern)})")
@@ -69,3 +143,110 @@ def divide(name: str) -> tuple[str, str | None]:
 
 def _unreadable(spec: str) -> UsageError:
     return UsageError(f"split {spec!r} is not understood; write train, train[:90%], train[90%:] or train[100:200]")
+
+
+# --- what is kept of an example
+
+_KEPT = {"label": np.int32, "factors": np.int32, "length": np.int32, "state": np.float32}
+
+
+def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """What a reader gives, in the dtypes the cache keeps; UsageError as by `as_stored`."""
+    return {
+        name: as_stored(array, positions, where) if name == "x" else array.astype(_KEPT[name], copy=False)
+        for name, array in batch.items()
+    }
+
+
+def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
+    """Examples of a source in the dtype the cache keeps; UsageError for other dtypes and, by position, for NaN and Inf."""
+    if x.dtype in (np.uint8, np.bool_):
+        return x
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise UsageError(f"{where} has dtype {x.dtype}; convert it to float32, or to uint8 if it holds 0 to 255")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    finite = np.isfinite(x)
+    if not finite.all():
+        first = np.argwhere(~finite)[0]
+        position = [int(positions[first[0]]), *map(int, first[1:])]
+        raise UsageError(f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it")
+    return x
+
+
+# --- read at each use
+
+_PREFIX = "files:"
+# Part of every fingerprint: raise it when the same files come to be read as other examples.
+_LAYOUT = 1
+
+
+def checked(reader: Reader, where: str) -> Reader:
+    """The examples as the cache would keep them: in its dtypes, finite, all alike. `where` names the source in messages.
+
+    Whatever goes wrong in reading is a UsageError.
+    """
+    kinds: dict[str, tuple] = {}
+
+    def read(positions):
+        try:
+            batch = reader.read(positions)
+        except UsageError:
+            raise
+        except Exception as error:  # of the disk, of the format, of the decoder
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(f"{where} cannot be read ({told}); look whether it is complete") from error
+        batch = all_as_stored(batch, positions, where)
+        for name, array in batch.items():
+            kind = array.dtype, array.shape[1:]
+            if kinds.setdefault(name, kind) != kind:
+                raise UsageError(
+                    f"{where} has examples {name} of {kinds[name]} and, among positions {positions.min()} to "
+                    f"{positions.max()}, of {kind}; make them alike"
+                )
+        return batch
+
+    return reader._replace(read=read)
+
+
+def decoded_bytes(readers: Readers) -> int:
+    """What all the splits take as arrays, judged by the first example of each."""
+    return sum(
+        reader.size * sum(array.nbytes for array in reader.read(np.arange(1)).values())
+        for split, reader in readers.items()
+        if split != "all"
+    )
+
+
+def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str) -> Dataset:
+    """The examples from `start` up to `stop` of a split, none of which is held."""
+    shape = reader.read(np.arange(start, start + 1))["x"].shape[1:]
+    return Dataset(
+        name,
+        shape,
+        stop - start,
+        reader.classes,
+        fingerprint,
+        None,
+        lambda positions: reader.read(positions + start),
+        reader.factors,
+        reader.states,
+    )
+
+
+def digest_of_files(told: Iterable[str]) -> str:
+    """sha256 over what a source tells of its files, line by line."""
+    digest = hashlib.sha256()
+    for line in told:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_files(digest: str, split: str, start: int, stop: int) -> str:
+    """`files:` and the sha256 over the files' digest and the part of them that is meant."""
+    return _PREFIX + hashlib.sha256(json.dumps([_LAYOUT, digest, split, start, stop]).encode()).hexdigest()
+
+
+def is_of_files(fingerprint: str) -> bool:
+    """Whether it is a streamed data set's."""
+    return fingerprint.startswith(_PREFIX)

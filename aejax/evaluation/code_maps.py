@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aejax.data import chosen as subset
-from aejax.data import has_data, take
+from aejax.data import has_data, subset, take
 from aejax.evaluation.baselines import evaluated_part
 from aejax.evaluation.codebook import codebook_names, codes_by_level, sizes_by_level
 from aejax.evaluation.part import without_data

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.data import chosen, has_data, one_varied, take
+from aejax.data import factor_traversal_of, has_data, subset, take
 from aejax.evaluation.disentanglement import disentanglement
 from aejax.evaluation.information import mig_sampled
 from aejax.evaluation.part import Context, Part, Result
@@ -124,7 +124,7 @@ def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
     assert test.factors is not None  # of which the numbers are
     strips, panels, pngs = {}, [], {}
     for k, name in enumerate(names):
-        data = one_varied(splits, first["factors"][0], test.factors.index(name))
+        data = factor_traversal_of(splits, first["factors"][0], test.factors.index(name))
         if data is None:
             continue
         strips[name] = factor_strip(run, data)
@@ -150,7 +150,7 @@ def factor_strip(run: Run, data: Dataset) -> np.ndarray:
     from aejax.figures.pixels import coarse, tiles
 
     shown = np.unique(np.linspace(0, data.size - 1, min(SHOWN, data.size)).round().astype(np.int64))
-    some = chosen(data, shown)
+    some = subset(data, shown)
     x = take(some, np.arange(some.size))["x"]
     rows = np.zeros((2, SHOWN, *x.shape[1:]), x.dtype)
     rows[0, : len(x)], rows[1, : len(x)] = x, run.reconstruct(some)

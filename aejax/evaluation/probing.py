@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.data import chosen
+from aejax.data import subset
 from aejax.evaluation.baselines import LINEAR_DIMENSIONS, cached, compresses, evenly_spaced
 from aejax.evaluation.linear import pca_codes
 from aejax.evaluation.part import Context, Part, Result, corruption_of
@@ -45,7 +45,7 @@ def probing(context: Context) -> Probing | None:
 def _probing(context: Context) -> Probing | None:
     run, test, components = context.run, context.test, context.components
     assert components is not None  # `applies`
-    data = chosen(context.train, evenly_spaced(context.train.size, PROBE_EXAMPLES))
+    data = subset(context.train, evenly_spaced(context.train.size, PROBE_EXAMPLES))
     data = data._replace(
         fingerprint=context.train.fingerprint
     )  # of which, with the size, the chosen ones are a function

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.data import in_order
+from aejax.data import eval_batches
 from aejax.evaluation import images
 from aejax.evaluation.baselines import cached, compresses
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
@@ -50,7 +50,7 @@ class _Scorer:
     @cached_property
     def extremes(self) -> tuple[float, float]:
         """The range of the clean test examples."""
-        ranges = [(b["x"].min(), b["x"].max()) for b, _ in in_order(self.test, inference_batch(self.test))]
+        ranges = [(b["x"].min(), b["x"].max()) for b, _ in eval_batches(self.test, inference_batch(self.test))]
         return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
     def scores(self, corrupt: Callable[[Any, Any], Any], contenders: Mapping[str, Contender]) -> Scores:
@@ -127,7 +127,7 @@ def restoration(context: Context) -> Result:
 def _noise(corrupt: Callable[[Any, Any], Any], test: Dataset) -> str:
     """Tells corruptions of the test examples apart: sha256 of what they make of them."""
     digest = hashlib.sha256()
-    for batch, valid in in_order(test, inference_batch(test)):
+    for batch, valid in eval_batches(test, inference_batch(test)):
         digest.update(np.ascontiguousarray(corrupt(batch["x"], batch["index"])[:valid]).data)
     return digest.hexdigest()
 

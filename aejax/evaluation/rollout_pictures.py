@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from aejax.data import chosen, has_data, take
+from aejax.data import has_data, subset, take
 from aejax.evaluation.part import Result, without_data
 from aejax.evaluation.rollouts import AVERAGED, state_table
 from aejax.evaluation.traversals import animation
@@ -37,9 +37,9 @@ def sequences_section(run: Run, result: Result) -> page.Section:
     if not has_data(test):
         return page.Section("Sequences", without_data(run))
     t = test.shape[0]
-    prefix, some = max(1, t // 2), chosen(test, np.arange(min(SHOWN, test.size)))
+    prefix, some = max(1, t // 2), subset(test, np.arange(min(SHOWN, test.size)))
     x = take(some, np.arange(some.size))["x"]
-    futures = run.rollout(chosen(some, np.repeat(np.arange(some.size), FUTURES)), [1] * max(1, t - prefix), prefix)
+    futures = run.rollout(subset(some, np.repeat(np.arange(some.size), FUTURES)), [1] * max(1, t - prefix), prefix)
     futures = futures.reshape(some.size, FUTURES, -1, *test.shape[1:])
     blocks: list[str] = []
     pngs: dict[str, bytes] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.data import chosen, take
+from aejax.data import subset, take
 from aejax.evaluation.part import Context, Result
 from aejax.figures.tables import Column, Table
 from aejax.runs.run import Run
@@ -32,7 +32,7 @@ def compute(context: Context) -> Result:
     run, test = context.run, context.test
     t = test.shape[0]
     prefix = max(1, t // 2)
-    some = chosen(test, np.arange(min(EXAMPLES, test.size)))
+    some = subset(test, np.arange(min(EXAMPLES, test.size)))
     result: dict[str, Any] = {"prefix": prefix, "steps": list(range(1, t - prefix + 1)), "probes": None}
     if t > prefix:
         result |= _continued(run, some, prefix)
@@ -45,7 +45,7 @@ def _continued(run: Run, some: Dataset, prefix: int) -> dict[str, Any]:
     batch = take(some, np.arange(some.size))
     x, t = batch["x"], some.shape[0]
     n = batch["length"] if "length" in batch else np.full(len(x), t)
-    futures = run.rollout(chosen(some, np.repeat(np.arange(some.size), AVERAGED)), [1] * (t - prefix), prefix)
+    futures = run.rollout(subset(some, np.repeat(np.arange(some.size), AVERAGED)), [1] * (t - prefix), prefix)
     futures = futures.reshape(len(x), AVERAGED, t - prefix, *some.shape[1:])
     counted = np.arange(prefix, t)[None] < n[:, None]
 
@@ -66,7 +66,7 @@ def _probes(run: Run, some: Dataset, prefix: int) -> dict[str, dict[str, float |
     from sklearn.linear_model import LinearRegression
 
     train = run.experiment.train
-    learnt = chosen(train, np.linspace(0, train.size - 1, min(EXAMPLES, train.size)).astype(np.int64))
+    learnt = subset(train, np.linspace(0, train.size - 1, min(EXAMPLES, train.size)).astype(np.int64))
 
     def rows(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         batch, z = take(data, np.arange(data.size)), run.encode(data)

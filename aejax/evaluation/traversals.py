@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from aejax.data import chosen, has_data, take
+from aejax.data import has_data, subset, take
 from aejax.figures import page
 from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
 from aejax.figures.pixels import coarse, pixels_png, tiles
@@ -47,12 +47,12 @@ def has_traversals(run: Run) -> bool:
 
 def coded(run: Run, positions: np.ndarray) -> np.ndarray:
     """Codes [n, ...] of these test examples."""
-    return run.encode(chosen(run.experiment.test, positions))
+    return run.encode(subset(run.experiment.test, positions))
 
 
 def decoded(run: Run, z: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Images [n, h, w, c] of codes z [n, d], each beside the test example at its position: a decoder may need a label too."""
-    return run.decode(z.astype(np.float32), chosen(run.experiment.test, positions))
+    return run.decode(z.astype(np.float32), subset(run.experiment.test, positions))
 
 
 def moved(run: Run, dimensions: np.ndarray, examples: int, states: np.ndarray) -> np.ndarray:

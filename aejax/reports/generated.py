@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.data import chosen, has_data, take
+from aejax.data import has_data, subset, take
 from aejax.evaluation.part import without_data
 from aejax.figures import page
 from aejax.figures.examples import data_range, is_image, some_of_each_class
@@ -51,8 +51,8 @@ def conditions_section(run: Run) -> Section | None:
     if model.data.condition is None or model.sample is None or not is_image(test.shape) or not has_data(test):
         return None
     positions, how = some_of_each_class(test)
-    batch, given = take(test, positions), run.condition(chosen(test, positions))
-    rows = chosen(test, np.repeat(positions, ALTERNATIVES))
+    batch, given = take(test, positions), run.condition(subset(test, positions))
+    rows = subset(test, np.repeat(positions, ALTERNATIVES))
     samples = run.sample(rows.size, run.experiment.seed, given=rows).reshape(len(positions), ALTERNATIVES, *test.shape)
     columns = [batch["x"][:, None], *([given[:, None]] if given.shape == batch["x"].shape else []), samples]
     images = np.concatenate(columns, axis=1)
@@ -74,7 +74,7 @@ def chain_section(run: Run) -> Section | None:
         return None
     if not has_data(test):
         return Section("Chain", without_data(run))
-    starts = chosen(test, some_of_each_class(test)[0][:CHAINS])
+    starts = subset(test, some_of_each_class(test)[0][:CHAINS])
     states, x = run.apply("chain", starts, STATES), take(starts, np.arange(starts.size))["x"]
     pixels = tiles(coarse(states.reshape(-1, *test.shape), SHARPEST), STATES, *data_range(x))
     caption = f"Each row starts at a test example, at the left, and shows the next {STATES - 1} states of the chain."

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import chosen, has_data, take
+from aejax.data import has_data, subset, take
 from aejax.evaluation.baselines import compresses, evaluated_part, linear_statistics
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
 from aejax.evaluation.part import corruption_of, without_data
@@ -68,7 +68,7 @@ def restored_rows(
 ) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
     """Label -> images [n, h, w, c], and label -> mean MSE where the run was judged."""
     corrupt = run.experiment.model.data.corrupt
-    examples = chosen(run.experiment.test, positions)
+    examples = subset(run.experiment.test, positions)
     x = take(examples, np.arange(examples.size))["x"]
     affine = linear_maps(run)
     if corrupt is None:
@@ -97,7 +97,7 @@ def linear_maps(run: Run) -> dict[str, Affine]:
     train, model = run.experiment.train, run.experiment.model
     if not has_data(train):
         return {}
-    size = None if model.encode is None else math.prod(run.encode(chosen(train, np.arange(1))).shape[1:])
+    size = None if model.encode is None else math.prod(run.encode(subset(train, np.arange(1))).shape[1:])
     moments = linear_statistics(run.experiment, size)
     if moments is None:
         return {}
@@ -143,7 +143,7 @@ def codes_block(run: Run) -> Block:
     heading = "<h3>Codes of the test split</h3>"
     if not has_data(test):
         return heading + without_data(run), {}
-    some = chosen(test, np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int)))
+    some = subset(test, np.unique(np.linspace(0, test.size - 1, min(CODES, test.size)).round().astype(int)))
     codes = run.encode(some).reshape(some.size, -1).astype(np.float64)
     labels = np.asarray(take(some, np.arange(some.size))["label"]) if test.classes is not None else None
     if why_not := no_map(codes):

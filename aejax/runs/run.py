@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import in_order, take
+from aejax.data import eval_batches, take
 from aejax.errors import UsageError
 from aejax.keys import evaluation_key
 from aejax.types import Batch, Dataset, Experiment, Params, TrainState
@@ -226,7 +226,7 @@ def inference_batch(data: Dataset) -> int:
 def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
     """f over all examples in order: batch -> tree of [b, ...] becomes tree of [n, ...] in NumPy, padding dropped."""
     parts = []
-    for batch, valid in in_order(data, inference_batch(data)):
+    for batch, valid in eval_batches(data, inference_batch(data)):
         parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

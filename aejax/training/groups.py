@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from aejax.data import Streamed, as_recorded_source, batch_at, describe, feed, recorded
+from aejax.data import Streamed, as_recorded_source, batch_at, batch_loader, describe, recorded
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
@@ -224,7 +224,7 @@ def check_members(variants: list[Variant], settings: Settings) -> None:
 def program_of(group: Group, settings: Settings, start: int) -> Program:
     """The members' program from a step on: leaves of the state are [m, ...], batches [t, m, b, ...], terms [t, m]."""
     experiments = [variant.experiment for variant in group.variants]
-    feeds = {e.seed: feed(e.train, e.seed, start, e.batch_size) for e in experiments}
+    feeds = {e.seed: batch_loader(e.train, e.seed, start, e.batch_size) for e in experiments}
 
     def next_batches(n: int) -> Batch:
         by_seed = {seed: batches(n) for seed, batches in feeds.items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from aejax.data import batch_at, feed, in_order
+from aejax.data import batch_at, batch_loader, eval_batches
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import run_keys
@@ -123,7 +123,7 @@ def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Pr
         return Program(
             runner,
             run_keys(seed).run,
-            feed(train, seed, start, batch_size, share=processes.share()),
+            batch_loader(train, seed, start, batch_size, share=processes.share()),
             make_validate(experiment),
             unstacked=lambda state: lambda i: state,
             terms_of=lambda terms, i: terms,
@@ -234,7 +234,7 @@ def _check_data(experiment: Experiment) -> None:
                 f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
             )
         if check_x is not None:
-            batches = in_order(data, inference_batch(data))
+            batches = eval_batches(data, inference_batch(data))
             # All that is in memory; of what is read from the disk, a first look.
             for batch, _ in batches if data.read is None else itertools.islice(batches, 1):
                 check_x(batch["x"], data.name)

@@ -34,10 +34,10 @@ NET = ("--hidden", "16", "32", "64", "--blocks", "1")
 CHUNK = 64  # images that a process makes at a time
 LOADER = """
 import json, sys, time
-from aejax.data import Streamed, feed, load
+from aejax.data import Streamed, batch_loader, load
 data, batch_size, batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 (train,) = load(Streamed(data), ("train[:90%]",))
-next_batches = feed(train, 0, 0, batch_size)
+next_batches = batch_loader(train, 0, 0, batch_size)
 next_batches(2)
 start = time.perf_counter()
 for _ in range(batches):
@@ -195,7 +195,7 @@ def as_folder(folder: Path, count: int) -> str:
 def decoded(name: str) -> None:
     """Puts the data set into the cache, however large: what lies there is read from there."""
     program = (
-        f"import sys, aejax.data; sys.modules['aejax.data.load'].STREAM_BYTES = 1 << 62; aejax.data.load({name!r})"
+        f"import sys, aejax.data; sys.modules['aejax.data.loading'].STREAM_BYTES = 1 << 62; aejax.data.load({name!r})"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 

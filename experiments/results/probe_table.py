@@ -15,9 +15,9 @@ from typing import Any
 import tyro
 
 from aejax.errors import UsageError
+from aejax.figures.words import slug
 from aejax.reports import report
 from aejax.reports.probe_table import markdown, probe_tables
-from aejax.figures.words import slug
 from aejax.reports.records import read
 from aejax.reports.study import evaluated, finished_members, put_between
 from aejax.runs.experiment import find

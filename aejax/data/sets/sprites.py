@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from aejax.data.reader import Reader, Readers, with_a_tenth_held_out
+from aejax.data.splits import Reader, Readers, with_a_tenth_held_out
 
 FACTORS = ("shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")

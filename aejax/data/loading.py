@@ -12,10 +12,20 @@ from aejax.data import cache
 from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers
 from aejax.data.images import image_files, image_readers
 from aejax.data.named import has_validation, identity, named_files, named_readers, named_streams
-from aejax.data.reader import Reader, Readers
 from aejax.data.sets import sprites
-from aejax.data.splits import Spec, bounds, divide, parse
-from aejax.data.streams import decoded_bytes, digest_of_files, fingerprint_of_files, is_of_files, streamed
+from aejax.data.splits import (
+    Reader,
+    Readers,
+    Spec,
+    bounds,
+    decoded_bytes,
+    digest_of_files,
+    divide,
+    fingerprint_of_files,
+    is_of_files,
+    parse,
+    streamed,
+)
 from aejax.errors import UsageError
 from aejax.types import Dataset
 
