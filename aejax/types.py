@@ -63,7 +63,7 @@ class Encode(Protocol):
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
-    ) -> Shaped[Array, "b *out"]: ...
+    ) -> Shaped[Array, " b *out"]: ...
 
 
 @runtime_checkable
@@ -71,7 +71,7 @@ class Decode(Protocol):
     """Codes z [b, ...] (integers too, where the model has discrete codes) -> data range [b, ...]. The batch holds what else the
     decoder may need: labels, a condition, and the shape of x."""
 
-    def __call__(self, params: Params, extras: Extras, z: Any, batch: Batch, /) -> Shaped[Array, "b *shape"]: ...
+    def __call__(self, params: Params, extras: Extras, z: Any, batch: Batch, /) -> Shaped[Array, " b *shape"]: ...
 
 
 @runtime_checkable
@@ -83,7 +83,7 @@ class Sample(Protocol):
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
-    ) -> Shaped[Array, "b *shape"]: ...
+    ) -> Shaped[Array, " b *shape"]: ...
 
 
 @runtime_checkable

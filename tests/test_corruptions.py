@@ -10,6 +10,7 @@ from aejax.objective.corruptions import (
     bernoulli_masking,
     chain,
     corrupt_batch,
+    fixed_mask,
     gaussian_noise,
     masking,
     nothing,

@@ -167,7 +167,8 @@ def runs(tmp_path_factory, root):
     found = {}
     for given in ("label", "quarter"):
         found[given] = tmp_path_factory.mktemp("cvae") / given
-        line = f"train {root}/experiments/variational/cvae.py --given {given} --hidden 8 --latent 2 --steps 20 --run {found[given]}"
+        script = f"{root}/experiments/variational/cvae.py"
+        line = f"train {script} --given {given} --hidden 8 --latent 2 --steps 20 --run {found[given]}"
         assert main([*line.split(), "--no-evaluate"]) == 0
     return found
 

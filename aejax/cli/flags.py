@@ -53,7 +53,7 @@ def parse(
                 raise UsageError(f"{prog}: the argument {name} has no type; write `{name}: type = default`")
             kind = hints[name]
             if parameter.kind is parameter.POSITIONAL_ONLY:
-                kind = tyro.conf.Positional[kind]  # type: ignore[misc]
+                kind = tyro.conf.Positional[kind]  # type: ignore[misc, valid-type]
             kind = Annotated[
                 kind,
                 tyro.conf.arg(help=" ".join((documented.get(name) or SHARED.get(name, "")).split()), prefix_name=False),

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.data.splits import as_stored
-from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
+from aejax.data.splits import Reader, Readers, as_stored, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")

@@ -38,7 +38,7 @@ class Affine(NamedTuple):
     bias: Float[np.ndarray, " d"]
 
 
-def statistics(x_train: Shaped[Examples, "n *shape"]) -> Statistics:
+def statistics(x_train: Shaped[Examples, " n *shape"]) -> Statistics:
     """Mean and covariance of the flattened examples."""
     rows = np.asarray(x_train).reshape(len(x_train), -1)
     mean = rows.mean(axis=0, dtype=np.float64)
@@ -64,7 +64,7 @@ def pca(train: Statistics, components: int) -> Affine:
     return Affine(weight, train.mean - weight @ train.mean)
 
 
-def pca_codes(train: Statistics, components: int, x: Shaped[Examples, "n *shape"]) -> Float[np.ndarray, "n k"]:
+def pca_codes(train: Statistics, components: int, x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n k"]:
     """Coordinates of x on the first principal axes, from the training mean, largest variance first."""
     rows = np.asarray(x).reshape(len(x), -1)
     return (rows - train.mean) @ _principal_axes(train, components)
@@ -107,7 +107,7 @@ def _pseudo_inverse(q: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
     return np.linalg.pinv(q, rtol=len(q) * np.finfo(np.float64).eps, hermitian=True)
 
 
-def apply(affine: Affine, x_tilde: Shaped[Examples, "n *shape"]) -> Float[np.ndarray, "n *shape"]:
+def apply(affine: Affine, x_tilde: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, " n *shape"]:
     """The map on every flattened example; the result has x_tilde's shape and, where that is floating, its dtype."""
     x_tilde = np.asarray(x_tilde)
     rows = x_tilde.reshape(len(x_tilde), -1)

@@ -40,7 +40,7 @@ class LogisticPCA(NamedTuple):
 
 
 def logistic_pca(
-    x_train: Shaped[Examples, "n *shape"], components: int, iterations: int = 200, tolerance: float = 1e-6
+    x_train: Shaped[Examples, " n *shape"], components: int, iterations: int = 200, tolerance: float = 1e-6
 ) -> LogisticPCA:
     """Minimizes the cross-entropy of the flattened examples over weights, offset and all their codes together.
 
@@ -75,7 +75,7 @@ def logistic_pca(
     return LogisticPCA(here.loadings[:-1], here.loadings[-1], tuple(history))
 
 
-def codes(fit: LogisticPCA, x: Shaped[Examples, "n *shape"], iterations: int = 100) -> Float[np.ndarray, "n k"]:
+def codes(fit: LogisticPCA, x: Shaped[Examples, " n *shape"], iterations: int = 100) -> Float[np.ndarray, "n k"]:
     """The code of each example that minimizes its cross-entropy given weights and offset, a convex problem: Newton's
     steps, each halved until it does not rise."""
     x = _rows(x)
@@ -91,7 +91,7 @@ def mean(fit: LogisticPCA, z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n 
 
 
 def cross_entropy(
-    fit: LogisticPCA, z: Float[np.ndarray, "n k"], x: Shaped[Examples, "n *shape"]
+    fit: LogisticPCA, z: Float[np.ndarray, "n k"], x: Shaped[Examples, " n *shape"]
 ) -> Float[np.ndarray, " n"]:
     """-log p(x | z) per example, in nats."""
     return _neg_log_prob(z @ fit.weights + fit.offset, _rows(x))
@@ -112,7 +112,7 @@ class _Point(NamedTuple):
     """Weights, and the offset as the last row."""
 
 
-def _rows(x: Shaped[Examples, "n *shape"]) -> Float[np.ndarray, "n d"]:
+def _rows(x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n d"]:
     x = np.asarray(x)
     rows = x.reshape(len(x), -1).astype(np.result_type(x.dtype, np.float32), copy=False)
     low, high = float(rows.min()), float(rows.max())

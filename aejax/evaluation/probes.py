@@ -60,9 +60,9 @@ def accuracy(predicted: Labels, labels: Labels) -> float:
 
 
 def logistic_regression(
-    train_codes: Shaped[Codes, "n *shape"],
+    train_codes: Shaped[Codes, " n *shape"],
     train_labels: Int[Labels, " n"],
-    test_codes: Shaped[Codes, "m *shape"],
+    test_codes: Shaped[Codes, " m *shape"],
     test_labels: Int[Labels, " m"],
 ) -> float:
     """Test accuracy of `fit_regression`'s classifier."""
@@ -70,7 +70,7 @@ def logistic_regression(
 
 
 def fit_regression(
-    train_codes: Shaped[Codes, "n *shape"], train_labels: Int[Labels, " n"]
+    train_codes: Shaped[Codes, " n *shape"], train_labels: Int[Labels, " n"]
 ) -> Callable[[Codes], np.ndarray]:
     """Multinomial logistic regression with an L2 penalty, as codes [m, *shape] -> labels [m].
 
@@ -113,9 +113,9 @@ def _fit(codes: np.ndarray, labels: np.ndarray, strength: float, tolerance: floa
 
 
 def nearest_neighbors(
-    train_codes: Shaped[Codes, "n *shape"],
+    train_codes: Shaped[Codes, " n *shape"],
     train_labels: Int[Labels, " n"],
-    test_codes: Shaped[Codes, "m *shape"],
+    test_codes: Shaped[Codes, " m *shape"],
     test_labels: Int[Labels, " m"],
     k: int = NEIGHBORS,
 ) -> float:
@@ -128,14 +128,14 @@ def nearest_neighbors(
 
 
 def standardize(
-    train_codes: Shaped[Codes, "n *shape"], test_codes: Shaped[Codes, "m *shape"]
+    train_codes: Shaped[Codes, " n *shape"], test_codes: Shaped[Codes, " m *shape"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both by the `scaler` of the training codes."""
     scale = scaler(train_codes)
     return scale(train_codes), scale(test_codes)
 
 
-def scaler(train_codes: Shaped[Codes, "n *shape"]) -> Callable[[Codes], np.ndarray]:
+def scaler(train_codes: Shaped[Codes, " n *shape"]) -> Callable[[Codes], np.ndarray]:
     """Codes flattened, and scaled so that the training codes have mean 0 and standard deviation 1; float32.
 
     Features that are constant in training become 0: a test code that leaves the constant must not dominate.

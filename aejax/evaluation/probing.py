@@ -43,12 +43,12 @@ def probing(context: Context) -> Probing | None:
 
 
 def _probing(context: Context) -> Probing | None:
-    run, test, components = context.run, context.test, context.components
-    assert components is not None  # `applies`
+    run, test, codes, components = context.run, context.test, context.codes, context.components
+    assert codes is not None  # `applies`
+    assert components is not None
+    # Which examples are taken is a function of the fingerprint and the size.
     data = subset(context.train, evenly_spaced(context.train.size, PROBE_EXAMPLES))
-    data = data._replace(
-        fingerprint=context.train.fingerprint
-    )  # of which, with the size, the chosen ones are a function
+    data = data._replace(fingerprint=context.train.fingerprint)
     with_raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
     learned, held_out = (
         map_examples(lambda b: {name: b[name] for name in b if with_raw or name == "label"}, d) for d in (data, test)
@@ -64,8 +64,8 @@ def _probing(context: Context) -> Probing | None:
 
     noisy = map_examples(under_corruption, test)
     labels = learned["label"], held_out["label"]
-    probed = probe("codes", run.encode(data), context.codes, *labels)
-    both = {"codes": (probed.accuracy, robustness("codes", probed, context.codes, noisy["codes"], labels[1]))}
+    probed = probe("codes", run.encode(data), codes, *labels)
+    both = {"codes": (probed.accuracy, robustness("codes", probed, codes, noisy["codes"], labels[1]))}
 
     def baseline(name: str, of: Callable[[np.ndarray], np.ndarray], *what: int) -> tuple[Any, Any]:
         def make() -> Probed:

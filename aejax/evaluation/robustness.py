@@ -22,8 +22,8 @@ PAIRED = 2000
 def robustness(
     name: str,
     probed: Probed,
-    clean: Shaped[Codes, "n *shape"],
-    moved: Shaped[Codes, "n *shape"],
+    clean: Shaped[Codes, " n *shape"],
+    moved: Shaped[Codes, " n *shape"],
     labels: Int[np.ndarray, " n"],
 ) -> dict[str, Any]:
     """Of the codes of test examples, clean and corrupted: the accuracy on the corrupted ones of the logistic regression that was
@@ -35,7 +35,7 @@ def robustness(
     }
 
 
-def displacement(clean: Shaped[Codes, "n *shape"], moved: Shaped[Codes, "n *shape"]) -> float | None:
+def displacement(clean: Shaped[Codes, " n *shape"], moved: Shaped[Codes, " n *shape"]) -> float | None:
     """Mean ‖moved − clean‖, in units of the mean distance between the clean codes of two different examples.
 
     So 0 is a code that does not move and 1 one that moves as far as to another example; scale, offset and rotation of the

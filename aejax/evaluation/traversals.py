@@ -13,6 +13,7 @@ from aejax.data import has_data, subset, take
 from aejax.figures import page
 from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
 from aejax.figures.pixels import coarse, pixels_png, tiles
+from aejax.runs.run import Run
 
 CODES = 1000
 """Test codes whose range the plane spans."""

@@ -161,7 +161,7 @@ def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottlene
     return Net(init, features, theta)
 
 
-def as_theta(out: Float[Array, "b *out"], shape: tuple[int, ...], likelihood: Likelihood) -> Float[Array, "b *theta"]:
+def as_theta(out: Float[Array, " b *out"], shape: tuple[int, ...], likelihood: Likelihood) -> Float[Array, " b *theta"]:
     """What a decoder gives for examples of this shape, as theta [b, *shape, likelihood.width]."""
     needed = math.prod(shape) * likelihood.width
     flat = likelihood.width == 1 and math.prod(out.shape[1:]) == needed
@@ -174,13 +174,13 @@ def as_theta(out: Float[Array, "b *out"], shape: tuple[int, ...], likelihood: Li
     return out.reshape(-1, *shape, likelihood.width)
 
 
-def total(values: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def total(values: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """The one reduction within an example: the sum over its dimensions."""
     rows = values.reshape(values.shape[0], -1)
     # A product with ones: XLA fuses a plain sum into the likelihood's loop on CPU, which costs a fifth of an MLP's step.
     return jnp.dot(rows, jnp.ones(rows.shape[1], rows.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def per_dimension(x_hat: Float[Array, "b *shape"], x: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def per_dimension(x_hat: Float[Array, " b *shape"], x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """Squared error, mean over the dimensions of an example."""
     return total(jnp.square(x_hat - x)) / math.prod(x.shape[1:])

@@ -93,7 +93,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     )
 
 
-def _bits(keys: Key[Array, " b"], x: Float[Array, "b *shape"]) -> Float[Array, "b *shape"]:
+def _bits(keys: Key[Array, " b"], x: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
     """One draw of B(x) for each key, x rounded to 1/65536; the derivative with respect to x is one."""
     rows = x.reshape(len(x), -1)
     d = rows.shape[1]
@@ -106,7 +106,7 @@ def _bits(keys: Key[Array, " b"], x: Float[Array, "b *shape"]) -> Float[Array, "
     return bits + (x - jax.lax.stop_gradient(x))
 
 
-def keys_of_content(seed: int | Int[Array, ""], x: Float[Array, "b *shape"]) -> Key[Array, " b"]:
+def keys_of_content(seed: int | Int[Array, ""], x: Float[Array, " b *shape"]) -> Key[Array, " b"]:
     """One key for each example, of the seed and the values of x alone."""
     values = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32).reshape(len(x), -1)
     places = jnp.broadcast_to(jnp.arange(values.shape[1], dtype=jnp.uint32), values.shape)

@@ -1,4 +1,4 @@
-"""What of a latent-variable model follows from its parts, whatever its loss is: evaluation by its bound, codes, samples, weights."""
+"""What follows from the parts of a latent-variable model, whatever its loss is: its bound, codes, samples and weights."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import PixelCNN
+from aejax.nets.causal import sample_codes
 from aejax.types import DataContract, Discrete, Model, Parent
 
 
@@ -102,39 +103,12 @@ def code_prior(
             "bits_per_code": kl / (count * math.log(2)),
         }
 
-    def draw_level(params, i, keys: Key[Array, " b"], label, upper) -> Int[Array, "b h w codebooks"]:
-        """Position after position. The vertical stack is computed once a row, and the horizontal one for the row alone."""
-        net, of = nets[i], {"params": params[names[i]]}
-        h, w = net.positions
-        b = len(keys)
-        context = net.apply(of, label, upper, method=net.context)
-
-        def position(j, carry):
-            codes, features, given, row = carry
-            line = jax.lax.dynamic_slice_in_dim(codes, row, 1, axis=1)
-            of_row = net.apply(of, line, given, method=net.horizontal)
-            features = jax.lax.dynamic_update_slice_in_dim(features, of_row, row, axis=1)
-            for book in range(len(net.sizes)):
-                logits = net.apply(of, features, codes, book, method=net.readout)[:, row, j]
-                k = jax.vmap(jax.random.fold_in, (0, None))(keys, (row * w + j) * len(net.sizes) + book)
-                codes = codes.at[:, row, j, book].set(jax.vmap(jax.random.categorical)(k, logits))
-            return codes, features, given, row
-
-        def one_row(row, carry):
-            codes, features = carry
-            given = net.apply(of, codes, context, method=net.vertical)
-            given = [jax.lax.dynamic_slice_in_dim(part, row, 1, axis=1) for part in given]
-            codes, features, _, _ = jax.lax.fori_loop(0, w, position, (codes, features, given, row))
-            return codes, features
-
-        start = jnp.zeros((b, h, w, len(net.sizes)), jnp.int32), jnp.zeros((b, h, w, net.channels))
-        return jax.lax.fori_loop(0, h, one_row, start)[0]
-
     def sample(params, extras, batch, key):
         """Codes drawn from the top down, decoded."""
         label, codes = given(batch), []
         for i, k in reversed(list(enumerate(jax.random.split(key, len(nets))))):
-            codes.insert(0, draw_level(params, i, each(k, batch["index"]), label, codes[0] if codes else None))
+            keys, upper = each(k, batch["index"]), codes[0] if codes else None
+            codes.insert(0, sample_codes(nets[i], params[names[i]], keys, label, upper))
         drawn = [level.reshape(-1, *like) for level, like in zip(codes, shapes_of(base, shape))]
         return lower.decode(*frozen(extras), tuple(drawn) if len(drawn) > 1 else drawn[0], batch)
 

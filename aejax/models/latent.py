@@ -152,11 +152,11 @@ def latent_net(
         return images
 
     return LatentNet(
-        init, given, numbers, mean, None if posterior.moments is None else moments, draw, theta, neg_log_prob, log_prior, draw_prior,
-        kl, log_weights, encoding, keep_observed,
+        init, given, numbers, mean, None if posterior.moments is None else moments, draw, theta, neg_log_prob, log_prior,
+        draw_prior, kl, log_weights, encoding, keep_observed,
     )  # fmt: skip
 
 
-def joined(x: Float[Array, "b *shape"], c: Array | None) -> Array:
+def joined(x: Float[Array, " b *shape"], c: Array | None) -> Array:
     """x as it is, or with its condition as one row [b, all]."""
     return x if c is None else jnp.concatenate([x.reshape(len(x), -1), c.reshape(len(c), -1).astype(x.dtype)], axis=1)

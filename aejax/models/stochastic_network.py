@@ -61,12 +61,12 @@ def gsn(
             raise UsageError(f"gsn(shape={shape}) is given examples of shape {batch['x'].shape[1:]}; use train.shape")
         return base.init(key, batch)
 
-    def denoise(params, key, x: Float[Array, "b *shape"], index: Int[Array, " b"], step: Any = END):
+    def denoise(params, key, x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END):
         """theta [b, *shape, width] of p(·|x̃) for x̃ ~ C(·|x)."""
         x_tilde, _ = corrupt_batch(corrupt, key, x, index, step)
         return parts.theta(params, parts.features(params, x_tilde), x)
 
-    def draw(key: Key[Array, ""], theta: Float[Array, "b *theta"], index: Int[Array, " b"]):
+    def draw(key: Key[Array, ""], theta: Float[Array, " b *theta"], index: Int[Array, " b"]):
         return jax.vmap(likelihood.draw)(each(key, index), theta)
 
     def onwards(params, key, theta, index, step: Any = END):

@@ -126,8 +126,8 @@ def code_length(codes: Int[Array, "b *positions codebooks"], sizes: tuple[int, .
 
 def terms_of(
     likelihood: Likelihood,
-    theta: Float[Array, "b *theta"],
-    x: Float[Array, "b *shape"],
+    theta: Float[Array, " b *theta"],
+    x: Float[Array, " b *shape"],
     kl: float,
     commitment: Float[Array, " b"],
 ) -> dict[str, Float[Array, " b"]]:

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
+
+from aejax.types import Params
 
 
 class PixelCNN(nn.Module):
-    """Logits of codes [b, h, w, codebooks], each given those before it in reading order, and of one position the codebooks before it.
+    """Logits of codes [b, h, w, codebooks], each given those before in reading order and, at its position, the codebooks before.
 
     A label, any vector [b, n], and the codes of a coarser level above bias every gate (eq. 4 of the paper). A code in a line,
     [t, codebooks], is given as one row, [1, t, codebooks].
@@ -126,6 +128,40 @@ class PixelCNN(nn.Module):
 
     def embedded(self, codes: Int[Array, "b h w codebooks"]) -> Float[Array, "b h w _"]:
         return _sum_of(embed(codes[..., i]) for i, embed in enumerate(self.embed))
+
+
+def sample_codes(
+    net: PixelCNN, params: Params, keys: Key[Array, " b"], label: Array | None, above: Array | None
+) -> Int[Array, "b h w codebooks"]:
+    """Codes drawn from the net, position after position, each example by its own key.
+
+    The vertical stack is computed once a row, and the horizontal one for the row alone.
+    """
+    of = {"params": params}
+    h, w = net.positions
+    b = len(keys)
+    context = net.apply(of, label, above, method=net.context)
+
+    def position(j, carry):
+        codes, features, given, row = carry
+        line = jax.lax.dynamic_slice_in_dim(codes, row, 1, axis=1)
+        of_row = net.apply(of, line, given, method=net.horizontal)
+        features = jax.lax.dynamic_update_slice_in_dim(features, of_row, row, axis=1)
+        for book in range(len(net.sizes)):
+            logits = net.apply(of, features, codes, book, method=net.readout)[:, row, j]
+            k = jax.vmap(jax.random.fold_in, (0, None))(keys, (row * w + j) * len(net.sizes) + book)
+            codes = codes.at[:, row, j, book].set(jax.vmap(jax.random.categorical)(k, logits))
+        return codes, features, given, row
+
+    def one_row(row, carry):
+        codes, features = carry
+        given = net.apply(of, codes, context, method=net.vertical)
+        given = [jax.lax.dynamic_slice_in_dim(part, row, 1, axis=1) for part in given]
+        codes, features, _, _ = jax.lax.fori_loop(0, w, position, (codes, features, given, row))
+        return codes, features
+
+    start = jnp.zeros((b, h, w, len(net.sizes)), jnp.int32), jnp.zeros((b, h, w, net.channels))
+    return jax.lax.fori_loop(0, h, one_row, start)[0]
 
 
 def _gate(raw: Float[Array, "b h w double"]) -> Float[Array, "b h w _"]:

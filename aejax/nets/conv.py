@@ -45,7 +45,7 @@ class ConvEncoder(nn.Module):
     """Takes signals [b, t, c], with kernels of 4 and 3; with `spatial` the codes are [b, t', out]."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
+    def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:
         if x.ndim != (3 if self.signal else 4) or not self.widths:
             raise UsageError(
                 f"a convolutional net needs {_kind(self)} and at least one width; it has examples of shape {x.shape[1:]} "
@@ -86,7 +86,7 @@ class ConvDecoder(nn.Module):
     signal: bool = False
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b *code"]) -> Float[Array, "b *out"]:
+    def __call__(self, z: Float[Array, " b *code"]) -> Float[Array, " b *out"]:
         sides = 1 if self.signal else 2
         if len(self.out) <= sides or not self.widths:
             raise UsageError(

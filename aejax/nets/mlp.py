@@ -37,7 +37,7 @@ class MLP(nn.Module):
     gradient (Chen et al. 2016, §4.1). On CPU as in `ConvEncoder`."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *shape"]) -> Float[Array, "b *out"]:
+    def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:
         shape = (self.out,) if isinstance(self.out, int) else self.out
 
         def dense(width, i):
@@ -83,7 +83,7 @@ def check_mirror(encoder: dict, decoder: dict) -> None:
         raise UsageError(f"tied weights need a decoder with kernels {mirror}, the encoder's transposed; it has {ours}")
 
 
-def slopes(net: MLP, params: dict, x: Float[Array, "b *shape"]) -> list[Float[Array, "b _"] | None] | None:
+def slopes(net: MLP, params: dict, x: Float[Array, " b *shape"]) -> list[Float[Array, "b _"] | None] | None:
     """Of each layer the derivatives s'(a) of its activation at x, None for a layer without an activation.
 
     The Jacobian of the net at an example is W₁D₁W₂D₂…, [in, out], with D the diagonal matrix of a layer's. None instead of
@@ -161,7 +161,7 @@ def _multiplications(n: list[int], b: int, unscaled: bool) -> int:
     return rows * sum(m * k for m, k in zip(n[1:-1], n[2:-1])) + last
 
 
-def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int) -> Float[Array, "_"]:
+def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int) -> Float[Array, " _"]:
     """‖D₀W₁D₁…W_LD_L‖²_F per example, by its columns as rows [b, n_L, n_l], L ≥ 2; [1] where no D is given."""
 
     def scaled(rows, diagonal):

@@ -34,7 +34,7 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     at = schedule_of("top_k", "k", k, 1.0, math.inf)
     factor = schedule_of("top_k", "alpha", alpha, 0.0, math.inf)
 
-    def top_k(h: Float[Array, "b *code"], axis, step) -> Float[Array, "b *code"]:
+    def top_k(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
         count = factor(END) * at(END) if step is None else at(step)
         units = h.reshape(len(h), -1)
         kept = largest(units, _rounded(count, units.shape[1]), 1)
@@ -51,7 +51,7 @@ def winner_take_all(rate: Strength) -> Bottleneck:
     """
     at = schedule_of("winner_take_all", "rate", rate, 0.0, 1.0)
 
-    def winner_take_all(h: Float[Array, "b *code"], axis, step) -> Float[Array, "b *code"]:
+    def winner_take_all(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
         return h if step is None else jnp.where(_winners(h, axis, at(step)), h, 0.0)
 
     return winner_take_all
@@ -65,7 +65,7 @@ def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
     """
     at = None if rate is None else schedule_of("spatial_winner_take_all", "rate", rate, 0.0, 1.0)
 
-    def spatial_winner_take_all(h: Float[Array, "b *code"], axis, step) -> Float[Array, "b *code"]:
+    def spatial_winner_take_all(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
         if h.ndim != 4:
             raise UsageError(
                 f"spatial_winner_take_all() needs codes [h, w, c] and has {h.shape[1:]}; "
@@ -83,7 +83,7 @@ def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
     return spatial_winner_take_all
 
 
-def _winners(h: Float[Array, "b *code"], axis: str | None, rate: Any) -> Bool[Array, "b *code"]:
+def _winners(h: Float[Array, " b *code"], axis: str | None, rate: Any) -> Bool[Array, " b *code"]:
     """Of each unit the round(rate·B) largest in the global batch, at least one: this device's rows of the mask."""
     everyone = gather(jax.lax.stop_gradient(h), axis)
     n = len(everyone)

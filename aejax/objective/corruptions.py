@@ -52,8 +52,8 @@ class Corruption(NamedTuple):
 
 
 def corrupt_batch(
-    corrupt: Callable, key: Key[Array, ""], x: Float[Array, "b *shape"], index: Int[Array, " b"], step: Any = END
-) -> tuple[Float[Array, "b *shape"], Bool[Array, "b *shape"]]:
+    corrupt: Callable, key: Key[Array, ""], x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END
+) -> tuple[Float[Array, " b *shape"], Bool[Array, " b *shape"]]:
     """Corrupts every example with a key of its own: the same bits in any layout of the batch over devices."""
     return jax.vmap(partial(corrupt, step=step))(each(key, index), x)
 

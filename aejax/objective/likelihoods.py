@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from aejax.errors import UsageError
 
@@ -35,9 +35,9 @@ class Likelihood(NamedTuple):
     discrete: bool = False
     """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
     num_discrete_dims: Callable | None = None
-    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, of whose values `neg_log_prob` are -log probabilities:
-    bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones under `bernoulli()`;
-    no function where `neg_log_prob` is that of a density."""
+    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, whose values have the -log probabilities of
+    `neg_log_prob`: bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones
+    under `bernoulli()`; no function where `neg_log_prob` is that of a density."""
 
 
 def bernoulli() -> Likelihood:

@@ -127,7 +127,7 @@ def _squared_products(f: Callable, x: Array, v: Float[Array, "b probes *code"]) 
     return jax.vmap(lambda u: _squared(pull(u)), 1, 1)(v)
 
 
-def squared_jacobian(f: Callable, x: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def squared_jacobian(f: Callable, x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """‖J_f(x)‖²_F of each example, exact.
 
     In closed form for an MLP with elementwise activations (`aejax.nets.mlp.squared_jacobian`). For any other encoder the
@@ -140,7 +140,9 @@ def squared_jacobian(f: Callable, x: Float[Array, "b *shape"]) -> Float[Array, "
     return _squared_norm(*pullback(batched(f), x), x)
 
 
-def squared_difference(f: Callable, x: Float[Array, "b *shape"], other: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def squared_difference(
+    f: Callable, x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
+) -> Float[Array, " b"]:
     """‖J_f(x) − J_f(other)‖²_F of each pair of examples, exact; in closed form where J is linear in the slopes of one layer."""
     ours, theirs = _layers(f, x), _layers(f, other)
     if ours is not None and theirs is not None and sum(d is not None for d in ours[1]) <= 1:
@@ -166,7 +168,7 @@ def batched(f: Callable) -> Callable:
     return jax.vmap(f)
 
 
-def pullback(encode: Callable, x: Float[Array, "b *shape"]) -> tuple[Float[Array, "b *code"], Callable]:
+def pullback(encode: Callable, x: Float[Array, " b *shape"]) -> tuple[Float[Array, " b *code"], Callable]:
     """The codes of a batch, and u [b, *code] -> uᵀJ [b, *shape], each example with its own u and its own Jacobian."""
     h, vjp = jax.vjp(encode, x)
     return h, lambda u: vjp(u)[0]
@@ -181,7 +183,7 @@ def narrow_side(pull: Callable, h: Array, x: Array) -> tuple[Callable, Array]:
     return lambda v: push(v)[0], x
 
 
-def unit(i: Any, like: Float[Array, "b *shape"]) -> Float[Array, "b *shape"]:
+def unit(i: Any, like: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
     """The i-th unit vector, for every example."""
     return jnp.zeros_like(like).reshape(len(like), -1).at[:, i].set(1.0).reshape(like.shape)
 
@@ -194,5 +196,5 @@ def _squared_norm(h: Array, pull: Callable, x: Array) -> Float[Array, " b"]:
     return jnp.sum(jax.lax.map(one, jnp.arange(math.prod(like.shape[1:]))), axis=0)
 
 
-def _squared(y: Float[Array, "b *shape"]) -> Float[Array, " b"]:
+def _squared(y: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     return jnp.sum(jnp.square(y).reshape(len(y), -1), axis=1)

@@ -351,7 +351,7 @@ def _unit(z: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
     return z / jnp.sqrt(jnp.sum(jnp.square(z), axis=-1, keepdims=True) + 1e-12)
 
 
-def _squared(difference: Float[Array, "b *rest"]) -> Float[Array, " b"]:
+def _squared(difference: Float[Array, " b *rest"]) -> Float[Array, " b"]:
     return jnp.sum(jnp.square(difference).reshape(len(difference), -1), axis=1)
 
 

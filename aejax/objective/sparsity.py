@@ -12,13 +12,13 @@ EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Fractions of examples between which the histogram counts units, each bin with its upper edge; before them, the dead ones."""
 
 
-def nonzero(z: Float[Array, "b *code"]) -> Bool[Array, "b units"]:
+def nonzero(z: Float[Array, " b *code"]) -> Bool[Array, "b units"]:
     """Active where the code is not zero: for rectified and selected codes. Of a spatial code [b, h, w, c] a unit is a
     channel, active anywhere."""
     return _units(z != 0)
 
 
-def above_half(z: Float[Array, "b *code"]) -> Bool[Array, "b units"]:
+def above_half(z: Float[Array, " b *code"]) -> Bool[Array, "b units"]:
     """Active where a sigmoid unit is more on than off."""
     return _units(z > 0.5)
 
@@ -38,8 +38,8 @@ def activity_histogram(active: Bool[np.ndarray, "n units"]) -> list[int]:
     return [dead, *map(int, bins)]
 
 
-def _units(on: Bool[Array, "b *code"]) -> Bool[Array, "b units"]:
+def _units(on: Bool[Array, " b *code"]) -> Bool[Array, "b units"]:
     return jnp.any(on, axis=tuple(range(1, on.ndim - 1)))
 
 
-Activity = Callable[[Float[Array, "b *code"]], Bool[Array, "b units"]]
+Activity = Callable[[Float[Array, " b *code"]], Bool[Array, "b units"]]

@@ -62,7 +62,7 @@ def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
 
 
 def embedding(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:
-    """What the nets see of a gap: as a share of the longest one, and sines and cosines of it, of 1, 2, 4 and 8 half turns there."""
+    """A gap as the nets see it: as a share of the longest, with the sines and cosines of 1, 2, 4 and 8 half turns of it."""
     share = delta.astype(jnp.result_type(float))[:, None] / most
     angle = jnp.pi * share * jnp.array([[1.0, 2.0, 4.0, 8.0]], share.dtype)
     return jnp.concatenate([share, jnp.sin(angle), jnp.cos(angle)], axis=1)

@@ -196,7 +196,7 @@ def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:
 class Clock:
     """Time spent training, without compiling, validating and saving: the first chunk compiles and does not count.
 
-    All processes read the same time, the slowest's, so that all choose chunkes of the same length.
+    All processes read the same time, the slowest's, so that all choose chunks of the same length.
     """
 
     def __init__(self, noted: Callable[[], int] = lambda: 0) -> None:

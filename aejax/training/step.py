@@ -293,8 +293,12 @@ def refuse_coupling(model: Model, layout: Layout, params: PyTree, extras: PyTree
     if layout.parts == 1 and layout.shards is None:
         return
     flag = "--exact-reduce" if layout.shards is not None else "--accumulate"
+
+    def loss(params: PyTree, extras: PyTree, batch: Batch) -> Any:
+        return model.loss(params, extras, batch, jax.random.key(0), jnp.int32(0), NOWHERE)
+
     try:
-        jax.eval_shape(lambda *a: model.loss(*a, NOWHERE), params, extras, batch, jax.random.key(0), jnp.int32(0))
+        jax.eval_shape(loss, params, extras, batch)
     except NameError as error:
         if NOWHERE not in str(error):
             raise

@@ -2,7 +2,8 @@
 
     python experiments/results/hinton2006_curves.py
 
-Trains what is not there yet with `hinton2006_curves`, whose lab note has the numbers; killed and started again, it goes on where it was.
+Trains what is not there yet with `hinton2006_curves`, whose lab note has the numbers; when started again, it goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -138,9 +139,8 @@ def print_table(metrics: dict[str, dict[str, float]], paper: dict[str, float]) -
         cells = []
         for what, digits in (("error", 2), ("ratio", 3)):
             m, published = metrics[f"{name}/{what}"], paper.get(f"{name}/{what}")
-            cells.append(
-                f"{m['mean']:6.{digits}f} ± {m['sd'] or 0.0:.{digits}f}  {'' if published is None else f'{published:.{digits}f}':>5}"
-            )
+            of_paper = "" if published is None else f"{published:.{digits}f}"
+            cells.append(f"{m['mean']:6.{digits}f} ± {m['sd'] or 0.0:.{digits}f}  {of_paper:>5}")
         print(f"  {name:16} " + "    ".join(cells))
 
 

@@ -2,7 +2,7 @@
 
     python experiments/results/vincent2010.py
 
-Trains what is not there yet with `vincent2010`, whose lab note has the numbers; killed and started again, it goes on where it was.
+Trains what is not there yet with `vincent2010`, whose lab note has the numbers; when started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def tune_random(data: str, data_seeds: tuple[int, ...], folder: Path) -> dict:
     def measured(choice):
         return np.mean([from_random(data, s, choice, folder)["validation"] for s in data_seeds])
 
-    return min(RANDOM, key=judged)
+    return min(RANDOM, key=measured)
 
 
 def from_random(data: str, data_seed: int, choice: dict, folder: Path) -> dict[str, float]:
