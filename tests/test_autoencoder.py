@@ -8,7 +8,7 @@ from aejax.collectives import gather, mean
 from aejax.errors import UsageError
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, gaussian_noise, masking, nothing
+from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, fixed_mask, gaussian_noise, masking, nothing
 from aejax.objective.likelihoods import bernoulli, gaussian_learned, squared_error
 
 SHAPE = (4, 5)
@@ -159,7 +159,7 @@ def test_emphasis_weighs_touched_and_untouched():
     np.testing.assert_allclose(
         loss_of(masked, params, batch)[0], loss_of(small(masking(1.0)), params, batch)[0], rtol=1e-6
     )  # all is touched, and α is its weight
-    assert float(loss_of(small(masking(0.0), emphasis=(1.0, 0.0)), params, batch)[0]) == 0.0
+    assert float(loss_of(small(fixed_mask(np.zeros(SHAPE, bool)), emphasis=(1.0, 0.0)), params, batch)[0]) == 0.0
     touched, untouched = value((1.0, 0.0)), value((0.0, 1.0))
     np.testing.assert_allclose(touched + untouched, value(None), rtol=1e-5)
     np.testing.assert_allclose(2.0 * touched + 0.5 * untouched, value((2.0, 0.5)), rtol=1e-5)

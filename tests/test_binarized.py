@@ -96,7 +96,7 @@ def test_dynamic_bits_are_new_at_every_presentation_and_fixed_outside_training()
     # Equal gray values, other examples: other bits.
     alike = np.asarray(dynamic(batch_of(np.full((64, *SHAPE), 0.5)), KEY, 0))
     assert len(np.unique(alike.reshape(64, -1), axis=0)) > 55
-    once, again = (binarized(looker()).log_weights({}, {}, batch, key) for key in jax.random.split(KEY))
+    once, again = (binarized(looker()).latent.log_weights({}, {}, batch, key) for key in jax.random.split(KEY))
     np.testing.assert_array_equal(once, again)
     # What is black and white already stays as it is.
     decided = batch_of(batch["x"] > 0.5)
@@ -158,7 +158,7 @@ def test_any_family_on_gray_values_is_the_family_on_the_bits(family, seed, outsi
     @jax.jit
     def both(params, extras):
         def of(model, outside_on, loss_on, key):
-            found = getattr(model, outside)(params, extras, outside_on, KEY, *given)
+            found = model.function(outside)(params, extras, outside_on, KEY, *given)
             return found, model.loss(params, extras, loss_on, key, 0, None)
 
         # Without a seed the bits outside training are those of seed 0.
@@ -207,5 +207,5 @@ def test_only_gray_values_are_admitted():
             model.data.check(np.array(wrong), "digits:train")
     # What the wrapped model does not admit of bits, it refuses.
     with pytest.raises(UsageError, match=r"categorical.*x, binarized"):
-        binarized(autoencoder(*nets(), categorical())).check(np.array([[0.7, 0.9]]), "x")
-    binarized(classifier(MLP((), 2), 2)).check(np.array([[0.7, 0.9]]), "x")
+        binarized(autoencoder(*nets(), categorical())).data.check(np.array([[0.7, 0.9]]), "x")
+    binarized(classifier(MLP((), 2), 2)).data.check(np.array([[0.7, 0.9]]), "x")

@@ -11,13 +11,13 @@ import pytest
 
 from aejax.errors import UsageError
 from aejax.models.code_priors import code_prior, nets_for
-from aejax.types import Model, Parent
+from aejax.types import Discrete, Model, Parent
 
 KEY = jax.random.key(2)
 SMALL = {"channels": 8, "layers": 2}
 
 
-def base(books, apart):
+def base(sizes, apart):
     """A run whose codes are the numbers of x as they stand, and whose images are its codes. `apart` makes levels of them."""
 
     def codes(params, extras, batch, key):
@@ -30,7 +30,7 @@ def base(books, apart):
     def evaluate(params, extras, batch, key):
         return {"distortion": jnp.full(len(batch["x"]), 3.0), "mse": jnp.zeros(len(batch["x"]))}
 
-    model = Model(None, None, evaluate, codes=codes, decode=decode, books=books)
+    model = Model(None, None, evaluate, decode=decode, discrete=Discrete(codes, sizes))
     return Parent("runs/vq", "", model, {}, {}, {})
 
 
@@ -57,7 +57,7 @@ def made(parent, shape, heads=2, **more):
 
 
 @pytest.mark.parametrize(
-    ("parent", "shape", "values"), [ONE, SQUARE, LINE, TWO], ids=["books", "square", "line", "levels"]
+    ("parent", "shape", "values"), [ONE, SQUARE, LINE, TWO], ids=["codebooks", "square", "line", "levels"]
 )
 def test_it_is_a_distribution_and_its_samples_are_of_it(parent, shape, values):
     model, params, extras = made(parent, shape)
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="a net for each level"):
         code_prior(parent, nets_for(parent, shape, **SMALL)[:1], shape)
     with pytest.raises(UsageError, match="no discrete codes"):
-        nets_for(parent._replace(model=parent.model._replace(codes=None)), shape)
+        nets_for(parent._replace(model=parent.model._replace(discrete=None)), shape)
     deep = base((2,), lambda x: x.reshape(-1, 1, 1, 2, 2, 1))
     with pytest.raises(UsageError, match="a plane or a line"):
         nets_for(deep, shape)

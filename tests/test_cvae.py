@@ -17,7 +17,6 @@ from aejax.objective.likelihoods import bernoulli, gaussian, restrict
 from aejax.objective.priors import conditional
 from aejax.reports import report
 from aejax.reports.generated import conditions_section
-from aejax.reports.records import read
 from aejax.runs.opening import open_run
 
 D, K, N = 6, 2, 12
@@ -104,7 +103,7 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
         assert np.all((images[:, 2:] > 0.0) & (images[:, 2:] < 1.0))
     np.testing.assert_array_equal(model.data.condition(seen), np.where(OBSERVED, seen["x"], 0.0))
     # Bits of the pixels that are modeled
-    assert model.num_discrete_dims(np.asarray(seen["x"])) == D - 2
+    assert model.data.num_discrete_dims(np.asarray(seen["x"])) == D - 2
 
 
 def test_told_a_label_it_is_the_vae_with_a_conditional_prior():
@@ -215,7 +214,7 @@ def test_it_is_judged_and_reported(runs, given):
     found = evaluate(run, draws=20)
     assert found["bound"]["importance"]["nll"] < found["terms"]["nelbo"]
     assert found["jacobian"] is None  # of what is no function of x alone
-    section = conditions_section(read(run))
+    section = conditions_section(run)
     caption = "what the model is shown"
     assert (caption in section.html) == (given == "quarter")
     assert "Samples by condition" in report([run], None).read_text()

@@ -248,7 +248,7 @@ def test_one_device_is_as_many(name):
     several = jax.pmap(
         lambda z: quantizer.apply(params, extras, z, key, 0, "batch"), axis_name="batch", devices=jax.devices()[:2]
     )(z.reshape(2, 2, 2, 5, 6))
-    np.testing.assert_array_equal(one.discrete.codes, several.codes.reshape(one.discrete.codes.shape))
+    np.testing.assert_array_equal(one.codes, several.codes.reshape(one.codes.shape))
     np.testing.assert_allclose(one.loss, several.loss.reshape(-1), rtol=1e-4, atol=1e-5)
     for a, b in zip(jax.tree.leaves(one.extras), jax.tree.leaves(several.extras)):
         np.testing.assert_allclose(np.broadcast_to(a, b.shape), b, atol=1e-5)

@@ -83,7 +83,7 @@ def test_stratified_weights_estimate_the_mixture_without_bias():
 @pytest.mark.parametrize("aggregate", [False, True])
 def test_dip_is_its_formula_and_zero_at_the_identity(aggregate):
     means, variances, z, _ = codes(50)
-    term, _ = dip(2.0, 3.0, aggregate)(latents(means, variances, z), {}, None, 0, None)
+    term, _ = dip(2.0, 3.0, aggregate)(latents(means, variances, z), {}, jax.random.key(0), 0, None)
     c = np.cov(means.T, bias=True) + (np.diag(variances.mean(axis=0)) if aggregate else 0.0)
     expected = 2.0 * (c**2).sum() - 2.0 * (np.diag(c) ** 2).sum() + 3.0 * ((np.diag(c) - 1) ** 2).sum()
     np.testing.assert_allclose(term, expected, rtol=1e-4)
@@ -135,7 +135,7 @@ def test_other_posteriors_and_numbers_are_refused():
     seen = latents(*codes(4)[:3])._replace(means=None, variances=None)
     for regularizer in (total_correlation(1.0, 10), dip(1.0, 1.0, False)):
         with pytest.raises(UsageError, match=r"use diagonal\(\)"):
-            regularizer(seen, {}, None, 0, None)
+            regularizer(seen, {}, jax.random.key(0), 0, None)
     with pytest.raises(UsageError, match="at least 0"):
         mmd(-1.0)
     with pytest.raises(UsageError, match="at least 2"):

@@ -39,7 +39,7 @@ def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", *
         },
         "probes": {"train_examples": 9, "components": 4, **both},
         "robustness": {"corruption": "masking(0.3)", **robust},
-        "activity": None if arguments.get("l1") is None else {"active_units": 2.5, "dead_units": 0.0},
+        "sparsity": None if arguments.get("l1") is None else {"active_units": 2.5, "dead_units": 0.0},
     }
     run = SimpleNamespace(
         directory=directory,
@@ -97,12 +97,12 @@ def test_baselines_stand_once_for_each_width_of_the_code(tmp_path):
 
 def test_rows_without_folders_of_their_own_are_called_by_what_is_unlike_most(tmp_path):
     records = [record(tmp_path / str(i), i % 2, **a) for i, a in enumerate([PLAIN, PLAIN, DENOISING, DENOISING, BOTH])]
-    assert [c.name for c in configurations(records)] == ["no rate", "as most", "L1 0.1"]
+    assert [c.name for c in configurations(records)] == ["no rate", "classical", "L1 0.1"]
     assert unlike_most([records[0], records[2], records[4]]) == ["no rate", "", "L1 0.1"]
     assert unlike_most(records[:1]) == [""]
     # One folder of two configurations names neither.
     write_json(tmp_path / "group.json", {})
-    assert [c.name for c in configurations(records)] == ["no rate", "as most", "L1 0.1"]
+    assert [c.name for c in configurations(records)] == ["no rate", "classical", "L1 0.1"]
 
 
 def test_each_data_set_has_its_table_and_runs_that_were_not_judged_have_none(tmp_path):

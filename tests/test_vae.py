@@ -354,7 +354,7 @@ def test_a_conditional_linear_gaussian_model_is_exact():
 def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match=r"diagonal\(\) of 2 dimensions needs 4 numbers"):
         jax.eval_shape(small(width=3).init, jax.random.key(0), batch())
-    with pytest.raises(UsageError, match="both say"):
+    with pytest.raises(UsageError, match="both weigh"):
         small(beta=2.0, kl_cost=weighted(1.0))
     with pytest.raises(UsageError, match="at least one draw"):
         small(make=iwae, samples=0)

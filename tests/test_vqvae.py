@@ -13,7 +13,7 @@ from aejax.evaluation.codebook import codebook, use
 from aejax.models import vqvae
 from aejax.models.vector_quantized import perplexity
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
-from aejax.objective.corruptions import masking
+from aejax.objective.corruptions import fixed_mask, masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.quantizers import finite_scalar, nearest, residual
 from aejax.runs.run import Run
@@ -68,7 +68,8 @@ def test_codes_are_decoded_to_what_is_reconstructed():
 
 
 def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not():
-    models = [built(nearest(8, 4), corrupt=noise) for noise in (None, masking(0.0), masking(0.9))]
+    nothing_touched = fixed_mask(np.zeros(SHAPE, bool))
+    models = [built(nearest(8, 4), corrupt=noise) for noise in (None, nothing_touched, masking(0.9))]
     all_terms = started(models[0], lambda *of: [m.evaluate(*of, batch(), jax.random.key(2)) for m in models])
     expected = all_terms[0]["distortion"]
     for terms, same in zip(all_terms[1:], (True, False)):
@@ -122,7 +123,7 @@ def test_evaluation_counts_the_codes_of_the_whole_split_and_the_bits_of_the_whol
     found = codebook(run, data, terms)
     codes = np.asarray(model.discrete.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)).reshape(-1)
     share = np.bincount(codes, minlength=16) / len(codes)
-    (book,) = found["books"]
+    (book,) = found["codebooks"]
     assert (found["positions"], book["size"], book["used"]) == (9, 16, np.count_nonzero(share))
     np.testing.assert_allclose(book["perplexity"], np.prod(share[share > 0] ** -share[share > 0]), rtol=1e-5)
     np.testing.assert_allclose(found["bits_per_dimension"], terms["nelbo"] / math.log(2) / 30, rtol=1e-6)

@@ -181,11 +181,11 @@ def test_evaluation_tells_what_each_level_is_worth(tmp_path):
     terms = {name: float(values.mean()) for name, values in run.evaluate(data).items()}
     found = codebook(run, data, terms)
     assert found["positions"] == 2
-    assert [book["size"] for book in found["books"]] == [16, 1]
+    assert [book["size"] for book in found["codebooks"]] == [16, 1]
     bottom, top = (
         np.asarray(c) for c in flat.discrete.codes(run.params, run.state.extras, {"x": jnp.asarray(x)}, None)
     )
-    assert found["books"][0]["used"] == len(np.unique(bottom))
+    assert found["codebooks"][0]["used"] == len(np.unique(bottom))
     np.testing.assert_array_equal(run.codes(data), np.concatenate([bottom, top], axis=1))
     order = np.random.default_rng(0).permutation(40)
     decoded = flat.decode(run.params, run.state.extras, (jnp.asarray(bottom[order]), jnp.asarray(top)), {})

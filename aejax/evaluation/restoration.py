@@ -161,9 +161,9 @@ def restoration_numbers(result: Result) -> Sequence[Number]:
     ]
 
 
-def level_name(run: Run) -> str:
+def level_name(sweep: Mapping[float, Corrupt]) -> str:
     """`level of masking` where the whole sweep is of one kind."""
-    names = {getattr(c, "name", "").split("(")[0] for c in run.experiment.sweep.values()} - {"nothing"}
+    names = {getattr(c, "name", "").split("(")[0] for c in sweep.values()} - {"nothing"}
     return f"level of {names.pop().replace('_', ' ')}" if len(names) == 1 and "" not in names else "level"
 
 
@@ -201,7 +201,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
             if m in sweep[0]
         ]
         if any(np.isfinite(s.y).any() for s in series):
-            panel = charts.panel(name, unit, series, level_name(run), mark)
+            panel = charts.panel(name, unit, series, level_name(run.experiment.sweep), mark)
             pngs[f"restoration-{key}"] = drawing.png(panel)
             drawn.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     caption = (

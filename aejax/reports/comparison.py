@@ -248,7 +248,7 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
     swept = [r for r in records if len(r.sweep) > 1]
     if not swept:
         return None
-    shared = len({(test_fingerprint(r), level_name(r.run)) for r in swept}) == 1
+    shared = len({(test_fingerprint(r), level_name(r.run.experiment.sweep)) for r in swept}) == 1
 
     def restored(key: str) -> Callable[[Record], Any]:
         return lambda r: levels(r.sweep, "model", key) if len(r.sweep) > 1 else None
@@ -259,7 +259,7 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
         if shared:
             series.append(charts.Series("input", *levels(swept[0].sweep, "input", key), drawing.GRAY, True, 1.4))
         if any(np.isfinite(s.y).any() for s in series):
-            panel = charts.panel(name, what, series, level_name(swept[0].run) if shared else "level")
+            panel = charts.panel(name, what, series, level_name(swept[0].run.experiment.sweep) if shared else "level")
             pngs[f"restoration-{key}"] = drawing.png(panel)
             panels.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     return Section("Restoration against the level of corruption", page.panels(panels), pngs)

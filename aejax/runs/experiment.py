@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import optax
+from jaxtyping import Array
 
 from aejax.errors import UsageError
 from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
@@ -33,10 +34,10 @@ FAMILIES = ("autoencoders", "variational", "discrete", "sequences")
 def fit(
     model: Model,
     splits: Sequence[Dataset],
-    lr: Any = 1e-3,
+    lr: float | Array = 1e-3,
     batch_size: int = 128,
     steps: int = 5_000,
-    seed: int = 0,
+    seed: Any = 0,
     *,
     monitor: str = "nll",
     sweep: Mapping[float, Corrupt] | Callable[[float], Corrupt] = {},
@@ -51,7 +52,7 @@ def fit(
         lr: Peak learning rate of Adam.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: For initialization, data order and noise.
+        seed: For initialization, data order and noise; an int, which a group of members traces.
         monitor: Name in `model.evaluate` whose validation mean picks the best checkpoint, the lower the better; without a
             corruption `denoising_nll` means `nll`.
         sweep: A corruption such as `masking`, for its restoration at LEVELS; or level -> corruption.
