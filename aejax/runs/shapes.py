@@ -1,0 +1,30 @@
+"""Shapes and dtypes of an experiment's state and batches, without its data and without computing anything."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from aejax.types import Experiment, TrainState
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """Shapes and dtypes of the state, without data and without computing anything."""
+
+    def init(key, batch):
+        params, extras = experiment.model.init(key, batch)
+        return TrainState(np.int32(0), params, extras, experiment.optimizer.init(params))
+
+    return jax.eval_shape(init, jax.random.key(0), abstract_batch(experiment))
+
+
+def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch, as `aejax.data.batch_at` makes it."""
+    size = experiment.batch_size
+    batch = {
+        "x": jax.ShapeDtypeStruct((size, *experiment.train.shape), np.float32),
+        "index": jax.ShapeDtypeStruct((size,), np.int32),
+    }
+    if experiment.train.classes is not None:
+        batch["label"] = jax.ShapeDtypeStruct((size,), np.int32)
+    return batch
