@@ -24,6 +24,12 @@ Params = dict[str, Any]
 Extras = dict[str, Any]
 """State that is not trained by gradient (moving averages, a frozen parent): nested dicts of arrays."""
 
+Terms = dict[str, Array]
+"""Terms of the objective by name: scalars, or one for each example, [b]."""
+
+Objective = tuple[Array, tuple[Extras, Terms]]
+"""(scalar, (extras, metrics)), what a loss returns."""
+
 Axis = str | None
 """Name of the mapped axis of devices in `aejax.collectives`; None on one device."""
 
@@ -45,7 +51,7 @@ class Loss(Protocol):
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis, /
-    ) -> tuple[Array, tuple[Extras, dict[str, Array]]]: ...
+    ) -> Objective: ...
 
 
 @runtime_checkable
@@ -158,9 +164,9 @@ class Corrupt(Protocol):
 
 @runtime_checkable
 class Condition(Protocol):
-    """batch -> c [b, ...], what a conditional model is given of each example: its label, or a part of x."""
+    """batch -> c [b, ...], what a conditional model is given of each example: its label, or a part of x. None is no condition."""
 
-    def __call__(self, batch: Batch, /) -> Array: ...
+    def __call__(self, batch: Batch, /) -> Array | None: ...
 
 
 @runtime_checkable

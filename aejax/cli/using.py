@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def reconstruct(args: list[str]) -> int:
     )
 
 
-def _apply(name: str, opened: dict, given: dict, out: dict, which: dict) -> int:
+def _apply(name: str, opened: dict[str, Any], given: dict[str, Any], out: dict[str, Any], which: dict[str, Any]) -> int:
     start(1)
 
     _check_out(**out)

@@ -38,10 +38,10 @@ def npy_streams(path: Path) -> Readers | None:
         return None
     row = np.dtype((dtype, shape[1:]))
 
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         # Not through a memory map, whose pages would count as this process's memory.
         x = np.empty(len(positions), row)
-        flat = memoryview(x.reshape(-1).view(np.uint8))
+        flat = memoryview(x.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy gives a buffer only from Python 3.12 in types
         file = os.open(path, os.O_RDONLY)
         try:
             for i, position in enumerate(positions.tolist()):

@@ -15,7 +15,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -163,7 +163,7 @@ def _write(folder: Path, reader: Reader, where: str) -> None:
 
     Through files and not memory maps: a full disk is then an error and not a bus fault.
     """
-    rows: dict[str, tuple] = {}
+    rows: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
         for start in range(0, reader.size, _CHUNK):

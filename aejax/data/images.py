@@ -88,7 +88,7 @@ def _reader(by_class: Mapping[str | None, list[str]], classes: tuple[str, ...] |
     label = None if numbers is None else np.array(numbers, np.int32)
     _, kind = _opened(first, pixels=False)
 
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         batch = {"x": np.stack([_decode(paths[i], kind, first) for i in positions])}
         return batch if label is None else {**batch, "label": label[positions]}
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -149,7 +149,7 @@ def named_files(name: str) -> Iterator[str]:
             yield from (f"{file.name} {file.stat().length}" for file in part.filepaths)
 
 
-def _prepare(tfds, name: str) -> None:
+def _prepare(tfds: Any, name: str) -> None:
     """Leaves the data set prepared in the data dir, in the format that is read by position."""
     base = re.split("[/:]", name)[0]
     builder = _builder(tfds, name)
@@ -169,7 +169,7 @@ def _prepare(tfds, name: str) -> None:
     prepare_builder(builder, name, checked=base in _ours())
 
 
-def _builder(tfds, name: str):
+def _builder(tfds: Any, name: str) -> Any:
     base = re.split("[/:]", name)[0]
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, [])}")
@@ -193,7 +193,7 @@ def _mend(name: str, wrong: str, known: list[str]) -> str:
 
 
 def _reader(
-    source,
+    source: Any,
     x_key: str,
     label_key: str | None,
     classes: tuple[str, ...] | None,
@@ -201,7 +201,7 @@ def _reader(
     where: str,
     states: tuple[str, ...] | None = None,
 ) -> Reader:
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         examples = source.__getitems__(positions.tolist())
         shapes = {example[x_key].shape for example in examples}
         if len(shapes) > 1:
@@ -230,7 +230,7 @@ _BINARY = ("dsprites",)
 """Data sets whose pixels are 0 and 1 in bytes, where others have 0 to 255."""
 
 
-def _factors_of(tfds, features) -> tuple[str, ...] | None:
+def _factors_of(tfds: Any, features: Any) -> tuple[str, ...] | None:
     """Names of the features `label_NAME`, if there are two or more: so TFDS calls the factors of dsprites, shapes3d and
     smallnorb."""
     names = [
@@ -241,13 +241,13 @@ def _factors_of(tfds, features) -> tuple[str, ...] | None:
     return tuple(names) if len(names) > 1 else None
 
 
-def _states_of(info) -> tuple[str, ...] | None:
+def _states_of(info: Any) -> tuple[str, ...] | None:
     """Names of the numbers in the feature `state`, which our builders of sequences leave in the metadata."""
     names = (info.metadata or {}).get("states")
     return None if names is None else tuple(names)
 
 
-def _feature_of_x(tfds, features, states: tuple[str, ...] | None, name: str) -> str:
+def _feature_of_x(tfds: Any, features: Any, states: tuple[str, ...] | None, name: str) -> str:
     arrays = [
         key
         for key, feature in features.items()
@@ -266,12 +266,12 @@ def _feature_of_x(tfds, features, states: tuple[str, ...] | None, name: str) -> 
     return arrays[0]
 
 
-def _feature_of_label(tfds, features) -> str | None:
+def _feature_of_label(tfds: Any, features: Any) -> str | None:
     labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel) and value.names]
     return "label" if "label" in labels else labels[0] if len(labels) == 1 else None
 
 
-def _listed(builder) -> Available:
+def _listed(builder: Any) -> Available:
     info = builder.info
     name = f"{info.name}/{info.config_name}" if info.config_name else info.name
     sizes = {split: part.num_examples for split, part in info.splits.items()}
@@ -283,7 +283,7 @@ def _listed(builder) -> Available:
     return Available(name, shape, sizes, True, note)
 
 
-def _tfds():
+def _tfds() -> Any:
     import tensorflow_datasets as tfds
 
     import aejax.data.sets.digits

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def _joined(parts: list[Reader]) -> Reader:
         return parts[0]
     starts = np.cumsum([0, *(part.size for part in parts)])
 
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         pieces, places = [], []
         for part, start, stop in zip(parts, starts[:-1], starts[1:]):
             (inside,) = np.nonzero((positions >= start) & (positions < stop))
@@ -186,9 +186,9 @@ def checked(reader: Reader, where: str) -> Reader:
 
     Whatever goes wrong in reading is a UsageError.
     """
-    kinds: dict[str, tuple] = {}
+    kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
 
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         try:
             batch = reader.read(positions)
         except UsageError:

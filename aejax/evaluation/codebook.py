@@ -47,7 +47,7 @@ def codes_by_level(run: Run, data: Dataset) -> tuple[np.ndarray, ...]:
 
 def sizes_by_level(discrete: Discrete) -> tuple[tuple[int, ...], ...]:
     sizes = discrete.codebook_sizes
-    return sizes if isinstance(sizes[0], tuple) else (sizes,)  # type: ignore[return-value]
+    return sizes if isinstance(sizes[0], tuple) else (sizes,)
 
 
 def codebook_names(discrete: Discrete) -> list[str]:

@@ -257,7 +257,7 @@ def _alike(correlation: Float[np.ndarray, "a b"]) -> float:
 class _Groups:
     """The examples by the value of one factor: to draw others of the same value."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: np.ndarray) -> None:
         _, code, count = np.unique(values, return_inverse=True, return_counts=True)
         self.order = np.argsort(code, kind="stable")
         starts = np.cumsum(count) - count

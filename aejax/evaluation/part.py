@@ -32,7 +32,7 @@ Result = Mapping[str, Any]
 class Context:
     """The run that is evaluated, with its data, and what more than one part needs."""
 
-    def __init__(self, run: Run, draws: int):
+    def __init__(self, run: Run, draws: int) -> None:
         self.run, self.draws, self.experiment = run, draws, run.experiment
         self.model: Model = run.experiment.model
         self.train: Dataset = run.experiment.train

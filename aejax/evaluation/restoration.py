@@ -44,7 +44,7 @@ Contender = Callable[[Batch], Any]
 class _Scorer:
     """Scores of methods on one test split."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: Context) -> None:
         self.context, self.test = context, context.test
 
     @cached_property

@@ -9,7 +9,7 @@ so that all are correlations of stride 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ def conv(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_transpose(
-    z: Float[Array, "b h w d"], kernel: Float[Array, "kh kw c d"], size: tuple[int, int]
+    z: Float[Array, "b h w d"], kernel: Float[Array, "kh kw c d"], size: tuple[int, ...]
 ) -> Float[Array, "b double_h double_w c"]:
     """The transpose of `conv` from images of `size`, which halved is z's. Reverse mode of any order, but no forward mode.
 
@@ -44,11 +44,11 @@ def conv_transpose(
     return _gradient_of_image(z, kernel, size, 2)
 
 
-def _conv_forward(x, kernel, stride):
+def _conv_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
     return conv(x, kernel, stride), (x, kernel)
 
 
-def _conv_backward(stride, kept, g):
+def _conv_backward(stride: int, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = kept
     return _gradient_of_image(g, kernel, x.shape[1:3], stride), _gradient_of_kernel(x, g, kernel.shape[:2], stride)
 
@@ -56,11 +56,11 @@ def _conv_backward(stride, kept, g):
 conv.defvjp(_conv_forward, _conv_backward)
 
 
-def _conv_transpose_forward(z, kernel, size):
+def _conv_transpose_forward(z: Array, kernel: Array, size: tuple[int, ...]) -> tuple[Array, tuple[Array, Array]]:
     return conv_transpose(z, kernel, size), (z, kernel)
 
 
-def _conv_transpose_backward(size, kept, g):
+def _conv_transpose_backward(size: tuple[int, ...], kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     z, kernel = kept
     return conv(g, kernel), _gradient_of_kernel(g, z, kernel.shape[:2], 2)
 
@@ -68,22 +68,22 @@ def _conv_transpose_backward(size, kept, g):
 conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
 
 
-def _by_library(x, kernel, stride):
+def _by_library(x: Array, kernel: Array, stride: int) -> Array:
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=LAYOUT)
 
 
-def _by_products(x, kernel, stride):
+def _by_products(x: Array, kernel: Array, stride: int) -> Array:
     x, kernel = _in_squares(x, kernel.shape[:2], stride), _kernel_in_squares(kernel, stride)
     return _winograd(x, kernel) if _in_fewer(x, kernel.shape) else _patches(x, kernel.shape[:2]) @ _as_matrix(kernel)
 
 
-def _gradient_of_image(g, kernel, size, stride):
+def _gradient_of_image(g: Array, kernel: Array, size: tuple[int, ...], stride: int) -> Array:
     image = jax.ShapeDtypeStruct((g.shape[0], *size, kernel.shape[2]), g.dtype)
 
-    def transposed(f):
+    def transposed(f: Callable[..., Any]) -> Callable[..., Any]:
         return lambda g, kernel: jax.linear_transpose(lambda x: f(x, kernel, stride), image)(g)[0]
 
-    def by_products(g, kernel):
+    def by_products(g: Array, kernel: Array) -> Array:
         squares = jax.eval_shape(lambda x: _in_squares(x, kernel.shape[:2], stride), image)
         if not _in_fewer(squares, _kernel_in_squares(kernel, stride).shape):
             return transposed(_by_products)(g, kernel)
@@ -102,14 +102,14 @@ def _gradient_of_image(g, kernel, size, stride):
     return jax.lax.platform_dependent(g, kernel, cpu=by_products, default=transposed(_by_library))
 
 
-def _gradient_of_kernel(x, g, size, stride):
+def _gradient_of_kernel(x: Array, g: Array, size: tuple[int, ...], stride: int) -> Array:
     """Σ over examples and positions of x around a position ⊗ g there."""
     kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), g.dtype)
 
-    def by_library(x, g):
+    def by_library(x: Array, g: Array) -> Array:
         return jax.linear_transpose(lambda kernel: _by_library(x, kernel, stride), kernel)(g)[0]
 
-    def by_products(x, g):
+    def by_products(x: Array, g: Array) -> Array:
         x = _in_squares(x, size, stride)
         squares = jax.eval_shape(lambda kernel: _kernel_in_squares(kernel, stride), kernel)
         if _in_fewer(x, squares.shape):
@@ -123,7 +123,7 @@ def _gradient_of_kernel(x, g, size, stride):
     return jax.lax.platform_dependent(x, g, cpu=by_products, default=by_library)
 
 
-def _in_squares(x: Float[Array, "b h w c"], size: tuple[int, int], stride: int) -> Float[Array, "b high wide k"]:
+def _in_squares(x: Float[Array, "b h w c"], size: tuple[int, ...], stride: int) -> Float[Array, "b high wide k"]:
     """x padded for a kernel of this size, its squares of stride × stride pixels as channels."""
     b, h, w, c = x.shape
     pads = jax.lax.padtype_to_pads((h, w), size, (stride, stride), "SAME")
@@ -144,7 +144,7 @@ def _kernel_in_squares(kernel: Float[Array, "kh kw c d"], stride: int) -> Float[
     return kernel.reshape(high, stride, wide, stride, c, d).transpose(0, 2, 1, 3, 4, 5).reshape(high, wide, -1, d)
 
 
-def _patches(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b small_h small_w k"]:
+def _patches(x: Float[Array, "b h w c"], size: tuple[int, ...]) -> Float[Array, "b small_h small_w k"]:
     """What each position of the result sees of x, in the order of `_as_matrix`."""
     high, wide = (side - taps + 1 for side, taps in zip(x.shape[1:3], size))
     return jnp.concatenate([x[:, i : i + high, j : j + wide] for i in range(size[0]) for j in range(size[1])], axis=-1)

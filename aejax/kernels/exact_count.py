@@ -27,10 +27,12 @@ def exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool
     spacing = end / d
     count = jnp.asarray(count, jnp.int32)
 
-    def below(threshold):  # counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU
+    def below(
+        threshold: Array,
+    ) -> Array:  # counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU
         return jnp.sum((unique < threshold).astype(jnp.float32)).astype(jnp.int32)
 
-    def search(carry):
+    def search(carry: Any) -> tuple[Array, Array, Array, Array]:
         low, high, threshold, smaller = carry
         low = jnp.where(smaller < count, threshold, low)
         high = jnp.where(smaller > count, threshold, high)

@@ -32,7 +32,7 @@ def largest(h: Float[Array, "*shape"], count: Int[Array, ""], axis: int) -> Bool
 def _threshold(values: Int[Array, "*shape"], count: Any, axis: int, lowest: int, bits: int) -> Int[Array, "*ones"]:
     """The largest of the integers from `lowest`, so many bits wide, that at least `count` values along the axis reach."""
 
-    def decide(i, threshold):
+    def decide(i: Array, threshold: Array) -> Array:
         candidate = threshold + (jnp.int32(1) << (bits - 1 - i))
         # Counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU.
         reaching = jnp.sum((values >= candidate).astype(jnp.float32), axis=axis, keepdims=True)

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import Code
+from aejax.nets.code import apply
 from aejax.nets.mlp import check_mirror, tie, untie
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import DataContract, Model, Sparse
+from aejax.types import Axis, Batch, DataContract, Extras, Model, Objective, Params, Sparse
 
 
-def identity(h, axis, step):
+def identity(h: Array, axis: Axis, step: Any) -> Array:
     """The bottleneck that passes the code as it is."""
     return h
 
@@ -34,12 +35,12 @@ def autoencoder(
     encoder: nn.Module,
     decoder: nn.Module,
     likelihood: Likelihood,
-    corrupt: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
     emphasis: tuple[float, float] | None = None,
-    bottleneck: Callable = identity,
-    penalties: Sequence[Callable] = (),
+    bottleneck: Callable[..., Any] = identity,
+    penalties: Sequence[Callable[..., Any]] = (),
     tied: bool = False,
-    active: Callable | None = None,
+    active: Callable[..., Any] | None = None,
 ) -> Model:
     """An autoencoder; with `corrupt`, a denoising one.
 
@@ -66,7 +67,7 @@ def autoencoder(
         raise UsageError(f"emphasis={emphasis} weighs what a corruption touched; give corrupt= too")
     init, features, theta_of = net(encoder, decoder, likelihood, bottleneck, tied)
 
-    def terms_given(params, x_seen, x, name):
+    def terms_given(params: Params, x_seen: Array, x: Array, name: str) -> dict[str, Array]:
         """Per example: the nats of x, and the squared error per dimension of the mean, given what the encoder saw."""
         theta = theta_of(params, bottleneck(features(params, x_seen), None, None), x)
         return {
@@ -74,7 +75,7 @@ def autoencoder(
             f"{name}mse": per_dimension(likelihood.mean(theta), x),
         }
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_penalty = jax.random.split(key)
         x = batch["x"]
         x_tilde, touched = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
@@ -93,7 +94,7 @@ def autoencoder(
         means = {name: jnp.mean(term) for name, term in terms.items()}
         return jnp.mean(objective) + sum(means[name] for name in names), (extras, means)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         x = batch["x"]
         terms = terms_given(params, x, x, "")
         if corrupt is not None:
@@ -101,16 +102,17 @@ def autoencoder(
             terms |= terms_given(params, x_tilde, x, "denoising_")
         return terms
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return bottleneck(features(params, batch["x"]), None, None)
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         return likelihood.mean(theta_of(params, z, batch["x"]))
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
-    def activity(params, extras, batch, key):
+    def activity(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
+        assert active is not None  # a model has `activity` only then
         return active(encode(params, extras, batch, key))
 
     return Model(
@@ -128,18 +130,20 @@ def autoencoder(
 class Net(NamedTuple):
     """Encoder and decoder as functions of the trained parameters `{"encoder", "decoder"}`."""
 
-    init: Callable
+    init: Callable[..., Any]
     """As `Model.init`."""
-    features: Callable
+    features: Callable[..., Any]
     """(params, x [b, ...]) -> h [b, ...], before the bottleneck."""
-    theta: Callable
+    theta: Callable[..., Any]
     """(params, z [b, ...], x [b, *shape]) -> theta [b, *shape, likelihood.width]; of x only the shape is used."""
 
 
-def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottleneck: Callable, tied: bool) -> Net:
+def net(
+    encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottleneck: Callable[..., Any], tied: bool
+) -> Net:
     """The arguments as in `autoencoder`."""
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_encoder, k_decoder = jax.random.split(key)
         x = batch["x"]
         h, encoder_variables = encoder.init_with_output(k_encoder, x)
@@ -151,12 +155,12 @@ def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottlene
             params["decoder"] = untie(params["decoder"])
         return params, {}
 
-    def features(params, x):
-        return encoder.apply({"params": params["encoder"]}, x)
+    def features(params: Params, x: Array) -> Array:
+        return apply(encoder, params["encoder"], x)
 
-    def theta(params, z, x):
+    def theta(params: Params, z: Array, x: Array) -> Array:
         weights = tie(params["decoder"], params["encoder"]) if tied else params["decoder"]
-        return as_theta(decoder.apply({"params": weights}, z), x.shape[1:], likelihood)
+        return as_theta(apply(decoder, weights, z), x.shape[1:], likelihood)
 
     return Net(init, features, theta)
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.types import Batch, DataContract, Latent, Model, Sparse, Temporal
+from aejax.types import Axis, Batch, DataContract, Extras, Latent, Model, Objective, Params, Sparse, Temporal
 
 
 def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
@@ -40,10 +40,10 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
         """A batch to sample or decode for need not hold x, but a condition may be a part of it."""
         return {**batch, "x": _bits(keys_of_content(fixed, batch["x"]), batch["x"])} if "x" in batch else batch
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         return model.init(key, once(batch))
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         if seed is not None:
             return model.loss(params, extras, once(batch), key, step, axis)
         k_bits, k_model = jax.random.split(key)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
 from aejax.models.latent import LatentNet
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Corrupt, DataContract, Latent, Loss, Model
+from aejax.types import Batch, Corrupt, DataContract, Extras, Latent, Loss, Model, Params
 
 
 def variational(
@@ -22,10 +23,12 @@ def variational(
 ) -> Model:
     """The model of these parts that is trained by `loss`, as in `Model`, and evaluated by its bound."""
 
-    def image(params, z, c, batch):
+    def image(params: Params, z: Array, c: Array | None, batch: Batch) -> Array:
         return parts.keep_observed(batch, likelihood.mean(parts.theta(params, z[:, None], c)[:, 0]))
 
-    def terms_given(params, x_seen, batch, c, keys, name):
+    def terms_given(
+        params: Params, x_seen: Array, batch: Batch, c: Array | None, keys: Key[Array, " b"], name: str
+    ) -> dict[str, Array]:
         """Per example: the bound of x by one draw, and the squared error of the mean, given what the encoder saw."""
         x, h = batch["x"], parts.numbers(params, x_seen, c)
         z, log_q = parts.draw(params, keys, h, 1)
@@ -39,7 +42,7 @@ def variational(
             f"{name}mse": per_dimension(center, x),
         }
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         k_draw, k_corrupt, k_denoise = jax.random.split(key, 3)
         x, index, c = batch["x"], batch["index"], parts.condition(batch)
         terms = terms_given(params, x, batch, c, each(k_draw, index), "")
@@ -48,16 +51,16 @@ def variational(
             terms |= terms_given(params, x_tilde, batch, c, each(k_denoise, index), "denoising_")
         return terms
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return parts.mean(params, parts.numbers(params, batch["x"], parts.condition(batch)))
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         return image(params, z, parts.condition(batch), batch)
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
-    def sample(params, extras, batch, key):
+    def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         """The mean of p(x|z) for z from the prior, or a draw where the mean of discrete data is no datum."""
         k_prior, k_draw = jax.random.split(key)
         index, c = batch["index"], parts.condition(batch)
@@ -67,17 +70,18 @@ def variational(
         theta = parts.theta(params, z[:, None], c)[:, 0]
         return parts.keep_observed(batch, jax.vmap(likelihood.draw)(each(k_draw, index), theta))
 
-    def log_weights(params, extras, batch, key, k):
+    def log_weights(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], k: int) -> Array:
         x, c = batch["x"], parts.condition(batch)
         return parts.log_weights(params, parts.numbers(params, x, c), x, each(key, batch["index"]), c, k)
 
-    def divergences(params, extras, batch, key):
+    def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
         c = parts.condition(batch)
         h = parts.numbers(params, batch["x"], c)
         return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
 
-    def moments(params, extras, batch, key):
+    def moments(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Array]:
+        assert parts.moments is not None  # a model has `moments` only then
         return parts.moments(params, parts.numbers(params, batch["x"], parts.condition(batch)))
 
     return Model(

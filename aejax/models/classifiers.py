@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
-from aejax.types import Model
+from aejax.nets.code import apply
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def classifier(encoder: nn.Module, classes: int) -> Model:
@@ -21,26 +25,26 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
     """
     head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # at first every class is as probable as any other
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         if "label" not in batch:
             raise UsageError("a classifier needs labels; choose data that has them")
         k_encoder, k_head = jax.random.split(key)
         h, variables = encoder.init_with_output(k_encoder, batch["x"])
         return {"encoder": variables["params"], "head": head.init(k_head, h)["params"]}, {}
 
-    def features(params, x):
-        return encoder.apply({"params": params["encoder"]}, x)
+    def features(params: Params, x: Array) -> Array:
+        return apply(encoder, params["encoder"], x)
 
-    def evaluate(params, extras, batch, key):
-        logits = head.apply({"params": params["head"]}, features(params, batch["x"]))
-        nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=1)[:, 0]  # type: ignore[arg-type]
-        return {"nll": nll, "error": (jnp.argmax(logits, axis=1) != batch["label"]).astype(jnp.float32)}  # type: ignore[arg-type]
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
+        logits = apply(head, params["head"], features(params, batch["x"]))
+        nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=1)[:, 0]
+        return {"nll": nll, "error": (jnp.argmax(logits, axis=1) != batch["label"]).astype(jnp.float32)}
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         means = {name: jnp.mean(term) for name, term in evaluate(params, extras, batch, key).items()}
         return means["nll"], (extras, means)
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return features(params, batch["x"])
 
     return Model(init=init, loss=loss, evaluate=evaluate, encode=encode)

@@ -15,17 +15,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.nets import PixelCNN
 from aejax.nets.causal import sample_codes
-from aejax.types import DataContract, Discrete, Model, Parent
+from aejax.nets.code import apply
+from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params, Parent
 
 
 def code_prior(
-    base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Callable | None = None
+    base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Callable[..., Any] | None = None
 ) -> Model:
     """The prior of `base`'s codes by one net for each level, from the one next to x up; the top one is last.
 
@@ -46,15 +47,15 @@ def code_prior(
         )
     names = [f"level_{i}" for i in range(len(nets))]
 
-    def frozen(extras):
+    def frozen(extras: Extras) -> tuple[Params, Extras]:
         return extras["base"]["params"], extras["base"]["extras"]
 
-    def codes_of(extras, batch, key):
+    def codes_of(extras: Extras, batch: Batch, key: Key[Array, ""]) -> list[Array]:
         """The codes of each level as maps, [b, h, w, codebooks]."""
         codes = discrete.codes(*frozen(extras), batch, key)
         return [as_map(level) for level in (codes if isinstance(codes, tuple) else (codes,))]
 
-    def given(batch):
+    def given(batch: Batch) -> Array | None:
         if condition is None:
             return None
         try:
@@ -64,10 +65,10 @@ def code_prior(
                 f"the prior's condition needs {missing} of an example, which is not there; to sample use --label or --given"
             ) from None
 
-    def above(codes, i):
+    def above(codes: Sequence[Array], i: int) -> Array | None:
         return codes[i + 1] if i + 1 < len(nets) else None
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         extras = {"base": {"params": base.params, "extras": base.extras}}
         codes, label = codes_of(extras, batch, key), given(batch)
         keys = jax.random.split(key, len(nets))
@@ -77,22 +78,22 @@ def code_prior(
         }
         return params, extras
 
-    def neg_log_prob(params, codes, label):
+    def neg_log_prob(params: Params, codes: Sequence[Array], label: Array | None) -> tuple[Array, int]:
         """−log p of the codes [b], and how many codes there are."""
         nll = jnp.zeros(len(codes[0]))
         for i, (name, net) in enumerate(zip(names, nets)):
-            logits = net.apply({"params": params[name]}, codes[i], label, above(codes, i))
+            logits = apply(net, params[name], codes[i], label, above(codes, i))
             for book, of_book in enumerate(logits):
                 nll = nll + cross_entropy(of_book, codes[i][..., book])
         return nll, sum(math.prod(level.shape[1:]) for level in codes)
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         codes = jax.lax.stop_gradient(codes_of(extras, batch, key))
         kl, count = neg_log_prob(params, codes, given(batch))
         means = {"kl": jnp.mean(kl), "bits_per_code": jnp.mean(kl) / (count * math.log(2))}
         return means["kl"], (extras, means)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         of_base = lower.evaluate(*frozen(extras), batch, key)
         kl, count = neg_log_prob(params, codes_of(extras, batch, key), given(batch))
         return {
@@ -103,16 +104,18 @@ def code_prior(
             "bits_per_code": kl / (count * math.log(2)),
         }
 
-    def sample(params, extras, batch, key):
+    def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         """Codes drawn from the top down, decoded."""
-        label, codes = given(batch), []
+        label = given(batch)
+        codes: list[Array] = []
         for i, k in reversed(list(enumerate(jax.random.split(key, len(nets))))):
             keys, upper = each(k, batch["index"]), codes[0] if codes else None
             codes.insert(0, sample_codes(nets[i], params[names[i]], keys, label, upper))
         drawn = [level.reshape(-1, *like) for level, like in zip(codes, shapes_of(base, shape))]
+        assert lower.decode is not None  # whatever has codes decodes them
         return lower.decode(*frozen(extras), tuple(drawn) if len(drawn) > 1 else drawn[0], batch)
 
-    def of_base(name):
+    def of_base(name: str) -> Any:
         f = lower.function(name)
         return None if f is None else lambda params, extras, *rest: f(*frozen(extras), *rest)
 
@@ -145,7 +148,7 @@ def discrete_of(base: Parent) -> Discrete:
 def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
     """How many codes each codebook of each level has."""
     sizes = discrete_of(base).codebook_sizes
-    return sizes if isinstance(sizes[0], tuple) else (sizes,)  # type: ignore[return-value]
+    return sizes if isinstance(sizes[0], tuple) else (sizes,)
 
 
 def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -10,22 +10,24 @@ lie the paper's hybrids.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Array, Bool, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
 from aejax.models.bounds import latent_of, variational
 from aejax.models.latent import LatentNet, latent_net
+from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood, restrict
 from aejax.objective.posteriors import diagonal
 from aejax.objective.priors import conditional
-from aejax.types import Model
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def cvae(
@@ -35,7 +37,7 @@ def cvae(
     likelihood: Likelihood,
     latent: int,
     shape: tuple[int, ...],
-    condition: Callable | None = None,
+    condition: Callable[..., Any] | None = None,
     observed: Bool[np.ndarray, "*shape"] | None = None,
     alpha: float = 1.0,
 ) -> Model:
@@ -76,13 +78,13 @@ def cvae(
         parts = parts._replace(keep_observed=lambda batch, images: images)
     by_prior = stochastic_net(parts, prior)
 
-    def gsnn(params, batch, keys):
+    def gsnn(params: Params, batch: Batch, keys: Key[Array, " b"]) -> Array:
         """−log p(x|z, c) [b] for one z ~ p(z|c) each."""
         c = parts.condition(batch)
         z, _ = by_prior.draw(params, keys, by_prior.numbers(params, batch["x"], c), 1)
         return parts.neg_log_prob(parts.theta(params, z, c), batch["x"])[:, 0]
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_draw, k_prior = jax.random.split(key)
         x, index, c = batch["x"], batch["index"], parts.condition(batch)
         terms = {"gsnn": gsnn(params, batch, each(k_prior, index))}
@@ -100,16 +102,16 @@ def cvae(
 
     base = variational(by_prior if alpha == 0.0 else parts, scored, loss, conditional=True)
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         params, extras = base.init(key, batch)
         return {name: net for name, net in params.items() if name != "encoder" or alpha > 0.0}, extras
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         k_base, k_prior = jax.random.split(key)
         terms = base.evaluate(params, extras, batch, k_base)
         return {**terms, "gsnn": gsnn(params, batch, each(k_prior, batch["index"]))}
 
-    def divergences(params, extras, batch, key):
+    def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
     return base._replace(init=init, evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
@@ -117,4 +119,4 @@ def cvae(
 
 def stochastic_net(parts: LatentNet, prior: nn.Module) -> LatentNet:
     """The same with q(z|x, c) = p(z|c) (Sohn et al. 2015, §3.2): the prior net's numbers are those of a diagonal Gaussian."""
-    return parts._replace(numbers=lambda params, x, c: prior.apply({"params": params["prior"]}, c))
+    return parts._replace(numbers=lambda params, x, c: apply(prior, params["prior"], c))

@@ -20,8 +20,10 @@ from jaxtyping import Array, Float, Key
 from aejax.collectives import gather, own
 from aejax.errors import UsageError, non_negative
 from aejax.models.variational import vae
+from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Model
+from aejax.objective.regularizers import Latents
+from aejax.types import Axis, Batch, Extras, Model, Params, Terms
 
 
 def factor_vae(
@@ -32,7 +34,7 @@ def factor_vae(
     shape: tuple[int, ...],
     gamma: float | jax.Array,
     discriminator: nn.Module,
-    regularizers: Sequence[Callable] = (),
+    regularizers: Sequence[Callable[..., Any]] = (),
     **options: Any,
 ) -> Model:
     """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) on top of its bound (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
@@ -51,7 +53,7 @@ def factor_vae(
     term = adversary(gamma, discriminator)
     model = vae(encoder, decoder, likelihood, latent, shape, regularizers=(term, *regularizers), **options)
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_model, k_discriminator = jax.random.split(key)
         params, extras = model.init(k_model, batch)
         out, variables = discriminator.init_with_output(k_discriminator, jnp.zeros((1, latent)))
@@ -64,7 +66,7 @@ def factor_vae(
     return model._replace(init=init)
 
 
-def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable:
+def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable[..., Any]:
     """The regularizer, as in `aejax.objective.regularizers`; its parameters are `params["discriminator"]`.
 
     The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the
@@ -72,11 +74,11 @@ def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable:
     its dimensions from as many examples either way.
     """
 
-    def factor_vae(latents, params, key, step, axis):
+    def factor_vae(latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis) -> tuple[Array, Terms]:
         _, k_order = jax.random.split(key)
         independent = own(permuted(k_order, gather(latents.second, axis)), axis)
         trained, constant = params["discriminator"], jax.lax.stop_gradient
-        logit = lambda params, z: discriminator.apply({"params": params}, z)[:, 0]
+        logit = lambda params, z: apply(discriminator, params, z)[:, 0]
 
         correlation = jnp.mean(logit(constant(trained), latents.z))
         real, fake = logit(trained, constant(latents.z)), logit(trained, constant(independent))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
@@ -21,7 +23,7 @@ from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
-from aejax.types import Model
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def iwae(
@@ -34,8 +36,8 @@ def iwae(
     doubly_reparametrized: bool = False,
     prior: Prior = standard_normal(),
     posterior: Posterior = diagonal(),
-    corrupt: Callable | None = None,
-    condition: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
+    condition: Callable[..., Any] | None = None,
 ) -> Model:
     """An importance-weighted autoencoder: `vae` with another loss, to which weights and penalties of its own do not apply.
 
@@ -49,21 +51,22 @@ def iwae(
     if samples < 1:
         raise UsageError(f"iwae(samples={samples}): at least one draw")
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
-    if doubly_reparametrized and posterior.log_prob is None:
+    log_q_of = posterior.log_prob
+    if doubly_reparametrized and log_q_of is None:
         raise UsageError(
             f"doubly_reparametrized= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
         )
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_draw, _, _ = jax.random.split(key, 4)  # as in `vae`: one draw has its very noise
         x, index, c = batch["x"], batch["index"], parts.condition(batch)
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)
         h = parts.numbers(params, x_tilde, c)
         z, log_q = parts.draw(params, each(k_draw, index), h, samples)
 
-        def weigh(z, log_q):
+        def weigh(z: Array, log_q: Array) -> tuple[Array, Array]:
             """-log p(x|z), and log q(z|x) − log p(z): [b, k]."""
             return parts.neg_log_prob(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
 
@@ -73,7 +76,8 @@ def iwae(
             # the encoder is reached (and by a prior that is made of it), and there each draw's weight w̃ counts twice.
             normalized = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
             z = _with_gradient_times(z, normalized[:, :, None])
-            density = lambda h, z: posterior.log_prob(jax.lax.stop_gradient(params["posterior"]), h, z)
+            assert log_q_of is not None  # refused above
+            density = partial(log_q_of, jax.lax.stop_gradient(params["posterior"]))
             log_q = jax.vmap(jax.vmap(density, (None, 0)))(jax.lax.stop_gradient(h), z)
             distortion, kl = weigh(z, log_q)
         log_w = -distortion - kl
@@ -88,12 +92,12 @@ def iwae(
 
     base = variational(parts, likelihood, loss, corrupt, condition is not None)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         k_base, k_draw = jax.random.split(key)
         bound = log_mean(latent_of(base).log_weights(params, extras, batch, k_draw, samples))
         return {**base.evaluate(params, extras, batch, k_base), "iwae_nll": -bound}
 
-    def divergences(params, extras, batch, key):
+    def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
     return base._replace(evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))

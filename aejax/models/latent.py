@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,41 +13,43 @@ from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
 from aejax.models.autoencoders import as_theta, total
+from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
 from aejax.objective.priors import Encoding, Prior
+from aejax.types import Batch, Extras, Params
 
 
 class LatentNet(NamedTuple):
     """Encoder, posterior, prior and decoder as functions of the trained parameters. `k` counts draws of z."""
 
-    init: Callable
+    init: Callable[..., Any]
     """As `Model.init`; params are `{"encoder", "decoder", "posterior", "prior"}`."""
-    condition: Callable
+    condition: Callable[..., Any]
     """batch -> c [b, ...] or None."""
-    numbers: Callable
+    numbers: Callable[..., Any]
     """(params, x [b, *shape], c) -> h [b, width]."""
-    mean: Callable
+    mean: Callable[..., Any]
     """(params, h) -> [b, d], the deterministic code."""
-    moments: Callable | None
+    moments: Callable[..., Any] | None
     """(params, h) -> (means [b, d], variances [b, d]); None as in `Posterior`."""
-    draw: Callable
+    draw: Callable[..., Any]
     """(params, keys [b], h, k) -> (z [b, k, d], log q(z|x) [b, k])."""
-    theta: Callable
+    theta: Callable[..., Any]
     """(params, z [b, k, d], c) -> theta [b, k, *shape, likelihood.width]."""
-    neg_log_prob: Callable
+    neg_log_prob: Callable[..., Any]
     """(theta [b, k, ...], x [b, *shape]) -> -log p(x|z) [b, k]."""
-    log_prior: Callable
+    log_prior: Callable[..., Any]
     """(params, z [b, k, d], c) -> log p(z) [b, k]."""
-    draw_prior: Callable
+    draw_prior: Callable[..., Any]
     """(params, keys [n], c) -> z [n, d]."""
-    kl: Callable
+    kl: Callable[..., Any]
     """(params, h, z, log_q, c) -> [b, m], in closed form where there is one, else the draws' mean, m = 1."""
-    log_weights: Callable
+    log_weights: Callable[..., Any]
     """(params, h, x, keys, c, k) -> log p(x, z) − log q(z|x), [b, k]."""
-    encoding: Callable
+    encoding: Callable[..., Any]
     """(params, c) -> Encoding."""
-    keep_observed: Callable
+    keep_observed: Callable[..., Any]
     """(batch, images [b, *shape]) -> images, in which what the condition shows of the example is as it is."""
 
 
@@ -58,13 +61,13 @@ def latent_net(
     shape: tuple[int, ...],
     prior: Prior,
     posterior: Posterior,
-    condition: Callable | None,
+    condition: Callable[..., Any] | None,
 ) -> LatentNet:
     """The arguments as in `vae`."""
     if latent < 1:
         raise UsageError(f"latent={latent}: at least one dimension")
 
-    def given(batch):
+    def given(batch: Batch) -> Array | None:
         if condition is None:
             return None
         try:
@@ -75,7 +78,7 @@ def latent_net(
                 "--given or --label"
             ) from None
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_encoder, k_decoder, k_posterior, k_prior = jax.random.split(key, 4)
         x, c = batch["x"], given(batch)
         if x.shape[1:] != shape:
@@ -95,35 +98,36 @@ def latent_net(
             "prior": prior.init(k_prior, latent, x, c),
         }, {}
 
-    def numbers(params, x, c):
-        return encoder.apply({"params": params["encoder"]}, joined(x, c))
+    def numbers(params: Params, x: Array, c: Array | None) -> Array:
+        return apply(encoder, params["encoder"], joined(x, c))
 
-    def mean(params, h):
+    def mean(params: Params, h: Array) -> Array:
         return jax.vmap(lambda one: posterior.mean(params["posterior"], one))(h)
 
-    def moments(params, h):
-        return jax.vmap(lambda one: posterior.moments(params["posterior"], one))(h)
+    def moments(params: Params, h: Array) -> tuple[Array, Array]:
+        assert posterior.moments is not None  # a net has `moments` only then
+        return jax.vmap(partial(posterior.moments, params["posterior"]))(h)
 
-    def draw(params, keys: Key[Array, " b"], h, k):
-        def one(key, h):
+    def draw(params: Params, keys: Key[Array, " b"], h: Array, k: int) -> tuple[Array, Array]:
+        def one(key: Key[Array, ""], h: Array) -> tuple[Array, Array]:
             return jax.vmap(lambda key: posterior.draw(params["posterior"], key, h))(jax.random.split(key, k))
 
         return jax.vmap(one)(keys, h)
 
-    def theta(params, z, c):
+    def theta(params: Params, z: Array, c: Array | None) -> Array:
         b, k, d = z.shape
         # Examples' rows are repeated, not broadcast within the net, which knows of no draws.
         rows = None if c is None else jnp.repeat(c, k, axis=0)
-        out = decoder.apply({"params": params["decoder"]}, joined(z.reshape(b * k, d), rows))
+        out = apply(decoder, params["decoder"], joined(z.reshape(b * k, d), rows))
         return as_theta(out, shape, likelihood).reshape(b, k, *shape, likelihood.width)
 
-    def neg_log_prob(theta, x):
+    def neg_log_prob(theta: Array, x: Array) -> Array:
         k = theta.shape[1]
         one = lambda theta: total(likelihood.neg_log_prob(theta, x))
         return one(theta[:, 0])[:, None] if k == 1 else jax.vmap(one, 1, 1)(theta)
 
-    def encoding(params, c):
-        def numbers_(x):
+    def encoding(params: Params, c: Array | None) -> Encoding:
+        def numbers_(x: Array) -> Array:
             if c is not None:
                 raise UsageError(
                     "a prior made of the encoder (vamp) has no pseudo-inputs for a condition; use conditional()"
@@ -132,23 +136,23 @@ def latent_net(
 
         return Encoding(numbers_, posterior, params["posterior"])
 
-    def log_prior(params, z, c):
+    def log_prior(params: Params, z: Array, c: Array | None) -> Array:
         b, k, d = z.shape
         rows = None if c is None else jnp.repeat(c, k, axis=0)
         return prior.log_prob(params["prior"], encoding(params, c), z.reshape(b * k, d), rows).reshape(b, k)
 
-    def draw_prior(params, keys, c):
+    def draw_prior(params: Params, keys: Key[Array, " b"], c: Array | None) -> Array:
         return prior.draw(params["prior"], encoding(params, c), keys, latent, c)
 
-    def kl(params, h, z, log_q, c):
+    def kl(params: Params, h: Array, z: Array, log_q: Array, c: Array | None) -> Array | None:
         closed = prior.kl(params["prior"], encoding(params, c), h, c)
         return jnp.mean(log_q - log_prior(params, z, c), axis=1, keepdims=True) if closed is None else closed
 
-    def log_weights(params, h, x, keys, c, k):
+    def log_weights(params: Params, h: Array, x: Array, keys: Key[Array, " b"], c: Array | None, k: int) -> Array:
         z, log_q = draw(params, keys, h, k)
         return log_prior(params, z, c) - neg_log_prob(theta(params, z, c), x) - log_q
 
-    def keep_observed(batch, images):
+    def keep_observed(batch: Batch, images: Array) -> Array:
         return images
 
     return LatentNet(

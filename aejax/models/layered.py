@@ -16,19 +16,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
+from aejax.nets.code import apply
 from aejax.objective.posteriors import Posterior
+from aejax.types import Params
 
 
 class Layered(NamedTuple):
     """p(z|c) as pure functions of rows: c [n, m], z [n, layers · latent]; log-densities in nats."""
 
-    init: Callable
+    init: Callable[..., Any]
     """(key, c) -> params, `{"layer_1", …}`, the lowest layer being the first."""
-    draw: Callable
+    draw: Callable[..., Any]
     """(params, keys [n], c) -> (z, log p(z|c) [n])."""
-    mean: Callable
+    mean: Callable[..., Any]
     """(params, c) -> each layer's mean, given the means of those above it."""
-    log_prob: Callable
+    log_prob: Callable[..., Any]
     """(params, c, z) -> log p(z|c) [n]."""
 
 
@@ -42,12 +44,14 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
     """
     if latent < 1 or layers < 1:
         raise UsageError(f"latent={latent}, layers={layers}: at least one of each")
-    if posterior.log_prob is None:
+    density = posterior.log_prob
+    if density is None:
         raise UsageError(f"the density of a state is needed, which {posterior.name}() has not; use diagonal()")
     names = [f"layer_{layer}" for layer in range(layers, 0, -1)]
 
-    def init(key, c):
-        params, seen = {}, c
+    def init(key: Key[Array, ""], c: Array) -> Params:
+        params: Params = {}
+        seen = c
         for name, k in zip(names, jax.random.split(key, layers)):
             h, variables = net.init_with_output(k, seen)
             if h.shape[1:] != (posterior.width(latent),):
@@ -59,10 +63,10 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
             seen = joined(seen, jnp.zeros((len(c), latent)))
         return params
 
-    def numbers(params, name, seen):
-        return net.apply({"params": params[name]}, seen)
+    def numbers(params: Params, name: str, seen: Array) -> Array:
+        return apply(net, params[name], seen)
 
-    def draw(params, keys: Key[Array, " n"], c):
+    def draw(params: Params, keys: Key[Array, " n"], c: Array) -> tuple[Array, Array]:
         split = jax.vmap(lambda key: jax.random.split(key, layers))(keys)
         seen, drawn, log_p = c, [], jnp.zeros(len(c), c.dtype)
         for i, name in enumerate(names):
@@ -71,19 +75,19 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
             drawn.append(z)
         return joined(*drawn), log_p
 
-    def mean(params, c):
+    def mean(params: Params, c: Array) -> Array:
         seen, means = c, []
         for name in names:
             means.append(jax.vmap(lambda h: posterior.mean({}, h))(numbers(params, name, seen)))
             seen = joined(seen, means[-1])
         return joined(*means)
 
-    def log_prob(params, c, z):
+    def log_prob(params: Params, c: Array, z: Array) -> Array:
         log_p = jnp.zeros(len(c), c.dtype)
         for i, name in enumerate(names):
             above, own = z[:, : i * latent], z[:, i * latent : (i + 1) * latent]
             h = numbers(params, name, joined(c, above))
-            log_p = log_p + jax.vmap(lambda h, z: posterior.log_prob({}, h, z))(h, own)
+            log_p = log_p + jax.vmap(lambda h, z: density({}, h, z))(h, own)
         return log_p
 
     return Layered(init, draw, mean, log_prob)
@@ -94,6 +98,6 @@ def joined(*rows: Float[Array, "n _"]) -> Float[Array, "n _"]:
     return jnp.concatenate(rows, axis=1)
 
 
-def params_of(variables: Mapping[str, Any]) -> dict:
+def params_of(variables: Mapping[str, Any]) -> Params:
     """Of a module's variables, what is trained; {} of one that has nothing to train."""
     return dict(variables["params"]) if "params" in variables else {}

@@ -17,22 +17,22 @@ from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Batch, DataContract, Latent, Model, Temporal
+from aejax.types import Batch, DataContract, Extras, Latent, Model, Params, Temporal
 
 
 def model_of(
-    init: Callable,
-    loss: Callable,
-    log_weights: Callable,
+    init: Callable[..., Any],
+    loss: Callable[..., Any],
+    log_weights: Callable[..., Any],
     shape: tuple[int, ...],
     likelihood: Likelihood,
-    corrupt: Callable | None,
-    stepwise: Callable,
-    states: Callable,
-    current: Callable,
-    onward: Callable,
-    theta: Callable,
-    further: Callable = lambda params, batch, x_seen, key: {},
+    corrupt: Callable[..., Any] | None,
+    stepwise: Callable[..., Any],
+    states: Callable[..., Any],
+    current: Callable[..., Any],
+    onward: Callable[..., Any],
+    theta: Callable[..., Any],
+    further: Callable[..., Any] = lambda params, batch, x_seen, key: {},
 ) -> Model:
     """The model of sequences that is trained by `loss`, evaluated by its bound step by step, and continues what it has seen.
 
@@ -49,7 +49,7 @@ def model_of(
         further: (params, batch, x_seen, key) -> {name: [b]}, more terms to evaluate.
     """
 
-    def terms_given(params, batch, x_seen, key, name):
+    def terms_given(params: Params, batch: Batch, x_seen: Array, key: Key[Array, ""], name: str) -> dict[str, Array]:
         k_steps, k_further = jax.random.split(key)
         x, n = batch["x"], lengths(batch)
         x_hat = decode(params, {}, states(params, x_seen), batch)
@@ -61,7 +61,7 @@ def model_of(
         }
         return {f"{name}{term}": values for term, values in terms.items()}
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         k_clean, k_corrupt, k_denoise = jax.random.split(key, 3)
         terms = terms_given(params, batch, batch["x"], k_clean, "")
         if corrupt is not None:
@@ -69,24 +69,24 @@ def model_of(
             terms |= terms_given(params, batch, x_tilde, k_denoise, "denoising_")
         return terms
 
-    def divergences(params, extras, batch, key):
+    def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
         return terms_given(params, batch, batch["x"], k_clean, "")["kl"][:, None]
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return states(params, batch["x"])
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         return likelihood.mean(theta(params, z.reshape(-1, z.shape[-1]))).reshape(*z.shape[:2], *shape[1:])
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, states(params, batch["x"]), batch)
 
-    def go_on(params, keys, z, gaps):
+    def go_on(params: Params, keys: Key[Array, " b"], z: Array, gaps: Array) -> Array:
         """Frames [b, g, *frame], each a gap after the one before it."""
         k_states, k_draws = halves(keys)
 
-        def advance(z, step):
+        def advance(z: Array, step: Any) -> tuple[Array, Array]:
             i, delta = step
             z = onward(params, folded(k_states, i), z, delta)
             theta_z = theta(params, z)
@@ -98,14 +98,14 @@ def model_of(
         _, frames = jax.lax.scan(advance, z, (jnp.arange(len(gaps)), gaps))
         return jnp.swapaxes(frames, 0, 1)
 
-    def sample(params, extras, batch, key):
+    def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         """Sequences from the first frame on: the mean of p(x_t|z_t), or a draw where the mean of discrete data is no datum."""
         k_state, k_steps = halves(each(key, batch["index"]))
         b = len(batch["index"])
         z = current(params, k_state, jnp.zeros((b, 1, *shape[1:])), jnp.zeros(b, jnp.int32))
         return go_on(params, k_steps, z, jnp.ones(shape[0], jnp.int32))
 
-    def rollout(params, extras, batch, key, gaps):
+    def rollout(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], gaps: Array) -> Array:
         k_state, k_steps = halves(each(key, batch["index"]))
         z = current(params, k_state, batch["x"], lengths(batch))
         return go_on(params, k_steps, z, gaps)
@@ -155,7 +155,7 @@ def window(
     if length >= x[0].shape[1]:
         return x, n
 
-    def one(key, n, *x):
+    def one(key: Key[Array, ""], n: Array, *x: Any) -> tuple[Any, ...]:
         start = jax.random.randint(key, (), 0, jnp.maximum(n - length, 0) + 1, n.dtype)
         return tuple(jax.lax.dynamic_slice_in_dim(sequence, start, length) for sequence in x)
 

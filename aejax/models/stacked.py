@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
-from aejax.types import DataContract, Model, Parent
+from aejax.types import Axis, Batch, DataContract, Extras, Model, Objective, Params, Parent
 
 
 def on_top_of(parent: Parent, upper: Model) -> Model:
@@ -21,36 +22,40 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
     `evaluate` gives upper's terms, of codes; `encode`, `decode` and `reconstruct` go from images to the upper code and back.
     """
     lower = parent.model
-    if lower.encode is None or lower.decode is None:
+    encode_below, decode_below = lower.encode, lower.decode
+    if encode_below is None or decode_below is None:
         raise UsageError(f"{parent.directory} neither encodes nor decodes; build on an autoencoder")
+    encode_above, decode_above = upper.encode, upper.decode
+    if encode_above is None or decode_above is None:
+        raise UsageError("the upper model of on_top_of() neither encodes nor decodes; give an autoencoder")
 
-    def codes(extras, batch, key):
+    def codes(extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         """The batch as the upper model sees it."""
         frozen = extras["lower"]
-        return {**batch, "x": lower.encode(frozen["params"], frozen["extras"], batch, key)}
+        return {**batch, "x": encode_below(frozen["params"], frozen["extras"], batch, key)}
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         frozen = {"params": parent.params, "extras": parent.extras}
         params, extras = upper.init(key, codes({"lower": frozen}, batch, key))
         return params, {"lower": frozen, "upper": extras}
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         seen = jax.lax.stop_gradient(codes(extras, batch, key))
         value, (own, metrics) = upper.loss(params, extras["upper"], seen, key, step, axis)
         return value, ({**extras, "upper": own}, metrics)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         return upper.evaluate(params, extras["upper"], codes(extras, batch, key), key)
 
-    def encode(params, extras, batch, key):
-        return upper.encode(params, extras["upper"], codes(extras, batch, key), key)
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
+        return encode_above(params, extras["upper"], codes(extras, batch, key), key)
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         frozen, key = extras["lower"], jax.random.key(0)  # of the code below only the shape is used
-        below = upper.decode(params, extras["upper"], z, codes(extras, batch, key))
-        return lower.decode(frozen["params"], frozen["extras"], below, batch)
+        below = decode_above(params, extras["upper"], z, codes(extras, batch, key))
+        return decode_below(frozen["params"], frozen["extras"], below, batch)
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
     return Model(
@@ -64,7 +69,7 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
     )
 
 
-def layers(parent: Parent) -> list[dict]:
+def layers(parent: Parent) -> list[Params]:
     """Parameters `{"encoder", "decoder"}` of every layer of a stack, the lowest first."""
     stack = [parent.params]
     extras: Mapping[str, Any] = parent.extras
@@ -74,7 +79,7 @@ def layers(parent: Parent) -> list[dict]:
     return stack[::-1]
 
 
-def unroll(stack: list[dict]) -> dict:
+def unroll(stack: list[Params]) -> Params:
     """A stack of one-layer MLPs as the parameters of one deep autoencoder: an `MLP` up, and an `MLP` down.
 
     A tied layer's kernel is copied, transposed, into the decoder: fine-tuning unties (Hinton & Salakhutdinov 2006).
@@ -90,10 +95,10 @@ def unroll(stack: list[dict]) -> dict:
     return {"encoder": encoder, "decoder": decoder}
 
 
-def started_from(model: Model, params: dict) -> Model:
+def started_from(model: Model, params: Params) -> Model:
     """The model with these parts of its parameters (top-level names) in place of their random initialization."""
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         drawn, extras = model.init(key, batch)
         for name, part in params.items():
             shapes, given = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (drawn[name], part))

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
@@ -20,11 +21,12 @@ from aejax.models.autoencoders import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
+from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
-from aejax.types import Model
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def state_space(
@@ -40,7 +42,7 @@ def state_space(
     window: int | None = None,
     beta: Any = 1.0,
     posterior: Posterior = diagonal(),
-    corrupt: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
 ) -> Model:
     """A state-space model. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 
@@ -60,7 +62,7 @@ def state_space(
     p = layered(transition, posterior, latent, layers, "transition")
     frame, cost = shape[1:], weighted(beta)
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_beliefs, k_filtering, k_transition, k_decoder = jax.random.split(key, 4)
         b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
         b, z = b[:, 0], jnp.zeros((len(b), layers * latent))
@@ -73,45 +75,46 @@ def state_space(
             "decoder": params_of(decoder_variables),
         }, {}
 
-    def given(b, z):
+    def given(b: Array, z: Array) -> Array:
         return b if mean_field else joined(z, b)
 
-    def believed(params, x):
-        return beliefs.apply({"params": params["beliefs"]}, x)
+    def believed(params: Params, x: Array) -> Array:
+        return apply(beliefs, params["beliefs"], x)
 
-    def theta(params, z):
-        return as_theta(decoder.apply({"params": params["decoder"]}, z), frame, likelihood)
+    def theta(params: Params, z: Array) -> Array:
+        return as_theta(apply(decoder, params["decoder"], z), frame, likelihood)
 
-    def filtered(params, choose, x):
+    def filtered(params: Params, choose: Callable[..., Any], x: Array) -> tuple[Array, Array]:
         """(states [b, t, d], log q − log p [b, t]) with `choose(i, seen)` -> (z, log q) at every step."""
         b = jnp.swapaxes(believed(params, x)[:, 1:], 0, 1)
 
-        def advance(z, step):
+        def advance(z: Array, step: Any) -> tuple[Array, tuple[Array, Array]]:
             i, b = step
             following, log_q = choose(i, given(b, z))
             return following, (following, log_q - p.log_prob(params["transition"], z, following))
 
         start = jnp.zeros((len(x), layers * latent), x.dtype)
         _, states = jax.lax.scan(advance, start, (jnp.arange(len(b)), b))
-        return tuple(jnp.swapaxes(leaf, 0, 1) for leaf in states)
+        z, log_q = (jnp.swapaxes(leaf, 0, 1) for leaf in states)
+        return z, log_q
 
-    def drawn(params, keys, x):
+    def drawn(params: Params, keys: Key[Array, " b"], x: Array) -> tuple[Array, Array]:
         return filtered(params, lambda i, seen: q.draw(params["filtering"], folded(keys, i), seen), x)
 
-    def states(params, x):
-        def choose(i, seen):
+    def states(params: Params, x: Array) -> Array:
+        def choose(i: Array, seen: Array) -> tuple[Array, Array]:
             z = q.mean(params["filtering"], seen)
             return z, jnp.zeros(len(z), z.dtype)
 
         return filtered(params, choose, x)[0]
 
-    def stepwise(params, keys, x_seen, x):
+    def stepwise(params: Params, keys: Key[Array, " b"], x_seen: Array, x: Array) -> tuple[Array, Array]:
         """(−log p(x_t|z_t), log q − log p) of every step, [b, t], by one draw of the states."""
         z, kl = drawn(params, keys, x_seen)
         rows = x.reshape(-1, *frame)
         return total(likelihood.neg_log_prob(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_window, k_draw = jax.random.split(key, 3)
         index = batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
@@ -120,17 +123,17 @@ def state_space(
         objective = jnp.mean(terms["distortion"] + cost(terms["kl"][:, None], step, axis))
         return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
-    def log_weights(params, extras, batch, key, k):
+    def log_weights(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], k: int) -> Array:
         x, n = batch["x"], lengths(batch)
         keys = jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
         return jax.vmap(lambda keys: -bound(stepwise(params, keys, x, x), n)["nelbo"], 1, 1)(keys)
 
-    def current(params, keys, x, n):
+    def current(params: Params, keys: Key[Array, " b"], x: Array, n: Array) -> Array:
         z, _ = drawn(params, keys, x)
         z = jnp.concatenate([jnp.zeros_like(z[:, :1]), z], axis=1)
         return z[jnp.arange(len(x)), n]
 
-    def onward(params, keys, z, delta):
+    def onward(params: Params, keys: Key[Array, " b"], z: Array, delta: Array) -> Array:
         step = lambda i, z: p.draw(params["transition"], folded(keys, i), z)[0]
         return jax.lax.fori_loop(0, delta, step, z)
 

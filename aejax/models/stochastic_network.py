@@ -25,14 +25,14 @@ from aejax.models.autoencoders import autoencoder, identity, net, per_dimension,
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.schedules import END
-from aejax.types import Model, Temporal
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params, Temporal
 
 
 def gsn(
     encoder: nn.Module,
     decoder: nn.Module,
     likelihood: Likelihood,
-    corrupt: Callable,
+    corrupt: Callable[..., Any],
     shape: tuple[int, ...],
     walkback: int = 1,
     burn_in: int = 100,
@@ -56,25 +56,27 @@ def gsn(
     base = autoencoder(encoder, decoder, likelihood, corrupt=corrupt)
     parts = net(encoder, decoder, likelihood, identity, tied=False)
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         if batch["x"].shape[1:] != shape:
             raise UsageError(f"gsn(shape={shape}) is given examples of shape {batch['x'].shape[1:]}; use train.shape")
         return base.init(key, batch)
 
-    def denoise(params, key, x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END):
+    def denoise(
+        params: Params, key: Key[Array, ""], x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END
+    ) -> Array:
         """theta [b, *shape, width] of p(·|x̃) for x̃ ~ C(·|x)."""
         x_tilde, _ = corrupt_batch(corrupt, key, x, index, step)
         return parts.theta(params, parts.features(params, x_tilde), x)
 
-    def draw(key: Key[Array, ""], theta: Float[Array, " b *theta"], index: Int[Array, " b"]):
+    def draw(key: Key[Array, ""], theta: Float[Array, " b *theta"], index: Int[Array, " b"]) -> Array:
         return jax.vmap(likelihood.draw)(each(key, index), theta)
 
-    def onwards(params, key, theta, index, step: Any = END):
+    def onwards(params: Params, key: Key[Array, ""], theta: Array, index: Array, step: Any = END) -> Array:
         """From p(·|x̃) to that of the next step: draw x, corrupt it, denoise it."""
         k_draw, k_corrupt = jax.random.split(key)
         return denoise(params, k_corrupt, jax.lax.stop_gradient(draw(k_draw, theta, index)), index, step)
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         x, index = batch["x"], batch["index"]
         k_corrupt, k_walk = jax.random.split(key)  # as in `autoencoder`: the first step has its very noise
         walk = [denoise(params, k_corrupt, x, index, step)]
@@ -84,17 +86,17 @@ def gsn(
         terms = {"nll": nll[0], "mse": per_dimension(likelihood.mean(walk[0]), x), "walkback_nll": nll[-1]}
         return jnp.mean(jnp.stack(nll)), (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
-    def chain(params, extras, batch, key, n):
+    def chain(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], n: int) -> Array:
         """The first of the n states is `x` itself."""
         index = batch["index"]
 
-        def advance(x, k):
+        def advance(x: Array, k: Key[Array, ""]) -> tuple[Array, Array]:
             k_corrupt, k_draw = jax.random.split(k)
             return draw(k_draw, denoise(params, k_corrupt, x, index), index), x
 
         return jnp.moveaxis(jax.lax.scan(advance, batch["x"], each(key, jnp.arange(n)))[1], 0, 1)
 
-    def sample(params, extras, batch, key):
+    def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         """From theta = 0, which knows nothing of the data; at the end the mean of p(x|x̃), or a draw where the mean of
         discrete data is no datum."""
         index = batch["index"]

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
@@ -24,12 +25,13 @@ from aejax.models.autoencoders import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
+from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.time_gaps import Gap, embedding, uniform
-from aejax.types import Model
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 TRAINED = np.iinfo(np.int32).max
 """A step by which training is done."""
@@ -50,7 +52,7 @@ def tdvae(
     window: int | None = None,
     beta: Any = 1.0,
     posterior: Posterior = diagonal(),
-    corrupt: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
 ) -> Model:
     """A TD-VAE. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 
@@ -86,7 +88,7 @@ def tdvae(
     p = layered(transition, posterior, latent, layers, "transition")
     frame, cost = shape[1:], weighted(beta)
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_beliefs, k_state, k_smoothing, k_transition, k_decoder = jax.random.split(key, 5)
         b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
         b, z, delta = b[:, 0], jnp.zeros((len(b), layers * latent)), jnp.ones(len(b), jnp.int32)
@@ -100,13 +102,15 @@ def tdvae(
             "decoder": params_of(decoder_variables),
         }, {}
 
-    def believed(params, x):
-        return beliefs.apply({"params": params["beliefs"]}, x)
+    def believed(params: Params, x: Array) -> Array:
+        return apply(beliefs, params["beliefs"], x)
 
-    def theta(params, z):
-        return as_theta(decoder.apply({"params": params["decoder"]}, z), frame, likelihood)
+    def theta(params: Params, z: Array) -> Array:
+        return as_theta(apply(decoder, params["decoder"], z), frame, likelihood)
 
-    def jump(params, keys, b1, b2, delta, x2):
+    def jump(
+        params: Params, keys: Key[Array, " b"], b1: Array, b2: Array, delta: Array, x2: Array
+    ) -> tuple[Array, Array]:
         """Rows: (−log p(x_t2|z_t2), what else the bound costs), by one draw each."""
         k1, k2 = halves(keys)
         delta = embedding(delta, gap.most)
@@ -116,7 +120,9 @@ def tdvae(
         log_p = p.log_prob(params["transition"], joined(z1, delta), z2)
         return total(likelihood.neg_log_prob(theta(params, z2), x2)), log_b2 + log_q - log_b1 - log_p
 
-    def jumpy(params, key, index, x_seen, x, n, step):
+    def jumpy(
+        params: Params, key: Key[Array, ""], index: Array, x_seen: Array, x: Array, n: Array, step: Any
+    ) -> list[Array]:
         """[b]: the mean over pairs of a jump's two terms."""
         rows = jnp.arange(len(x))[:, None]
         keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
@@ -132,14 +138,14 @@ def tdvae(
         )
         return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in terms]
 
-    def ends(key, n, step):
+    def ends(key: Key[Array, ""], n: Array, step: Any) -> tuple[Array, Array, Key[Array, ""]]:
         """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
         k_gap, k_end, k_jump = jax.random.split(key, 3)
         delta = jnp.minimum(gap.draw(k_gap, step), n)
         t2 = jax.random.randint(k_end, (), delta, n + 1, n.dtype)
         return t2 - delta, t2, k_jump
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_window, k_jump = jax.random.split(key, 3)
         index = batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, batch["x"], index, step)
@@ -150,33 +156,34 @@ def tdvae(
         objective = jnp.mean(distortion + cost(kl[:, None], step, axis))
         return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
-    def stepwise(params, keys, x_seen, x):
+    def stepwise(params: Params, keys: Key[Array, " b"], x_seen: Array, x: Array) -> tuple[Array, Array]:
         """The two terms of every step, [b, t]; the noise of a step does not depend on how many there are."""
         b, t = believed(params, x_seen), x.shape[1]
         flat = lambda v: v.reshape(-1, *v.shape[2:])
         one = jnp.ones(len(x) * t, jnp.int32)
         terms = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
-        return tuple(term.reshape(-1, t) for term in terms)
+        distortion, kl = (term.reshape(-1, t) for term in terms)
+        return distortion, kl
 
-    def states(params, x):
+    def states(params: Params, x: Array) -> Array:
         b = believed(params, x)[:, 1:]
         return p_b.mean(params["state"], b.reshape(-1, b.shape[-1])).reshape(*b.shape[:2], -1)
 
-    def log_weights(params, extras, batch, key, k):
+    def log_weights(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], k: int) -> Array:
         x, keys = batch["x"], jax.vmap(lambda key: jax.random.split(key, k))(each(key, batch["index"]))
         frames = counted(lengths(batch), x.shape[1])
         one = lambda keys: jnp.where(frames, -sum(stepwise(params, keys, x, x)), 0.0)
         return jax.vmap(one, 1, 1)(keys)
 
-    def further(params, batch, x_seen, key):
+    def further(params: Params, batch: Batch, x_seen: Array, key: Key[Array, ""]) -> dict[str, Array]:
         distortion, kl = jumpy(params, key, batch["index"], x_seen, batch["x"], lengths(batch), TRAINED)
         return {"jumpy_nelbo": distortion + kl}
 
-    def current(params, keys, x, n):
+    def current(params: Params, keys: Key[Array, " b"], x: Array, n: Array) -> Array:
         b = believed(params, x)
         return p_b.draw(params["state"], keys, b[jnp.arange(len(x)), n])[0]
 
-    def onward(params, keys, z, delta):
+    def onward(params: Params, keys: Key[Array, " b"], z: Array, delta: Array) -> Array:
         delta = embedding(jnp.full(len(z), delta, jnp.int32), gap.most)
         return p.draw(params["transition"], keys, joined(z, delta))[0]
 

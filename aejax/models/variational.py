@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
@@ -26,7 +27,7 @@ from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
 from aejax.objective.regularizers import Latents
-from aejax.types import Model
+from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def vae(
@@ -40,10 +41,10 @@ def vae(
     posterior: Posterior = diagonal(),
     kl_cost: KLCost | None = None,
     samples: int = 1,
-    corrupt: Callable | None = None,
-    condition: Callable | None = None,
-    penalties: Sequence[Callable] = (),
-    regularizers: Sequence[Callable] = (),
+    corrupt: Callable[..., Any] | None = None,
+    condition: Callable[..., Any] | None = None,
+    penalties: Sequence[Callable[..., Any]] = (),
+    regularizers: Sequence[Callable[..., Any]] = (),
 ) -> Model:
     """A variational autoencoder.
 
@@ -79,13 +80,13 @@ def vae(
     noise = nothing() if corrupt is None else corrupt
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
 
-    def latents_of(params, key, h, z, c, index):
+    def latents_of(params: Params, key: Key[Array, ""], h: Array, z: Array, c: Array | None, index: Array) -> Latents:
         """What regularizers see. XLA computes of this only what one of them uses."""
         means, variances = (None, None) if parts.moments is None else parts.moments(params, h)
         again, _ = parts.draw(params, each(jax.random.split(key)[0], index), h, 1)
         return Latents(z, means, variances, again[:, 0], parts.draw_prior(params, each(key, index), c))
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_draw, k_penalty, k_regularizer = jax.random.split(key, 4)
         x, index = batch["x"], batch["index"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)

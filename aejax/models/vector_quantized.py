@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import mean
 from aejax.errors import UsageError
 from aejax.models.autoencoders import as_theta, per_dimension, total
+from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
-from aejax.objective.quantizers import Quantizer
-from aejax.types import DataContract, Discrete, Model
+from aejax.objective.quantizers import Quantized, Quantizer
+from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZER = "quantiser"
 """What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -35,7 +37,7 @@ def vqvae(
     likelihood: Likelihood,
     quantizer: Quantizer,
     shape: tuple[int, ...],
-    corrupt: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
 ) -> Model:
     """A vector-quantized autoencoder.
 
@@ -52,7 +54,7 @@ def vqvae(
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_encoder, k_decoder, k_codes = jax.random.split(key, 3)
         z, encoder_variables = encoder.init_with_output(k_encoder, batch["x"])
         if z.shape[-1] != quantizer.width:
@@ -66,17 +68,19 @@ def vqvae(
         params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"], QUANTIZER: book}
         return params, {QUANTIZER: statistics}
 
-    def quantized(params, extras, x, key=None, step=None, axis=None):
-        z = encoder.apply({"params": params["encoder"]}, x)
+    def quantized(
+        params: Params, extras: Extras, x: Array, key: Key[Array, ""] | None = None, step: Any = None, axis: Axis = None
+    ) -> Quantized:
+        z = apply(encoder, params["encoder"], x)
         return quantizer.apply(params[QUANTIZER], extras[QUANTIZER], z, key, step, axis)
 
-    def theta_of(params, vectors):
-        return as_theta(decoder.apply({"params": params["decoder"]}, vectors), shape, likelihood)
+    def theta_of(params: Params, vectors: Array) -> Array:
+        return as_theta(apply(decoder, params["decoder"], vectors), shape, likelihood)
 
-    def bound_of(params, q, x):
+    def bound_of(params: Params, q: Quantized, x: Array) -> dict[str, Array]:
         return terms_of(likelihood, theta_of(params, q.vectors), x, code_length(q.codes, quantizer.sizes), q.loss)
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
@@ -85,7 +89,7 @@ def vqvae(
         means["perplexity"] = perplexity(q.codes, quantizer.sizes, axis)
         return means["distortion"] + means["commitment"], ({QUANTIZER: q.extras}, means)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         x = batch["x"]
         terms = bound_of(params, quantized(params, extras, x), x)
         if corrupt is not None:
@@ -94,17 +98,17 @@ def vqvae(
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return quantized(params, extras, batch["x"]).vectors
 
-    def codes(params, extras, batch, key):
+    def codes(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return quantized(params, extras, batch["x"]).codes
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         vectors = quantizer.lookup(params[QUANTIZER], extras[QUANTIZER], z) if z.dtype.kind == "i" else z
         return likelihood.mean(theta_of(params, vectors))
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
     return Model(

@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.models.autoencoders import as_theta
 from aejax.models.vector_quantized import code_length, perplexity, terms_of
+from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
-from aejax.objective.quantizers import Quantizer
-from aejax.types import DataContract, Discrete, Model
+from aejax.objective.quantizers import Quantized, Quantizer
+from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZERS = "quantisers"
 """What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -37,7 +42,7 @@ def vqvae2(
     likelihood: Likelihood,
     quantizers: Sequence[Quantizer],
     shape: tuple[int, ...],
-    corrupt: Callable | None = None,
+    corrupt: Callable[..., Any] | None = None,
 ) -> Model:
     """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
 
@@ -66,16 +71,17 @@ def vqvae2(
     sizes = tuple(q.sizes for q in quantizers)
     joins = [nn.Dense(q.width) for q in quantizers[:-1]]
 
-    def init(key, batch):
-        x, h = batch["x"], []
-        params = {"encoders": {}, "decoders": {}, "joins": {}, QUANTIZERS: {}}
-        extras = {QUANTIZERS: {}}
+    def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
+        x = batch["x"]
+        h: list[Array] = []
+        params: Params = {"encoders": {}, "decoders": {}, "joins": {}, QUANTIZERS: {}}
+        extras: Extras = {QUANTIZERS: {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
         for name, encoder, k in zip(names, encoders, k_encode):
             features, variables = encoder.init_with_output(k, h[-1] if h else x)
             params["encoders"][name] = variables["params"]
             h.append(features)
-        above = None
+        above: Any = None
         for i in reversed(range(len(names))):
             name, z, q = names[i], h[i], quantizers[i]
             if above is not None:
@@ -99,34 +105,38 @@ def vqvae2(
         as_theta(above, shape, likelihood)
         return params, extras
 
-    def upwards(params, x):
+    def upwards(params: Params, x: Array) -> list[Array]:
         h = [x]
         for name, encoder in zip(names, encoders):
-            h.append(encoder.apply({"params": params["encoders"][name]}, h[-1]))
+            h.append(apply(encoder, params["encoders"][name], h[-1]))
         return h[1:]
 
-    def decoded(params, i, vectors, above):
+    def decoded(params: Params, i: int, vectors: Array, above: Array | None) -> Array:
         """What level i and those above it say to the level below, or of x."""
-        return decoders[i].apply({"params": params["decoders"][names[i]]}, _beside(vectors, above))
+        return apply(decoders[i], params["decoders"][names[i]], _beside(vectors, above))
 
-    def quantized(params, extras, x, key=None, step=None, axis=None):
+    def quantized(
+        params: Params, extras: Extras, x: Array, key: Key[Array, ""] | None = None, step: Any = None, axis: Axis = None
+    ) -> tuple[list[Quantized], Array]:
         """What each level's quantizer makes of x, and theta."""
-        h, above, parts = upwards(params, x), None, []
+        h = upwards(params, x)
+        above: Any = None
+        parts: list[Quantized] = []
         keys = [None] * len(names) if key is None else jax.random.split(key, len(names))
         for i in reversed(range(len(names))):
             z = h[i]
             if i < top:
-                z = joins[i].apply({"params": params["joins"][names[i]]}, jnp.concatenate([z, above], axis=-1))
+                z = apply(joins[i], params["joins"][names[i]], jnp.concatenate([z, above], axis=-1))
             book, statistics = params[QUANTIZERS][names[i]], extras[QUANTIZERS][names[i]]
             parts.insert(0, quantizers[i].apply(book, statistics, z, keys[i], step, axis))
             above = decoded(params, i, parts[0].vectors, above)
         return parts, as_theta(above, shape, likelihood)
 
-    def bound_of(parts, theta, x):
-        kl = sum(code_length(q.codes, of_level) for q, of_level in zip(parts, sizes))
-        return terms_of(likelihood, theta, x, kl, sum(q.loss for q in parts))
+    def bound_of(parts: list[Quantized], theta: Array, x: Array) -> dict[str, Array]:
+        kl = reduce(add, (code_length(q.codes, of_level) for q, of_level in zip(parts, sizes)))
+        return terms_of(likelihood, theta, x, kl, reduce(add, (q.loss for q in parts)))
 
-    def loss(params, extras, batch, key, step, axis):
+    def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_codes = jax.random.split(key)
         x = batch["x"]
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
@@ -136,7 +146,7 @@ def vqvae2(
         extras = {QUANTIZERS: {name: q.extras for name, q in zip(names, parts)}}
         return means["distortion"] + means["commitment"], (extras, means)
 
-    def evaluate(params, extras, batch, key):
+    def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         x = batch["x"]
         terms = bound_of(*quantized(params, extras, x), x)
         if corrupt is not None:
@@ -145,32 +155,32 @@ def vqvae2(
             terms |= {f"denoising_{name}": term for name, term in restored.items()}
         return terms
 
-    def encode(params, extras, batch, key):
+    def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         parts, _ = quantized(params, extras, batch["x"])
         return jnp.concatenate([q.vectors.reshape(len(q.vectors), -1) for q in parts], axis=1)
 
-    def codes(params, extras, batch, key):
+    def codes(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> tuple[Array, ...]:
         return tuple(q.codes for q in quantized(params, extras, batch["x"])[0])
 
-    def decode(params, extras, z, batch):
+    def decode(params: Params, extras: Extras, z: Any, batch: Batch) -> Array:
         if isinstance(z, tuple):
             by_level = zip(quantizers, names, z)
             vectors = [q.lookup(params[QUANTIZERS][n], extras[QUANTIZERS][n], codes) for q, n, codes in by_level]
         else:
             vectors = apart(params, z)
-        above = None
+        above: Any = None
         for i in reversed(range(len(names))):
             above = decoded(params, i, vectors[i], above)
         return likelihood.mean(as_theta(above, shape, likelihood))
 
-    def apart(params, rows):
+    def apart(params: Params, rows: Array) -> list[Array]:
         """The levels' vectors [b, *positions, width] of rows as `encode` gives them."""
         h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((len(rows), *shape), rows.dtype))
         shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantizers)]
         ends = [sum(math.prod(s[1:]) for s in shapes[: i + 1]) for i in range(top)]
         return [part.reshape(s) for part, s in zip(jnp.split(rows, ends, axis=1), shapes)]
 
-    def reconstruct(params, extras, batch, key):
+    def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return likelihood.mean(quantized(params, extras, batch["x"])[1])
 
     return Model(

@@ -11,13 +11,15 @@ masked convolutions: nothing that comes later is ever multiplied, not even by ze
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from aejax.nets.code import apply
 from aejax.types import Params
 
 
@@ -38,7 +40,7 @@ class PixelCNN(nn.Module):
     above: tuple[int, ...] = ()
     """How many codes the codebooks of the level above have; none for the top."""
 
-    def setup(self):
+    def setup(self) -> None:
         double, each = 2 * self.channels, range(self.layers)
         self.embed = [nn.Embed(size, self.channels) for size in self.sizes]
         self.where = self.param("where", nn.initializers.normal(0.1), (*self.positions, self.channels))
@@ -137,25 +139,24 @@ def sample_codes(
 
     The vertical stack is computed once a row, and the horizontal one for the row alone.
     """
-    of = {"params": params}
     h, w = net.positions
     b = len(keys)
-    context = net.apply(of, label, above, method=net.context)
+    context = apply(net, params, label, above, method=net.context)
 
-    def position(j, carry):
+    def position(j: Array, carry: Any) -> tuple[Array, Array, list[Array], Array]:
         codes, features, given, row = carry
         line = jax.lax.dynamic_slice_in_dim(codes, row, 1, axis=1)
-        of_row = net.apply(of, line, given, method=net.horizontal)
+        of_row = apply(net, params, line, given, method=net.horizontal)
         features = jax.lax.dynamic_update_slice_in_dim(features, of_row, row, axis=1)
         for book in range(len(net.sizes)):
-            logits = net.apply(of, features, codes, book, method=net.readout)[:, row, j]
+            logits = apply(net, params, features, codes, book, method=net.readout)[:, row, j]
             k = jax.vmap(jax.random.fold_in, (0, None))(keys, (row * w + j) * len(net.sizes) + book)
             codes = codes.at[:, row, j, book].set(jax.vmap(jax.random.categorical)(k, logits))
         return codes, features, given, row
 
-    def one_row(row, carry):
+    def one_row(row: Array, carry: Any) -> tuple[Array, Array]:
         codes, features = carry
-        given = net.apply(of, codes, context, method=net.vertical)
+        given = apply(net, params, codes, context, method=net.vertical)
         given = [jax.lax.dynamic_slice_in_dim(part, row, 1, axis=1) for part in given]
         codes, features, _, _ = jax.lax.fori_loop(0, w, position, (codes, features, given, row))
         return codes, features
@@ -178,7 +179,7 @@ def _shifted(x: Float[Array, "b h w c"], down: int, right: int) -> Float[Array, 
     return padded[:, top : top + h, left : left + w]
 
 
-def _sum_of(parts):
+def _sum_of(parts: Iterable[Array]) -> Array:
     first, *rest = parts
     for part in rest:
         first = first + part

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from jaxtyping import Array, Float
+
+from aejax.types import Params
+
+
+def apply(net: nn.Module, params: Params, *inputs: Any, method: Callable[..., Any] | None = None) -> Any:
+    """The output of a net: Flax's `apply` for nets whose only collection is `params`."""
+    return net.apply({"params": params}, *inputs, method=method)
 
 
 class Code(NamedTuple):
     """x [*shape] -> h [...], of one example. A closed form may look at `module` and `params`."""
 
     module: nn.Module
-    params: dict
+    params: Params
 
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*code"]:
-        return self.module.apply({"params": self.params}, x[None])[0]  # type: ignore[return-value]
+        return apply(self.module, self.params, x[None])[0]

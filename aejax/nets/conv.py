@@ -163,7 +163,7 @@ class Up(nn.Module):
         return conv_transpose(z, kernel, self.size) + bias[None, None, None]
 
 
-def as_matrix(initial: Callable) -> Callable:
+def as_matrix(initial: Callable[..., Any]) -> Callable[..., Any]:
     """Kernels [kh, kw, c, d] drawn as matrices [kh·kw·c, d]: the same numbers, but XLA compiles it in a third of the time."""
     return lambda key, shape, dtype: initial(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
@@ -186,7 +186,7 @@ def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
     return sizes
 
 
-def _for_flax(x, kernel, strides, padding, **_):
+def _for_flax(x: Array, kernel: Array, strides: tuple[int, int], padding: str, **_: Any) -> Array:
     """`conv` as `flax.linen.Conv` calls it."""
     return conv(x, kernel, strides[0])
 

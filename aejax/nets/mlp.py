@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError
+from aejax.types import Params
 
 
-def identity(x):
+def identity(x: Array) -> Array:
     return x
 
 
@@ -26,10 +27,10 @@ class MLP(nn.Module):
 
     hidden: tuple[int, ...]
     out: int | tuple[int, ...]
-    activation: Callable = nn.relu
-    out_activation: Callable = identity
+    activation: Callable[..., Any] = nn.relu
+    out_activation: Callable[..., Any] = identity
     use_bias: bool = True
-    kernel_init: Callable = nn.initializers.lecun_normal()
+    kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
     """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
     remat: bool = False
@@ -40,12 +41,12 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:
         shape = (self.out,) if isinstance(self.out, int) else self.out
 
-        def dense(width, i):
+        def dense(width: int, i: int) -> Callable[..., Any]:
             return nn.Dense(
                 width, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=f"dense_{i}"
             )
 
-        def hidden(net, x, first, stop):
+        def hidden(net: MLP, x: Array, first: int, stop: int) -> Array:
             for i in range(first, stop):
                 x = net.activation(dense(net.hidden[i], i)(x))
             return x
@@ -62,20 +63,20 @@ class MLP(nn.Module):
         return self.out_activation(x.astype(jnp.float32)).reshape(-1, *shape)
 
 
-def untie(params: dict) -> dict:
+def untie(params: Params) -> Params:
     """What is left to train of a tied decoder: everything but its kernels."""
     return {
         layer: {name: leaf for name, leaf in leaves.items() if name != "kernel"} for layer, leaves in params.items()
     }
 
 
-def tie(decoder: dict, encoder: dict) -> dict:
+def tie(decoder: Params, encoder: Params) -> Params:
     """The decoder's parameters with W' = Wᵀ: the encoder's kernels transposed, its last layer first."""
     kernels = [encoder[f"dense_{i}"]["kernel"] for i in reversed(range(len(encoder)))]
     return {f"dense_{i}": {**decoder.get(f"dense_{i}", {}), "kernel": w.T} for i, w in enumerate(kernels)}
 
 
-def check_mirror(encoder: dict, decoder: dict) -> None:
+def check_mirror(encoder: Params, decoder: Params) -> None:
     """Tied weights need a decoder whose kernels have the encoder's shapes, transposed, in reverse order."""
     ours = [decoder[f"dense_{i}"]["kernel"].shape for i in range(len(decoder))]
     mirror = [encoder[f"dense_{i}"]["kernel"].shape[::-1] for i in reversed(range(len(encoder)))]
@@ -83,7 +84,7 @@ def check_mirror(encoder: dict, decoder: dict) -> None:
         raise UsageError(f"tied weights need a decoder with kernels {mirror}, the encoder's transposed; it has {ours}")
 
 
-def slopes(net: MLP, params: dict, x: Float[Array, " b *shape"]) -> list[Float[Array, "b _"] | None] | None:
+def slopes(net: MLP, params: Params, x: Float[Array, " b *shape"]) -> list[Float[Array, "b _"] | None] | None:
     """Of each layer the derivatives s'(a) of its activation at x, None for a layer without an activation.
 
     The Jacobian of the net at an example is W₁D₁W₂D₂…, [in, out], with D the diagonal matrix of a layer's. None instead of
@@ -164,7 +165,7 @@ def _multiplications(n: list[int], b: int, unscaled: bool) -> int:
 def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int) -> Float[Array, " _"]:
     """‖D₀W₁D₁…W_LD_L‖²_F per example, by its columns as rows [b, n_L, n_l], L ≥ 2; [1] where no D is given."""
 
-    def scaled(rows, diagonal):
+    def scaled(rows: Array, diagonal: Array | None) -> Array:
         return rows if diagonal is None else rows * diagonal[:, None, :]
 
     rows = kernels[-1].T[None]
@@ -184,11 +185,11 @@ def gram(w: Float[Array, "n m"]) -> Float[Array, "m m"]:
     return w.T @ w
 
 
-def _gram_forward(w):
+def _gram_forward(w: Array) -> tuple[Array, Array]:
     return gram(w), w
 
 
-def _gram_backward(w, g):
+def _gram_backward(w: Array, g: Array) -> tuple[Array]:
     return (w @ (g + g.T),)
 
 
@@ -201,12 +202,12 @@ def quadratic(symmetric: Float[Array, "m m"], rows: Float[Array, "b k m"]) -> Fl
     return _quadratic_forward(symmetric, rows)[0]
 
 
-def _quadratic_forward(symmetric, rows):
+def _quadratic_forward(symmetric: Array, rows: Array) -> tuple[Array, tuple[Array, Array]]:
     product = jnp.einsum("bkm,mn->bkn", rows, symmetric)
     return jnp.sum(rows * product, axis=(1, 2)), (rows, product)
 
 
-def _quadratic_backward(kept, g):
+def _quadratic_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     rows, product = kept
     weighed = g[:, None, None] * rows
     return jnp.einsum("bkm,bkn->mn", weighed, rows), 2.0 * g[:, None, None] * product

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 TOLD = 9
 """Numbers that tell a gap, the first of them its share of the longest, see `aejax.objective.time_gaps.embedding`."""
@@ -26,7 +27,7 @@ class Gated(nn.Module):
     depth: int = 1
     skip: bool = False
     """Gives the dense layer x too: the products are bounded, and what is only to be passed on does not fit through them."""
-    last_init: Callable = nn.initializers.lecun_normal()
+    last_init: Callable[..., Any] = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
@@ -95,7 +96,7 @@ class GRU(nn.RNNCellBase):
         h = (1.0 - u) * jnp.tanh(new + r * from_n) + u * h
         return h, h
 
-    def initialize_carry(self, rng, input_shape):
+    def initialize_carry(self, rng: Key[Array, ""], input_shape: tuple[int, ...]) -> Array:
         return jnp.zeros((*input_shape[:-1], self.width))
 
 
@@ -106,7 +107,7 @@ class LSTM(nn.RNNCellBase):
     num_feature_axes = 1
 
     @nn.compact
-    def __call__(self, carry: tuple[Array, Array], given: Float[Array, "b gates"]) -> tuple[tuple, Array]:
+    def __call__(self, carry: tuple[Array, Array], given: Float[Array, "b gates"]) -> tuple[tuple[Array, Array], Array]:
         c, h = carry
         gates = given + nn.Dense(4 * self.width, kernel_init=_each_gate(4), name="carried")(h)
         keep, write, new, show = jnp.split(gates, 4, axis=1)
@@ -114,16 +115,16 @@ class LSTM(nn.RNNCellBase):
         h = nn.sigmoid(show) * jnp.tanh(c)
         return (c, h), h
 
-    def initialize_carry(self, rng, input_shape):
+    def initialize_carry(self, rng: Key[Array, ""], input_shape: tuple[int, ...]) -> tuple[Array, Array]:
         zeros = jnp.zeros((*input_shape[:-1], self.width))
         return zeros, zeros
 
 
-def _each_gate(gates: int) -> Callable:
+def _each_gate(gates: int) -> Callable[..., Any]:
     """An orthogonal matrix for each gate, side by side."""
     orthogonal = nn.initializers.orthogonal()
 
-    def init(key, shape, dtype):
+    def init(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
         one = lambda key: orthogonal(key, (shape[0], shape[1] // gates), dtype)
         return jnp.concatenate([one(k) for k in jax.random.split(key, gates)], axis=1)
 

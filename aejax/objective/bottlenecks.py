@@ -20,6 +20,7 @@ from aejax.collectives import gather, own
 from aejax.errors import UsageError
 from aejax.kernels.largest import largest
 from aejax.objective.schedules import END, Strength, schedule_of
+from aejax.types import Axis
 
 Bottleneck = Callable[[Array, str | None, Any], Array]
 """(h [b, ...], axis, step) -> z [b, ...]."""
@@ -34,7 +35,7 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     at = schedule_of("top_k", "k", k, 1.0, math.inf)
     factor = schedule_of("top_k", "alpha", alpha, 0.0, math.inf)
 
-    def top_k(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
+    def top_k(h: Float[Array, " b *code"], axis: Axis, step: Any) -> Float[Array, " b *code"]:
         count = factor(END) * at(END) if step is None else at(step)
         units = h.reshape(len(h), -1)
         kept = largest(units, _rounded(count, units.shape[1]), 1)
@@ -51,7 +52,7 @@ def winner_take_all(rate: Strength) -> Bottleneck:
     """
     at = schedule_of("winner_take_all", "rate", rate, 0.0, 1.0)
 
-    def winner_take_all(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
+    def winner_take_all(h: Float[Array, " b *code"], axis: Axis, step: Any) -> Float[Array, " b *code"]:
         return h if step is None else jnp.where(_winners(h, axis, at(step)), h, 0.0)
 
     return winner_take_all
@@ -65,7 +66,7 @@ def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
     """
     at = None if rate is None else schedule_of("spatial_winner_take_all", "rate", rate, 0.0, 1.0)
 
-    def spatial_winner_take_all(h: Float[Array, " b *code"], axis, step) -> Float[Array, " b *code"]:
+    def spatial_winner_take_all(h: Float[Array, " b *code"], axis: Axis, step: Any) -> Float[Array, " b *code"]:
         if h.ndim != 4:
             raise UsageError(
                 f"spatial_winner_take_all() needs codes [h, w, c] and has {h.shape[1:]}; "

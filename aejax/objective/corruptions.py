@@ -42,9 +42,9 @@ class Corruption(NamedTuple):
     """Call it as `(key, x, step=END) -> (x_tilde, touched)`; `touched`, bool of x's shape, marks what was disturbed."""
 
     name: str
-    draw: Callable
+    draw: Callable[..., Any]
     """(key, x of one example, step) -> (x_tilde, touched)."""
-    moments: Callable
+    moments: Callable[..., Any]
     """(shape of one example) -> Moments, at the end of its schedule."""
 
     def __call__(self, key: Key[Array, ""], x: Array, step: Any = END) -> tuple[Array, Array]:
@@ -52,7 +52,11 @@ class Corruption(NamedTuple):
 
 
 def corrupt_batch(
-    corrupt: Callable, key: Key[Array, ""], x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END
+    corrupt: Callable[..., Any],
+    key: Key[Array, ""],
+    x: Float[Array, " b *shape"],
+    index: Int[Array, " b"],
+    step: Any = END,
 ) -> tuple[Float[Array, " b *shape"], Bool[Array, " b *shape"]]:
     """Corrupts every example with a key of its own: the same bits in any layout of the batch over devices."""
     return jax.vmap(partial(corrupt, step=step))(each(key, index), x)
@@ -61,10 +65,10 @@ def corrupt_batch(
 def nothing() -> Corruption:
     """Leaves x as it is."""
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         return x, jnp.zeros(x.shape, bool)
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         d = int(np.prod(shape))
         return _moments_of_survival(np.ones(d), np.ones((d, d)))
 
@@ -85,11 +89,11 @@ def masking(rate: Strength) -> Corruption:
     if _is_zero(rate):
         return nothing()
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         touched = exact_count(key, x.shape, _count(strength(step), x.size))
         return jnp.where(touched, 0.0, x), touched
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         keep, keep_both = _exact_survival(shape, strength(END))
         return _moments_of_survival(keep, keep_both)
 
@@ -102,11 +106,11 @@ def bernoulli_masking(rate: Strength) -> Corruption:
     if _is_zero(rate):
         return nothing()
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         touched = jax.random.bernoulli(key, strength(step), x.shape)
         return jnp.where(touched, 0.0, x), touched
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         d, keep = int(np.prod(shape)), 1.0 - min(max(float(strength(END)), 0.0), 1.0)
         keep_both = np.full((d, d), keep**2)
         np.fill_diagonal(keep_both, keep)
@@ -118,12 +122,12 @@ def bernoulli_masking(rate: Strength) -> Corruption:
 def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
     """Sets these components to zero, the same of every example: what is left is a part of it to be completed."""
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         if x.shape != hidden.shape:
             raise UsageError(f"fixed_mask() components of examples of shape {hidden.shape}, but x is {x.shape}")
         return jnp.where(hidden, 0.0, x), jnp.asarray(hidden)
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         keep = 1.0 - hidden.reshape(-1).astype(np.float64)
         return _moments_of_survival(keep, np.outer(keep, keep))
 
@@ -136,13 +140,13 @@ def salt_and_pepper(rate: Strength) -> Corruption:
     if _is_zero(rate):
         return nothing()
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         k_where, k_coin = jax.random.split(key)
         touched = exact_count(k_where, x.shape, _count(strength(step), x.size))
         coin = jax.random.bernoulli(k_coin, shape=x.shape).astype(x.dtype)
         return jnp.where(touched, coin, x), touched
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         keep, keep_both = _exact_survival(shape, strength(END))
         # With t = 1 - a the indicator of being touched and c the coin: b = t·c, E[c] = E[c²] = 1/2.
         touched_both = 1.0 - keep[:, None] - keep[None, :] + keep_both
@@ -159,10 +163,10 @@ def gaussian_noise(sigma: Strength) -> Corruption:
     if _is_zero(sigma):
         return nothing()
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         return x + strength(step) * jax.random.normal(key, x.shape, x.dtype), jnp.ones(x.shape, bool)
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         d = int(np.prod(shape))
         one, zero = np.ones((d, d)), np.zeros((d, d))
         return Moments(np.ones(d), np.zeros(d), one, zero, float(strength(END)) ** 2 * np.eye(d))
@@ -178,14 +182,14 @@ def patches(size: int, count: int = 1) -> Corruption:
     if size < 1 or count < 1:
         raise UsageError(f"patches(size={size}, count={count}): both must be at least 1")
 
-    def places(shape):
+    def places(shape: tuple[int, ...]) -> tuple[int, int]:
         if len(shape) != 3 or size > min(shape[:2]):
             raise UsageError(
                 f"patches({size}) needs images [height, width, channels] of at least {size}×{size}; x is {shape}"
             )
         return shape[0] - size + 1, shape[1] - size + 1
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         corner = jax.random.randint(key, (count, 2), 0, jnp.array([places(x.shape)]))
         inside = [
             (jnp.arange(n)[None, :] >= corner[:, i, None]) & (jnp.arange(n)[None, :] < corner[:, i, None] + size)
@@ -195,15 +199,15 @@ def patches(size: int, count: int = 1) -> Corruption:
         touched = jnp.broadcast_to(covered[:, :, None], x.shape)
         return jnp.where(touched, 0.0, x), touched
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         height, width, channels = shape
         rows, columns = places(shape)
         clear = np.ones((rows, columns, height, width, channels))
         for i in range(rows):
             for j in range(columns):
                 clear[i, j, i : i + size, j : j + size] = 0.0
-        clear = clear.reshape(rows * columns, -1)
-        return _moments_of_survival(clear.mean(axis=0) ** count, (clear.T @ clear / len(clear)) ** count)
+        kept = clear.reshape(rows * columns, -1)
+        return _moments_of_survival(kept.mean(axis=0) ** count, (kept.T @ kept / len(kept)) ** count)
 
     return Corruption(f"patches({size}, {count})", draw, moments)
 
@@ -213,14 +217,14 @@ def chain(*corruptions: Corruption) -> Corruption:
     if not corruptions:
         raise UsageError("chain() of no corruptions; use nothing()")
 
-    def draw(key, x, step):
+    def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         touched = jnp.zeros(x.shape, bool)
         for k, corrupt in zip(jax.random.split(key, len(corruptions)), corruptions):
             x, also = corrupt(k, x, step)
             touched = touched | also
         return x, touched
 
-    def moments(shape):
+    def moments(shape: tuple[int, ...]) -> Moments:
         first, *rest = (c.moments(shape) for c in corruptions)
         for m in rest:  # a ← a′a and b ← a′b + b′, where the dashed noise is independent of what came before
             cross = m.ab * first.b[:, None]  # E[a′_i b_i b′_j]

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from aejax.collectives import mean
 from aejax.objective.schedules import Strength, schedule_of
+from aejax.types import Axis
 
 KLCost = Callable[[Array, Any, str | None], Array]
 
@@ -33,7 +34,7 @@ def capacity(gamma: Strength, nats: Strength) -> KLCost:
         schedule_of("capacity", "nats", nats, 0.0, math.inf),
     )
 
-    def cost(kl, step, axis):
+    def cost(kl: Array, step: Any, axis: Axis) -> Array:
         held = jnp.abs(mean(jnp.mean(jnp.sum(kl, axis=1)), axis) - at(step))
         return jnp.full(len(kl), weight(step) * held)
 
@@ -49,7 +50,7 @@ def free_bits(nats: Strength, beta: Strength = 1.0) -> KLCost:
         schedule_of("free_bits", "beta", beta, 0.0, math.inf),
     )
 
-    def cost(kl, step, axis):
+    def cost(kl: Array, step: Any, axis: Axis) -> Array:
         return jnp.full(len(kl), weight(step) * jnp.sum(jnp.maximum(floor(step), mean(jnp.mean(kl, axis=0), axis))))
 
     return cost

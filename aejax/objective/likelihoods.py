@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +22,19 @@ class Likelihood(NamedTuple):
     """p(x|theta) as pure functions."""
 
     name: str
-    neg_log_prob: Callable
+    neg_log_prob: Callable[..., Any]
     """(theta [*shape, width], x [*shape]) -> -log p(x|theta), elementwise, in nats."""
-    mean: Callable
+    mean: Callable[..., Any]
     """theta -> E[x|theta], in data range."""
-    draw: Callable
+    draw: Callable[..., Any]
     """(key, theta of one example) -> one example."""
     width: int
     """Numbers of theta per element of x."""
-    check: Callable
+    check: Callable[..., Any]
     """(x, where) -> None; raises UsageError for data outside the admissible range."""
     discrete: bool = False
     """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
-    num_discrete_dims: Callable | None = None
+    num_discrete_dims: Callable[..., Any] | None = None
     """(x [n, *shape], in NumPy) -> how many discrete variables an example is, whose values have the -log probabilities of
     `neg_log_prob`: bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones
     under `bernoulli()`; no function where `neg_log_prob` is that of a density."""
@@ -47,10 +47,10 @@ def bernoulli() -> Likelihood:
         logits = theta[..., 0]
         return jax.nn.softplus(logits) - x * logits
 
-    def mean(theta):
+    def mean(theta: Array) -> Array:
         return jax.nn.sigmoid(theta[..., 0])
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         return jax.random.bernoulli(key, mean(theta)).astype(theta.dtype)
 
     def num_discrete_dims(x: np.ndarray) -> int | None:
@@ -76,7 +76,7 @@ def continuous_bernoulli() -> Likelihood:
         away = jnp.where(eta > 0, 1 - x, x) * far + jnp.log1p(-jnp.exp(-far)) - jnp.log(far)
         return jnp.where(jnp.abs(eta) > 1, away, (0.5 - x) * near + even)
 
-    def mean(theta):
+    def mean(theta: Array) -> Array:
         # The derivative of the log-normalizer.
         eta = theta[..., 0]
         near, far = _near_and_far(eta)
@@ -85,7 +85,7 @@ def continuous_bernoulli() -> Likelihood:
         below = 1 / far + jnp.exp(-far) / jnp.expm1(-far)  # of -|η|
         return jnp.where(jnp.abs(eta) > 1, jnp.where(eta > 0, 1 - below, below), series)
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         eta = theta[..., 0]
         size = jnp.maximum(jnp.abs(eta), 1e-6)  # below, uniform to the last digit
         below = -jnp.log1p(jax.random.uniform(key, eta.shape, eta.dtype) * jnp.expm1(-size)) / size  # of -|η|
@@ -99,7 +99,7 @@ def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Like
     """The likelihood of these elements of an example alone: the others cost nothing."""
     count = likelihood.num_discrete_dims
 
-    def neg_log_prob(theta, x):
+    def neg_log_prob(theta: Array, x: Array) -> Array:
         return jnp.where(np.broadcast_to(scored, x.shape), likelihood.neg_log_prob(theta, x), 0.0)
 
     restricted = likelihood._replace(neg_log_prob=neg_log_prob)
@@ -113,7 +113,7 @@ def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Like
     return restricted._replace(num_discrete_dims=counted)
 
 
-def _near_and_far(eta):
+def _near_and_far(eta: Array) -> tuple[Array, Array]:
     """η up to |η| = 1, where the series about 0 serves, and |η| beyond, where the closed forms do; harmless numbers elsewhere.
 
     At 1 the first term left out of the series is 5e-8 of them, and the closed forms lose less than a digit.
@@ -122,7 +122,7 @@ def _near_and_far(eta):
     return jnp.where(size > 1, 0.0, eta), jnp.where(size > 1, size, 1.0)
 
 
-def _check_unit(name: str) -> Callable:
+def _check_unit(name: str) -> Callable[..., Any]:
     def check(x: np.ndarray, where: str) -> None:
         low, high = float(np.min(x)), float(np.max(x))
         if not (low >= 0.0 and high <= 1.0):
@@ -147,7 +147,7 @@ def gaussian(scale: float = 1.0) -> Likelihood:
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return 0.5 * jnp.square((x - theta[..., 0]) / scale) + log_scale + 0.5 * math.log(2 * math.pi)
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         return theta[..., 0] + scale * jax.random.normal(key, theta.shape[:-1], theta.dtype)
 
     return Likelihood("gaussian", neg_log_prob, _location, draw, 1, _check_finite("gaussian"))
@@ -161,7 +161,7 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
     if not (math.isfinite(minimum) and minimum > 0):
         raise UsageError(f"gaussian_learned(minimum={minimum}): the minimum must be a positive number")
 
-    def moments(theta):
+    def moments(theta: Array) -> tuple[Array, Array]:
         # Not theta[..., 0] and theta[..., 1], whose gradients XLA on CPU puts together element by element: several times slower.
         mu, rho = jnp.unstack(theta, axis=-1)
         return mu, minimum + jax.nn.softplus(rho)
@@ -170,7 +170,7 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
         mu, sigma = moments(theta)
         return 0.5 * jnp.square((x - mu) / sigma) + jnp.log(sigma) + 0.5 * math.log(2 * math.pi)
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         mu, sigma = moments(theta)
         return mu + sigma * jax.random.normal(key, mu.shape, mu.dtype)
 
@@ -183,7 +183,7 @@ def squared_error() -> Likelihood:
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.square(x - theta[..., 0])
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         return theta[..., 0] + math.sqrt(0.5) * jax.random.normal(key, theta.shape[:-1], theta.dtype)
 
     return Likelihood("squared_error", neg_log_prob, _location, draw, 1, _check_finite("squared_error"))
@@ -198,10 +198,10 @@ def categorical() -> Likelihood:
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return -x * jax.nn.log_softmax(theta[..., 0])
 
-    def mean(theta):
+    def mean(theta: Array) -> Array:
         return jax.nn.softmax(theta[..., 0])
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         return jax.nn.one_hot(jax.random.categorical(key, theta[..., 0]), theta.shape[-2], dtype=theta.dtype)
 
     def check(x: np.ndarray, where: str) -> None:
@@ -237,11 +237,11 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
         m, rho = jnp.unstack(theta, axis=-1)
         return -_log_mass(x, m, rho, levels)
 
-    def mean(theta):
+    def mean(theta: Array) -> Array:
         m, rho = jnp.unstack(theta, axis=-1)
         return _held_mean(m, rho, levels)
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         m, rho = jnp.unstack(theta, axis=-1)
         return _drawn_level(key, m, rho, levels)
 
@@ -260,7 +260,7 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
     if components < 1:
         raise UsageError(f"{what}: a mixture has at least one component")
 
-    def parts(theta):
+    def parts(theta: Array) -> list[Array]:
         """Logits, m and ρ, each [*shape, components]."""
         return jnp.split(theta, 3, axis=-1)
 
@@ -269,11 +269,11 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
         mass = _log_mass(x[..., None], m, rho, levels)
         return -jax.nn.logsumexp(jax.nn.log_softmax(logits) + mass, axis=-1)
 
-    def mean(theta):
+    def mean(theta: Array) -> Array:
         logits, m, rho = parts(theta)
         return jnp.sum(jax.nn.softmax(logits) * _held_mean(m, rho, levels), axis=-1)
 
-    def draw(key: Key[Array, ""], theta):
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
         k_component, k_level = jax.random.split(key)
         logits, m, rho = parts(theta)
         chosen = jax.random.categorical(k_component, logits)[..., None]
@@ -292,7 +292,7 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
     )
 
 
-def _log_mass(x, m, rho, levels: int):
+def _log_mass(x: Array, m: Array, rho: Array, levels: int) -> Array:
     """Logarithm of the mass around each of the gray values x in [0, 1]."""
     # With σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)) nothing cancels, however thin the level or far the tail, and what is open at
     # an end lacks the factors that are 1 there.
@@ -309,14 +309,14 @@ def _log_mass(x, m, rho, levels: int):
     )
 
 
-def _scale(rho, levels: int):
+def _scale(rho: Array, levels: int) -> Array:
     """s. At the lower bound, Salimans' for 256 levels, a level holds 97 % of the mass at most; it is as much for another number
     of them. At the upper one all levels but black and white are alike."""
     low, high = -7.0 - math.log((levels - 1) / 255), 7.0
     return jnp.exp(high - jax.nn.softplus(high - low - jax.nn.softplus(rho - low)))
 
 
-def _held_mean(m, rho, levels: int):
+def _held_mean(m: Array, rho: Array, levels: int) -> Array:
     """Of the logistic with what lies beyond [0, 1] moved to its ends."""
     s, size = _scale(rho, levels), jnp.where(m > 0, m, -m)  # whose derivative at 0 is right, unlike that of |m|
     # Of -|m|, where neither argument grows: their difference would be lost.
@@ -324,7 +324,7 @@ def _held_mean(m, rho, levels: int):
     return jnp.where(m > 0, 1 - below, below)
 
 
-def _drawn_level(key, m, rho, levels: int):
+def _drawn_level(key: Key[Array, ""], m: Array, rho: Array, levels: int) -> Array:
     y = m + _scale(rho, levels) * jax.random.logistic(key, m.shape, m.dtype)
     return jnp.clip(jnp.round((y + 1) / 2 * (levels - 1)), 0, levels - 1) / (levels - 1)
 
@@ -338,7 +338,7 @@ def _refuse_levels(what: str, levels: int) -> None:
         raise UsageError(f"{what}: give 2 to 65536 levels of gray")
 
 
-def _check_levels(name: str, levels: int) -> Callable:
+def _check_levels(name: str, levels: int) -> Callable[..., Any]:
     def check(x: np.ndarray, where: str) -> None:
         place = np.asarray(x, np.float64) * (levels - 1)
         off = np.abs(place - np.clip(np.round(place), 0, levels - 1))
@@ -352,11 +352,11 @@ def _check_levels(name: str, levels: int) -> Callable:
     return check
 
 
-def _location(theta):
+def _location(theta: Array) -> Array:
     return theta[..., 0]
 
 
-def _check_finite(name: str) -> Callable:
+def _check_finite(name: str) -> Callable[..., Any]:
     def check(x: np.ndarray, where: str) -> None:
         if not np.all(np.isfinite(x)):
             raise UsageError(f"{name}() admits finite data, but {where} holds NaN or Inf; clean the data")

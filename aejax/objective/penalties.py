@@ -18,13 +18,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from aejax.collectives import mean
 from aejax.errors import UsageError, at_least_one, non_negative
 from aejax.nets import MLP, Code
+from aejax.nets.code import apply
 from aejax.nets.mlp import slopes
 from aejax.nets.mlp import squared_jacobian as of_mlp
+from aejax.types import Axis, Terms
 
 Penalty = Callable[..., Any]
 """(f, x, h, keys, axis) -> term, or (term, {name: value})."""
@@ -37,7 +39,7 @@ def l1(strength: Strength) -> Penalty:
     """strength·Σ_j |h_j|, [b]. The code shrinks and an untied decoder grows: see this module's note on the scale."""
     strength = non_negative("l1", "strength", strength)
 
-    def l1(f, x, h, keys, axis):
+    def l1(f: Any, x: Array | None, h: Array, keys: Key[Array, " b"] | None, axis: Axis) -> Array:
         return strength * jnp.sum(jnp.abs(h.reshape(len(h), -1)), axis=1)
 
     return l1
@@ -54,7 +56,9 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     if isinstance(rho, float) and not 0.0 < rho < 1.0:
         raise UsageError(f"kl_sparsity(rho={rho}): rho is a unit's mean activation, strictly between 0 and 1")
 
-    def kl_sparsity(f, x, h, keys, axis):
+    def kl_sparsity(
+        f: Any, x: Array | None, h: Array, keys: Key[Array, " b"] | None, axis: Axis
+    ) -> tuple[Array, Terms]:
         rho_hat = mean(jnp.mean(h, axis=0), axis)
         # The smallest float above 0 and the largest below 1: nothing between them is changed.
         limits = jnp.finfo(h.dtype)
@@ -72,7 +76,7 @@ def contractive(strength: Strength) -> Penalty:
     """
     strength = non_negative("contractive", "strength", strength)
 
-    def contractive(f, x, h, keys, axis):
+    def contractive(f: Any, x: Array, h: Array, keys: Key[Array, " b"], axis: Axis) -> Array:
         return strength * squared_jacobian(f, x)
 
     return contractive
@@ -88,7 +92,7 @@ def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Pena
     strength, sigma = non_negative("contractive_h", "strength", strength), non_negative("contractive_h", "sigma", sigma)
     at_least_one("contractive_h", "samples", samples)
 
-    def contractive_h(f, x, h, keys, axis):
+    def contractive_h(f: Any, x: Array, h: Array, keys: Key[Array, " b"], axis: Axis) -> Array:
         epsilon = jax.vmap(lambda key: jax.random.normal(key, (samples, *x.shape[1:]), x.dtype))(keys)
         near = (x[:, None] + sigma * epsilon).reshape(-1, *x.shape[1:])
         differences = squared_difference(f, jnp.repeat(x, samples, axis=0), near)
@@ -108,7 +112,7 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     strength = non_negative("hutchinson", "strength", strength)
     at_least_one("hutchinson", "probes", probes)
 
-    def hutchinson(f, x, h, keys, axis):
+    def hutchinson(f: Any, x: Array, h: Array, keys: Key[Array, " b"], axis: Axis) -> tuple[Array, Terms]:
         signs = jax.vmap(lambda key: jax.random.rademacher(key, (max(probes, 2), *h.shape[1:]), h.dtype))(keys)
         squares = _squared_products(f, x, signs[:, :probes])
         sampled = squares
@@ -121,13 +125,13 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     return hutchinson
 
 
-def _squared_products(f: Callable, x: Array, v: Float[Array, "b probes *code"]) -> Float[Array, "b probes"]:
+def _squared_products(f: Callable[..., Any], x: Array, v: Float[Array, "b probes *code"]) -> Float[Array, "b probes"]:
     """‖vᵀJ‖² of each example for each of its v."""
     _, pull = pullback(batched(f), x)
     return jax.vmap(lambda u: _squared(pull(u)), 1, 1)(v)
 
 
-def squared_jacobian(f: Callable, x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
+def squared_jacobian(f: Callable[..., Any], x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """‖J_f(x)‖²_F of each example, exact.
 
     In closed form for an MLP with elementwise activations (`aejax.nets.mlp.squared_jacobian`). For any other encoder the
@@ -141,7 +145,7 @@ def squared_jacobian(f: Callable, x: Float[Array, " b *shape"]) -> Float[Array, 
 
 
 def squared_difference(
-    f: Callable, x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
+    f: Callable[..., Any], x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
 ) -> Float[Array, " b"]:
     """‖J_f(x) − J_f(other)‖²_F of each pair of examples, exact; in closed form where J is linear in the slopes of one layer."""
     ours, theirs = _layers(f, x), _layers(f, other)
@@ -153,7 +157,7 @@ def squared_difference(
     return _squared_norm(h, lambda u: pull(u) - pull_other(u), x)
 
 
-def _layers(f: Callable, x: Array) -> tuple[list[Array], list[Array | None]] | None:
+def _layers(f: Callable[..., Any], x: Array) -> tuple[list[Array], list[Array | None]] | None:
     """An MLP's kernels and slopes; None where there is no closed form."""
     if not isinstance(f, Code) or type(f.module) is not MLP:
         return None
@@ -161,20 +165,22 @@ def _layers(f: Callable, x: Array) -> tuple[list[Array], list[Array | None]] | N
     return None if of_layers is None else ([f.params[f"dense_{i}"]["kernel"] for i in range(len(of_layers))], of_layers)
 
 
-def batched(f: Callable) -> Callable:
+def batched(f: Callable[..., Any]) -> Callable[..., Any]:
     """f of a batch. A module is given the batch as it is, so that XLA finds the codes to be known."""
     if isinstance(f, Code):
-        return lambda x: f.module.apply({"params": f.params}, x)
+        return lambda x: apply(f.module, f.params, x)
     return jax.vmap(f)
 
 
-def pullback(encode: Callable, x: Float[Array, " b *shape"]) -> tuple[Float[Array, " b *code"], Callable]:
+def pullback(
+    encode: Callable[..., Any], x: Float[Array, " b *shape"]
+) -> tuple[Float[Array, " b *code"], Callable[..., Any]]:
     """The codes of a batch, and u [b, *code] -> uᵀJ [b, *shape], each example with its own u and its own Jacobian."""
     h, vjp = jax.vjp(encode, x)
     return h, lambda u: vjp(u)[0]
 
 
-def narrow_side(pull: Callable, h: Array, x: Array) -> tuple[Callable, Array]:
+def narrow_side(pull: Callable[..., Any], h: Array, x: Array) -> tuple[Callable[..., Any], Array]:
     """(linear map, an array like its argument) that gives the Jacobians' rows or, where x is narrower than h, their columns."""
     if math.prod(h.shape[1:]) <= math.prod(x.shape[1:]):
         return pull, h
@@ -188,7 +194,7 @@ def unit(i: Any, like: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
     return jnp.zeros_like(like).reshape(len(like), -1).at[:, i].set(1.0).reshape(like.shape)
 
 
-def _squared_norm(h: Array, pull: Callable, x: Array) -> Float[Array, " b"]:
+def _squared_norm(h: Array, pull: Callable[..., Any], x: Array) -> Float[Array, " b"]:
     """Of each example's Jacobian, whose rows `pull` gives."""
     side, like = narrow_side(pull, h, x)
     # Each row is computed again for the gradient: kept, they would be as many batches of activations as there are rows.

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
+from aejax.types import Params
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -27,20 +28,20 @@ class Posterior(NamedTuple):
     """q(z|x) as pure functions."""
 
     name: str
-    width: Callable
+    width: Callable[..., Any]
     """d -> how many numbers the encoder gives."""
-    init: Callable
+    init: Callable[..., Any]
     """(key, d) -> params, a dict."""
-    draw: Callable
+    draw: Callable[..., Any]
     """(params, key, h) -> (z [d], log q(z|x) [])."""
-    mean: Callable
+    mean: Callable[..., Any]
     """(params, h) -> [d]: the deterministic code, E[z|x] of a Gaussian, the image of its Gaussian's under a flow."""
-    log_prob: Callable | None = None
+    log_prob: Callable[..., Any] | None = None
     """(params, h, z) -> log q(z|x) []; None where z cannot be followed back cheaply."""
-    kl: Callable | None = None
+    kl: Callable[..., Any] | None = None
     """(params, h) -> [m]: KL(q(z|x) ‖ N(0, I)) in parts, one a dimension where they are independent, else m = 1; None without a
     closed form: draws then estimate it."""
-    moments: Callable | None = None
+    moments: Callable[..., Any] | None = None
     """(params, h) -> (mean [d], variances [d]); None but for a Gaussian with independent dimensions."""
 
 
@@ -51,22 +52,22 @@ def diagonal(closed_form: bool = True) -> Posterior:
     other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO.
     """
 
-    def moments(params, h):
+    def moments(params: Params, h: Array) -> tuple[Array, Array]:
         mu, raw = jnp.split(h, 2)
         return mu, jnp.exp(bounded(raw))
 
-    def draw(params, key, h):
+    def draw(params: Params, key: Key[Array, ""], h: Array) -> tuple[Array, Array]:
         mu, raw = jnp.split(h, 2)
         log_variance = bounded(raw)
         epsilon = jax.random.normal(key, mu.shape, mu.dtype)
         return mu + jnp.exp(0.5 * log_variance) * epsilon, _normal_log_prob(epsilon, log_variance)
 
-    def log_prob(params, h, z):
+    def log_prob(params: Params, h: Array, z: Array) -> Array:
         mu, raw = jnp.split(h, 2)
         log_variance = bounded(raw)
         return _normal_log_prob((z - mu) * jnp.exp(-0.5 * log_variance), log_variance)
 
-    def kl(params, h):
+    def kl(params: Params, h: Array) -> Array:
         mu, raw = jnp.split(h, 2)
         log_variance = bounded(raw)
         return 0.5 * (jnp.square(mu) + jnp.exp(log_variance) - log_variance - 1.0)
@@ -86,24 +87,24 @@ def diagonal(closed_form: bool = True) -> Posterior:
 def full_rank() -> Posterior:
     """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`."""
 
-    def parts(h):
+    def parts(h: Array) -> tuple[Array, Array, Array]:
         d = latent_of(len(h))
         mu, raw, below = h[:d], h[d : 2 * d], h[2 * d :]
         log_scale = 0.5 * bounded(raw)
         rows, columns = np.tril_indices(d, -1)
         return mu, log_scale, jnp.diag(jnp.exp(log_scale)).at[rows, columns].set(below)
 
-    def draw(params, key, h):
+    def draw(params: Params, key: Key[Array, ""], h: Array) -> tuple[Array, Array]:
         mu, log_scale, factor = parts(h)
         epsilon = jax.random.normal(key, mu.shape, mu.dtype)
         return mu + _times(factor, epsilon), _normal_log_prob(epsilon, 2.0 * log_scale)
 
-    def log_prob(params, h, z):
+    def log_prob(params: Params, h: Array, z: Array) -> Array:
         mu, log_scale, factor = parts(h)
         epsilon = _solved(factor, z - mu)
         return _normal_log_prob(epsilon, 2.0 * log_scale)
 
-    def kl(params, h):
+    def kl(params: Params, h: Array) -> Array:
         mu, log_scale, factor = parts(h)
         return 0.5 * (
             jnp.sum(jnp.square(mu), keepdims=True)
@@ -112,7 +113,7 @@ def full_rank() -> Posterior:
             - len(mu)
         )
 
-    def latent_of(width):
+    def latent_of(width: int) -> int:
         return (math.isqrt(9 + 8 * width) - 3) // 2
 
     return Posterior(
@@ -133,7 +134,7 @@ def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, 
     on two cores wait for ever.
     """
 
-    def solve(epsilon, row):
+    def solve(epsilon: Array, row: tuple[Array, Array, Array]) -> tuple[Array, None]:
         i, of, value = row
         return epsilon.at[i].set((value - jnp.sum(of * epsilon)) / of[i]), None
 
@@ -144,9 +145,9 @@ def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, 
 class Flow(NamedTuple):
     """An invertible map of a latent. Its parameters are trained; what differs between examples comes by the context."""
 
-    init: Callable
+    init: Callable[..., Any]
     """(key, d, width of the context) -> params."""
-    forward: Callable
+    forward: Callable[..., Any]
     """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
 
 
@@ -160,28 +161,28 @@ def flow(flows: Sequence[Flow], context: int) -> Posterior:
         raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and one number of context")
     base = diagonal()
 
-    def init(key, d):
+    def init(key: Key[Array, ""], d: int) -> dict[str, dict[str, Array]]:
         return {
             f"flow_{i}": f.init(k, d, context) for i, (f, k) in enumerate(zip(flows, jax.random.split(key, len(flows))))
         }
 
-    def carry(params, z, seen):
+    def carry(params: Params, z: Array, seen: Array) -> tuple[Array, Array]:
         log_det = jnp.zeros((), z.dtype)
         for i, f in enumerate(flows):
             z, more = f.forward(params[f"flow_{i}"], z, seen)
             log_det = log_det + more
         return z, log_det
 
-    def split(h):
+    def split(h: Array) -> tuple[Array, Array]:
         return (h[: len(h) - context], h[len(h) - context :])
 
-    def draw(params, key, h):
+    def draw(params: Params, key: Key[Array, ""], h: Array) -> tuple[Array, Array]:
         gaussian, seen = split(h)
         z, log_q = base.draw({}, key, gaussian)
         z, log_det = carry(params, z, seen)
         return z, log_q - log_det
 
-    def mean(params, h):
+    def mean(params: Params, h: Array) -> Array:
         gaussian, seen = split(h)
         return carry(params, base.mean({}, gaussian), seen)[0]
 
@@ -192,7 +193,7 @@ def planar() -> Flow:
     """z' = z + û tanh(wᵀz + b), with û such that wᵀû ≥ −1, which makes it invertible (Rezende & Mohamed 2015, §4.1, A.1). u, w
     and b are linear in the context."""
 
-    def init(key, d, context):
+    def init(key: Key[Array, ""], d: int, context: int) -> dict[str, Array]:
         k_u, k_w, k_context = jax.random.split(key, 3)
         scale = 1.0 / math.sqrt(d)
         return {
@@ -202,7 +203,7 @@ def planar() -> Flow:
             "context": 0.1 * jax.random.normal(k_context, (context, 2 * d + 1)) / math.sqrt(max(1, context)),
         }
 
-    def forward(params, z, context):
+    def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
         d, shift = len(z), _times(params["context"].T, context)
         u, w, b = params["u"] + shift[:d], params["w"] + shift[d : 2 * d], params["b"] + shift[2 * d]
         along = jnp.sum(u * w)
@@ -221,13 +222,13 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
     if hidden < 1:
         raise UsageError(f"inverse_autoregressive(hidden={hidden}): at least one unit")
 
-    def masks(d):
+    def masks(d: int) -> tuple[np.ndarray, np.ndarray]:
         order = np.arange(d)[::-1] if reverse else np.arange(d)
         degrees = np.arange(hidden) * d // hidden - 1  # -1: of the context alone
         into, out_of = order[:, None] <= degrees[None, :], degrees[:, None] < order[None, :]
         return into.astype(np.float32), out_of.astype(np.float32)
 
-    def init(key, d, context):
+    def init(key: Key[Array, ""], d: int, context: int) -> dict[str, Array]:
         k_in, k_context, k_out = jax.random.split(key, 3)
         return {
             "in": jax.random.normal(k_in, (d, hidden)) / math.sqrt(d),
@@ -237,7 +238,7 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
             "out_bias": jnp.stack([jnp.zeros(d), jnp.full(d, 2.0)]),
         }
 
-    def forward(params, z, context):
+    def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
         into, out_of = masks(len(z))
         features = _times((params["in"] * into).T, z) + params["hidden_bias"] + _times(params["context"].T, context)
         features = jnp.tanh(features)
@@ -258,7 +259,7 @@ def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
     if hidden < 1:
         raise UsageError(f"real_nvp(hidden={hidden}): at least one unit")
 
-    def init(key, d, context):
+    def init(key: Key[Array, ""], d: int, context: int) -> dict[str, Array]:
         k_in, k_context, k_out = jax.random.split(key, 3)
         kept, moved = d // 2, d - d // 2
         return {
@@ -269,7 +270,7 @@ def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
             "out_bias": jnp.zeros((2, moved)),
         }
 
-    def forward(params, z, context):
+    def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
         turned = z[::-1] if reverse else z
         kept, moved = jnp.split(turned, [len(z) // 2])
         features = _times(params["in"].T, kept) + params["hidden_bias"] + _times(params["context"].T, context)

@@ -16,16 +16,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError, at_least_one
+from aejax.nets.code import apply
 from aejax.objective.posteriors import LOG_2PI, Posterior, bounded
+from aejax.types import Params
 
 
 class Encoding(NamedTuple):
     """An encoder with its parameters: x -> q(z|x)."""
 
-    numbers: Callable
+    numbers: Callable[..., Any]
     """x [n, *shape] -> h [n, width]."""
     posterior: Posterior
-    params: dict
+    params: Params
     """Of the posterior."""
 
 
@@ -33,13 +35,13 @@ class Prior(NamedTuple):
     """p(z) or p(z|c) as pure functions."""
 
     name: str
-    init: Callable
+    init: Callable[..., Any]
     """(key, d, x [n, *shape], c) -> params, a dict."""
-    log_prob: Callable
+    log_prob: Callable[..., Any]
     """(params, q, z [n, d], c) -> [n]."""
-    draw: Callable
+    draw: Callable[..., Any]
     """(params, q, keys [n], d, c) -> z [n, d]."""
-    kl: Callable
+    kl: Callable[..., Any]
     """(params, q, h [n, width], c) -> KL(q(z|x) ‖ p) [n, m], one part a dimension where they are independent; None without a
     closed form."""
 
@@ -47,13 +49,13 @@ class Prior(NamedTuple):
 def standard_normal() -> Prior:
     """N(0, I)."""
 
-    def log_prob(params, q, z, c):
+    def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
         return -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, axis=1)
 
-    def draw(params, q, keys, d, c):
+    def draw(params: Params, q: Encoding, keys: Key[Array, " b"], d: int, c: Array | None) -> Array:
         return _normal(keys, d)
 
-    def kl(params, q, h, c):
+    def kl(params: Params, q: Encoding, h: Array, c: Array | None) -> Array | None:
         closed = q.posterior.kl
         return None if closed is None else jax.vmap(lambda one: closed(q.params, one))(h)
 
@@ -64,20 +66,20 @@ def mixture(components: int) -> Prior:
     """Σ_k π_k N(μ_k, diag σ_k²), trained with the rest."""
     at_least_one("mixture", "components", components)
 
-    def init(key, d, x, c):
+    def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, Array]:
         return {
             "logits": jnp.zeros(components),
             "means": jax.random.normal(key, (components, d)),
             "log_variances": jnp.zeros((components, d)),
         }
 
-    def log_prob(params, q, z, c):
+    def log_prob(params: Params, q: Encoding | None, z: Array, c: Array | None) -> Array:
         weights = jax.nn.log_softmax(params["logits"])[None, :]
         log_variances = bounded(params["log_variances"])
         return jax.nn.logsumexp(weights + gaussian_log_prob(z, params["means"], log_variances), axis=1)
 
-    def draw(params, q, keys, d, c):
-        def one(key):
+    def draw(params: Params, q: Encoding | None, keys: Key[Array, " b"], d: int, c: Array | None) -> Array:
+        def one(key: Key[Array, ""]) -> Array:
             k_which, k_noise = jax.random.split(key)
             i = jax.random.categorical(k_which, params["logits"])
             scale = jnp.exp(0.5 * bounded(params["log_variances"][i]))
@@ -98,32 +100,34 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
     if not low < high:
         raise UsageError(f"vamp(low={low}, high={high}): the range of the data, low below high")
 
-    def init(key, d, x, c):
+    def init(key: Key[Array, ""], d: int, x: Array, c: Array | None) -> dict[str, Array]:
         chosen = x[jnp.arange(components) % len(x)]
         # By the logit: at a wall, where most of an image is, a clipped value would have no gradient to leave by.
         unit = jnp.clip((chosen - low) / (high - low), 0.05, 0.95)
         noise = 0.1 * jax.random.normal(key, chosen.shape, x.dtype)
         return {"logits": jnp.log(unit) - jnp.log1p(-unit) + noise}
 
-    def numbers(params, q):
+    def numbers(params: Params, q: Encoding) -> Array:
         if q.posterior.log_prob is None:
             raise UsageError(f"vamp() needs the density of q(z|x), which {q.posterior.name}() has not; use diagonal()")
         return q.numbers(low + (high - low) * jax.nn.sigmoid(params["logits"]))
 
-    def log_prob(params, q, z, c):
+    def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
         h = numbers(params, q)
-        if q.posterior.moments is not None:
-            means, variances = jax.vmap(lambda one: q.posterior.moments(q.params, one))(h)
+        of_code, density = q.posterior.moments, q.posterior.log_prob
+        if of_code is not None:
+            means, variances = jax.vmap(lambda one: of_code(q.params, one))(h)
             log_prob_of_each = gaussian_log_prob(z, means, jnp.log(variances))
         else:
-            density = lambda one, z: q.posterior.log_prob(q.params, one, z)
-            log_prob_of_each = jax.vmap(lambda z: jax.vmap(density, (0, None))(h, z))(z)
+            assert density is not None  # `numbers` has refused such a posterior
+            of_one = lambda one, z: density(q.params, one, z)
+            log_prob_of_each = jax.vmap(lambda z: jax.vmap(of_one, (0, None))(h, z))(z)
         return jax.nn.logsumexp(log_prob_of_each, axis=1) - math.log(components)
 
-    def draw(params, q, keys, d, c):
+    def draw(params: Params, q: Encoding, keys: Key[Array, " b"], d: int, c: Array | None) -> Array:
         h = numbers(params, q)
 
-        def one(key):
+        def one(key: Key[Array, ""]) -> Array:
             k_which, k_noise = jax.random.split(key)
             i = jax.random.randint(k_which, (), 0, components)
             return q.posterior.draw(q.params, k_noise, h[i])[0]
@@ -136,7 +140,7 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
 def conditional(net: nn.Module) -> Prior:
     """N(μ(c), diag σ²(c)), with (μ, raw log σ²) [n, 2d] = net(c): the prior network of Sohn et al. (2015)."""
 
-    def init(key, d, x, c):
+    def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, dict[str, Array]]:
         if c is None:
             raise UsageError("conditional() is a prior given a condition; give the model condition= too")
         out, variables = net.init_with_output(key, c)
@@ -146,22 +150,23 @@ def conditional(net: nn.Module) -> Prior:
             )
         return variables["params"]
 
-    def moments(params, c):
-        mu, raw = jnp.split(net.apply({"params": params}, c), 2, axis=1)
+    def moments(params: Params, c: Array | None) -> tuple[Array, Array]:
+        mu, raw = jnp.split(apply(net, params, c), 2, axis=1)
         return mu, bounded(raw)
 
-    def log_prob(params, q, z, c):
+    def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
         mu, log_variance = moments(params, c)
         return -0.5 * jnp.sum(jnp.square(z - mu) * jnp.exp(-log_variance) + log_variance + LOG_2PI, axis=1)
 
-    def draw(params, q, keys, d, c):
+    def draw(params: Params, q: Encoding, keys: Key[Array, " b"], d: int, c: Array | None) -> Array:
         mu, log_variance = moments(params, c)
         return mu + jnp.exp(0.5 * log_variance) * _normal(keys, d)
 
-    def kl(params, q, h, c):
-        if q.posterior.moments is None or q.posterior.kl is None:
+    def kl(params: Params, q: Encoding, h: Array, c: Array | None) -> Array | None:
+        of_code = q.posterior.moments
+        if of_code is None or q.posterior.kl is None:
             return None
-        means, variances = jax.vmap(lambda one: q.posterior.moments(q.params, one))(h)
+        means, variances = jax.vmap(lambda one: of_code(q.params, one))(h)
         mu, log_variance = moments(params, c)
         ratio = variances * jnp.exp(-log_variance)
         return 0.5 * (jnp.square(means - mu) * jnp.exp(-log_variance) + ratio - jnp.log(ratio) - 1.0)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import gather, mean
 from aejax.errors import UsageError, at_least_one, non_negative
+from aejax.types import Axis, Extras, Params
 
 KMEANS_ITERATIONS = 10
 """Rounds of k-means on the first batch's vectors."""
@@ -36,7 +37,7 @@ class Quantized(NamedTuple):
     codes: Int[Array, "b *positions codebooks"]
     loss: Float[Array, " b"]
     """What it asks for beside the reconstruction: commitment, and the codebook's own."""
-    extras: dict
+    extras: Extras
     """Its statistics after this batch."""
 
 
@@ -48,12 +49,12 @@ class Quantizer(NamedTuple):
     """Numbers in a vector."""
     sizes: tuple[int, ...]
     """How many codes each of the codebooks has: a position holds log ∏ sizes nats."""
-    init: Callable
+    init: Callable[..., Any]
     """(key, z_e [n, width]) -> (params, extras): a codebook may begin at the first batch's vectors."""
-    apply: Callable
+    apply: Callable[..., Any]
     """(params, extras, z_e [b, *positions, width], key, step, axis) -> Quantized. Outside training key and step are None, and
     the statistics stay as they are."""
-    lookup: Callable
+    lookup: Callable[..., Any]
     """(params, extras, codes [..., codebooks]) -> z_q [..., width]."""
 
 
@@ -95,7 +96,7 @@ def nearest(
         raise UsageError("nearest(expire=...) looks at the moving averages; give decay= too")
     unit = _unit if cosine else lambda z: z
 
-    def init(key, z):
+    def init(key: Key[Array, ""], z: Array) -> tuple[Params, Extras]:
         z = unit(z)
         start = _k_means(key, z, codes) if k_means else jax.random.normal(key, (codes, width)) / math.sqrt(width)
         start = unit(start)
@@ -108,10 +109,10 @@ def nearest(
             "weight": jnp.zeros(()),
         }
 
-    def codebook(params, extras):
+    def codebook(params: Params, extras: Extras) -> Array:
         return unit(params["codebook"]) if decay is None else extras["codebook"]
 
-    def apply(params, extras, z, key, step, axis):
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
         book = codebook(params, extras)
         z = unit(z)
         rows = z.reshape(-1, width)
@@ -122,11 +123,13 @@ def nearest(
         if decay is None:
             loss = loss + _squared(still(z) - e)
         elif step is not None:
-            extras = still(advance(extras, rows, indices, key, axis))
+            extras = still(advance(decay, extras, rows, indices, key, axis))
         vectors = _rotated(z, still(e)) if rotation else z + still(e - z)
         return Quantized(vectors, indices.reshape(*z.shape[:-1], 1), loss, extras)
 
-    def advance(extras, rows, indices, key, axis):
+    def advance(
+        decay: float, extras: Extras, rows: Array, indices: Array, key: Key[Array, ""], axis: Axis
+    ) -> dict[str, Array]:
         # In parts of the batch: a mean over devices is then that of the global one, of whatever size.
         share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, indices, codes)), axis)
         share = decay * extras["share"] + (1.0 - decay) * share
@@ -144,7 +147,7 @@ def nearest(
             sums = jnp.where(dead[:, None], other * (weight / codes), sums)
         return {"codebook": unit(book), "share": share, "sums": sums, "weight": weight}
 
-    def lookup(params, extras, indices):
+    def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         return codebook(params, extras)[indices[..., 0]]
 
     return Quantizer("nearest", width, (codes,), init, apply, lookup)
@@ -164,7 +167,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
     n = np.asarray(levels, np.int32)
     place = np.concatenate([[1], np.cumprod(n)[:-1]]).astype(np.int32)
 
-    def apply(params, extras, z, key, step, axis):
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
         steps = _as_row(n - 1, z).astype(z.dtype)
         place_on_scale = 0.5 * steps * (jnp.tanh(z) + 1.0)  # in [0, L − 1]
         digits = jnp.round(jax.lax.stop_gradient(place_on_scale))
@@ -172,7 +175,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
         index = jnp.sum(digits.astype(jnp.int32) * _as_row(place, z), axis=-1, keepdims=True)
         return Quantized(2.0 * rounded / steps - 1.0, index, jnp.zeros(len(z), z.dtype), extras)
 
-    def lookup(params, extras, indices):
+    def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         digits = indices // _as_row(place, indices) % _as_row(n, indices)
         return 2.0 * digits.astype(jnp.float32) / _as_row(n - 1, indices).astype(jnp.float32) - 1.0
 
@@ -191,7 +194,7 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
         raise UsageError(f"lookup_free(temperature={temperature}): above 0")
     place = 2 ** np.arange(bits, dtype=np.int32)
 
-    def apply(params, extras, z, key, step, axis):
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
         q = jnp.where(z > 0, 1.0, -1.0).astype(z.dtype)
         positive = (z > 0).astype(jnp.int32)
         index = jnp.sum(positive * _as_row(place, z), axis=-1, keepdims=True)
@@ -203,7 +206,7 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
         loss = entropy * (sure - even) + commitment * _squared(z - q)
         return Quantized(z + jax.lax.stop_gradient(q - z), index, loss, extras)
 
-    def lookup(params, extras, indices):
+    def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         return 2.0 * (indices // _as_row(place, indices) % 2).astype(jnp.float32) - 1.0
 
     return Quantizer("lookup_free", bits, (2**bits,), lambda key, z: ({}, {}), apply, lookup)
@@ -213,7 +216,7 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
     """Each codebook quantizes what those before it left over (Zeghidour et al. 2021); z_q is the sum."""
     _same_width("residual", quantizers)
 
-    def apply(params, extras, z, key, step, axis):
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
         rest, vectors, parts = z, jnp.zeros_like(z), []
         for i, (quantizer, k) in enumerate(zip(quantizers, _keys(key, len(quantizers)))):
             parts.append(quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], rest, k, step, axis))
@@ -222,14 +225,14 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
             vectors = vectors + jax.lax.stop_gradient(parts[-1].vectors)
         return _joined(z + jax.lax.stop_gradient(vectors - z), parts)
 
-    def init(key, z):
+    def init(key: Key[Array, ""], z: Array) -> tuple[Params, Extras]:
         params, extras = {}, {}
         for i, (quantizer, k) in enumerate(zip(quantizers, jax.random.split(key, len(quantizers)))):
             params[f"book_{i}"], extras[f"book_{i}"] = quantizer.init(k, z)
             z = z - quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], z, k, None, None).vectors
         return params, extras
 
-    def lookup(params, extras, indices):
+    def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         return sum(
             quantizer.lookup(params[f"book_{i}"], extras[f"book_{i}"], indices[..., i : i + 1])
             for i, quantizer in enumerate(quantizers)
@@ -244,7 +247,7 @@ def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
         raise UsageError("grouped([]): at least one codebook")
     ends = np.cumsum([quantizer.width for quantizer in quantizers])[:-1].tolist()
 
-    def apply(params, extras, z, key, step, axis):
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
         keys = _keys(key, len(quantizers))
         parts = [
             quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], part, k, step, axis)
@@ -252,12 +255,12 @@ def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
         ]
         return _joined(jnp.concatenate([part.vectors for part in parts], axis=-1), parts)
 
-    def init(key, z):
+    def init(key: Key[Array, ""], z: Array) -> tuple[Params, Extras]:
         keys = jax.random.split(key, len(quantizers))
         made = [quantizer.init(k, part) for quantizer, k, part in zip(quantizers, keys, jnp.split(z, ends, axis=-1))]
         return {f"book_{i}": m[0] for i, m in enumerate(made)}, {f"book_{i}": m[1] for i, m in enumerate(made)}
 
-    def lookup(params, extras, indices):
+    def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         parts = [
             quantizer.lookup(params[f"book_{i}"], extras[f"book_{i}"], indices[..., i : i + 1])
             for i, quantizer in enumerate(quantizers)
@@ -315,11 +318,13 @@ def _gathered(
 ) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
     """How many rows have a code, and their sum."""
 
-    def one_by_one(rows, indices):  # fifty times as fast as the product on CPU; of no fixed order elsewhere
+    def one_by_one(
+        rows: Array, indices: Array
+    ) -> tuple[Array, Array]:  # fifty times as fast as the product on CPU; of no fixed order elsewhere
         ones = jnp.ones(len(rows), rows.dtype)
         return jax.ops.segment_sum(ones, indices, codes), jax.ops.segment_sum(rows, indices, codes)
 
-    def by_product(rows, indices):
+    def by_product(rows: Array, indices: Array) -> tuple[Array, Array]:
         member = jax.nn.one_hot(indices, codes, dtype=rows.dtype)
         return jnp.sum(member, axis=0), jnp.einsum("nk,nd->kd", member, rows)
 
@@ -330,7 +335,7 @@ def _k_means(key: Key[Array, ""], z: Float[Array, "n d"], codes: int) -> Float[A
     """Lloyd's algorithm from vectors chosen at random; a center that loses all its vectors stays."""
     chosen = jax.random.choice(key, len(z), (codes,), replace=len(z) < codes)
 
-    def improve(_, centers):
+    def improve(_: Array, centers: Array) -> Array:
         counts, sums = _gathered(z, _nearest(z, centers), codes)
         return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1.0)[:, None], centers)
 

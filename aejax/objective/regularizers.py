@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from aejax.collectives import gather
 from aejax.errors import UsageError, non_negative
 from aejax.objective.posteriors import LOG_2PI
-from aejax.types import Axis, Params
+from aejax.types import Axis, Params, Terms
 
 
 class Latents(NamedTuple):
@@ -36,7 +36,7 @@ class Latents(NamedTuple):
     """Draws of the prior, one for each example."""
 
 
-Regularizer = Callable[[Latents, Params, Key[Array, ""], Any, Axis], tuple[Array, dict[str, Array]]]
+Regularizer = Callable[[Latents, Params, Key[Array, ""], Any, Axis], tuple[Array, Terms]]
 """(latents, the model's params, key, step, axis) -> (term [], {name: value})."""
 
 Weights = Callable[[int, int], np.ndarray]
@@ -84,7 +84,7 @@ def total_correlation(strength: float | jax.Array, examples: int, weights: Weigh
 
     def total_correlation(
         latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
-    ) -> tuple[Array, dict[str, Array]]:
+    ) -> tuple[Array, Terms]:
         mutual, correlation, dimensions = decompose(latents, examples, weights, axis)
         logged = {"mutual_information": mutual, "total_correlation_nats": correlation, "dimension_kl": dimensions}
         return strength * correlation, logged
@@ -117,9 +117,7 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
     off_diagonal = non_negative("dip", "off_diagonal", off_diagonal)
     diagonal = non_negative("dip", "diagonal", diagonal)
 
-    def dip(
-        latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
-    ) -> tuple[Array, dict[str, Array]]:
+    def dip(latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis) -> tuple[Array, Terms]:
         means, variances = gather(_moments("dip", latents), axis)
         centerd = means - jnp.mean(means, axis=0, keepdims=True)
         c = jnp.einsum("bi,bj->ij", centerd, centerd) / len(means)
@@ -142,9 +140,7 @@ def mmd(strength: float | jax.Array, scale: float | None = None) -> Regularizer:
     if scale is not None and not scale > 0.0:
         raise UsageError(f"mmd(scale={scale}): the kernel's C must be above 0")
 
-    def mmd(
-        latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis
-    ) -> tuple[Array, dict[str, Array]]:
+    def mmd(latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis) -> tuple[Array, Terms]:
         d = latents.z.shape[1]
         z, prior = gather((latents.z, latents.prior), axis)
         return strength * squared_discrepancy(z, prior, 2.0 * d if scale is None else scale), {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 
@@ -17,7 +17,7 @@ from aejax.errors import UsageError
 class Gap(NamedTuple):
     """How far training jumps."""
 
-    draw: Callable
+    draw: Callable[..., Any]
     """(key, step of training) -> the number of steps from t1 to t2, int."""
     most: int
 
@@ -35,7 +35,7 @@ def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
     share = np.array([math.log(p) if p > 0 else -math.inf for p, _ in parts], np.float32)
     low, high = np.array([steps for _, steps in parts], np.int32).T
 
-    def draw(key, step):
+    def draw(key: Key[Array, ""], step: Any) -> Array:
         k_part, k_steps = jax.random.split(key)
         part = jax.random.categorical(k_part, share)
         return jax.random.randint(k_steps, (), jnp.asarray(low)[part], jnp.asarray(high)[part] + 1, jnp.int32)
@@ -53,7 +53,7 @@ def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
             f"growing(start={start}, end={end}): steps of training from 0 up, the end no sooner than the start"
         )
 
-    def draw(key, step):
+    def draw(key: Key[Array, ""], step: Any) -> Array:
         k_which, k_first, k_last = jax.random.split(key, 3)
         share = jnp.clip((step - start) / max(end - start, 1), 0.0, 1.0)
         return jnp.where(jax.random.uniform(k_which) < share, last.draw(k_last, step), first.draw(k_first, step))

@@ -43,7 +43,7 @@ def finished(file: str | Path, directory: str | Path, settings: Settings = Setti
 def finished_members(
     file: str | Path,
     directory: str | Path,
-    varied: Mapping[str, Sequence],
+    varied: Mapping[str, Sequence[Any]],
     settings: Settings = Settings(),
     /,
     **arguments: Any,

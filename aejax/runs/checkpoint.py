@@ -88,7 +88,7 @@ def digest(*trees: PyTree) -> str:
 def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     """Path -> (shape, dtype). Orbax's metadata spells NamedTuples as dicts and tuples as lists: compare by plain names."""
 
-    def name(path):
+    def name(path: tuple[Any, ...]) -> str:
         return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in path)
 
     return {
@@ -97,7 +97,7 @@ def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
-def _refuse_difference(wanted: dict, saved: dict, where: str) -> None:
+def _refuse_difference(wanted: dict[str, Any], saved: dict[str, Any], where: str) -> None:
     mend = "the experiment's code or arguments are not those that made it"
     for path in [*wanted, *(path for path in saved if path not in wanted)]:
         if path not in saved:

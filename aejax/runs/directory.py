@@ -169,7 +169,7 @@ def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     """A JSON object, or a UsageError that begins with `otherwise`."""
     try:
-        return json.loads(file.read_text())  # type: ignore[no-any-return]
+        return json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{otherwise}: it has no {file.name}; give a directory that `aejax train` made") from None
     except json.JSONDecodeError as error:

@@ -40,7 +40,7 @@ def fit(
     seed: Any = 0,
     *,
     monitor: str = "nll",
-    sweep: Mapping[float, Corrupt] | Callable[[float], Corrupt] = {},
+    sweep: Mapping[float, Corrupt] | Callable[[float], Corrupt] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     parent: Parent | None = None,
 ) -> Experiment:
@@ -73,7 +73,7 @@ def fit(
         steps=steps,
         seed=seed,
         validation=validation[0] if validation else None,
-        sweep={level: sweep(level) for level in LEVELS} if callable(sweep) else sweep,
+        sweep={level: sweep(level) for level in LEVELS} if callable(sweep) else sweep or {},
         monitor=monitor.removeprefix("denoising_") if model.data.corrupt is None else monitor,
         parent=parent,
     )

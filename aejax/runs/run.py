@@ -47,7 +47,7 @@ STATIC = ("chain", "log_weights")
 class Run:
     """A trained (or interrupted) run. `aejax.open_run(DIR)` makes one, and `aejax.train` returns one."""
 
-    def __init__(self, directory: Path, config: dict[str, Any], experiment: Experiment, state: TrainState):
+    def __init__(self, directory: Path, config: dict[str, Any], experiment: Experiment, state: TrainState) -> None:
         self.directory, self.config, self.experiment, self.state = directory, config, experiment, state
         self._compiled: dict[str, Callable[..., Any]] = {}
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
-from aejax.types import Experiment, TrainState
+from aejax.types import Batch, Experiment, TrainState
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
     """Shapes and dtypes of the state, without data and without computing anything."""
 
-    def init(key, batch):
+    def init(key: Key[Array, ""], batch: Batch) -> TrainState:
         params, extras = experiment.model.init(key, batch)
-        return TrainState(np.int32(0), params, extras, experiment.optimizer.init(params))
+        return TrainState(jnp.int32(0), params, extras, experiment.optimizer.init(params))
 
     return jax.eval_shape(init, jax.random.key(0), abstract_batch(experiment))
 

@@ -31,7 +31,7 @@ class NonFinite(Exception):
 class Interrupted(Exception):
     """A signal ended the run early; it was saved and can be resumed."""
 
-    def __init__(self, message: str, signum: int):
+    def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.signum = signum
 
@@ -47,7 +47,7 @@ class Member(NamedTuple):
 class Recorder:
     """The files of the members. Only the first process writes logs; all processes save checkpoints together."""
 
-    def __init__(self, stack: ExitStack, members: Sequence[Member], settings: Settings, title: str, start: int):
+    def __init__(self, stack: ExitStack, members: Sequence[Member], settings: Settings, title: str, start: int) -> None:
         self._members, self._settings = members, settings
         self._steps = members[0].experiment.steps
         self._checkpoints = [

@@ -44,7 +44,7 @@ class PlacedRunner(NamedTuple):
     compiled: Any
 
     def __call__(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> tuple[TrainState, dict[str, Array]]:
-        return self.compiled(*self.place(state, key, batches, n))  # type: ignore[no-any-return]
+        return self.compiled(*self.place(state, key, batches, n))
 
     def lower(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> Any:
         return self.compiled.lower(*self.place(state, key, batches, n))
@@ -184,7 +184,7 @@ def chunk(step: Step) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
         capacity = jax.tree.leaves(batches)[0].shape[0]
         _, metrics = jax.eval_shape(step, state, run_key, at(0))
         log = jax.tree.map(lambda m: jnp.full((capacity, *m.shape), jnp.nan, m.dtype), metrics)
-        return jax.lax.fori_loop(0, n, body, (state, log))  # type: ignore[no-any-return]
+        return jax.lax.fori_loop(0, n, body, (state, log))
 
     return run
 

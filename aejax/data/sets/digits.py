@@ -5,6 +5,9 @@ Importing this module registers the data set with TFDS as `digits`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -25,7 +28,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
 
-    def _info(self):
+    def _info(self) -> Any:
         return tfds.core.DatasetInfo(
             builder=self,
             description=_DESCRIPTION,
@@ -41,11 +44,11 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         train, test = divided()
         return {"train": self._generate_examples(*train), "test": self._generate_examples(*test)}
 
-    def _generate_examples(self, image, label):
+    def _generate_examples(self, image: np.ndarray, label: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
         for position in range(len(image)):
             yield position, {"image": image[position], "label": int(label[position])}
 

@@ -9,6 +9,7 @@ import gzip
 import math
 import struct
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ with tfds.core.registered.skip_registration():
 
         name = "fashion_mnist"
 
-        def _split_generators(self, dl_manager):
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
             _refuse_to_wait_for_nothing(Path(self.data_dir_root) / "downloads", self.URL)
             paths = dl_manager.download({split: [self.URL + file for file in files] for split, files in _FILES.items()})
             return {split: self._generate_examples(*paths[split]) for split in _FILES}
 
-        def _generate_examples(self, image_path, label_path):
+        def _generate_examples(self, image_path: Any, label_path: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             for position, (image, label) in enumerate(zip(_idx(Path(image_path)), _idx(Path(label_path)))):
                 # TFDS encodes arrays with TensorFlow, Pillow's images without it.
                 yield position, {"image": Image.fromarray(image), "label": int(label)}

@@ -46,7 +46,7 @@ RECIPES: tuple[Recipe, ...] = (
 
 with tfds.core.registered.skip_registration():
 
-    class _Generated(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+    class _Generated(tfds.core.GeneratorBasedBuilder):
         """The builder of one recipe."""
 
         VERSION = tfds.core.Version("1.0.0")

@@ -50,7 +50,7 @@ def sprites_readers(name: str) -> Readers:
     """`train`, `test` (a tenth, by a permutation of seed 0) and `all`, in the order of the factors."""
     kind = KINDS[name]
 
-    def read(positions):
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         factors = factors_at(kind, positions)
         return {"x": render(kind, factors), "factors": factors}
 
