@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxlib._jax import hlo_module_cost_analysis
 
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.step import make_step
@@ -49,10 +50,19 @@ def cost_of(lowered: Any) -> Cost:
     """
     products = re.findall(r"stablehlo\.(?:dot_general|convolution).*?: \(tensor<(?:\d+x)*(\w+)>", lowered.as_text())
     return Cost(
-        flops=lowered.cost_analysis()["flops"],
+        flops=_flops(lowered),
         bytes=lowered.compile().cost_analysis()["bytes accessed"],
         dtype=DTYPES[Counter(products).most_common(1)[0][0]] if products else "float32",
     )
+
+
+def _flops(lowered: Any) -> float:
+    analysis = lowered.cost_analysis()
+    if analysis is None:
+        # GPUs and TPUs are plugins, which analyze only what is compiled; XLA's CPU client takes the program of any platform.
+        module = lowered.compiler_ir("hlo").as_hlo_module()
+        analysis = hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+    return float(analysis["flops"])
 
 
 @cache
