@@ -14,7 +14,8 @@ from jaxtyping import install_import_hook
 _session = tempfile.TemporaryDirectory(prefix="aejax-tests-")
 os.environ["AEJAX_CACHE"] = f"{_session.name}/cache"
 os.environ["TFDS_DATA_DIR"] = f"{_session.name}/tfds"
-# Most tests run what they compile a few times: half of the suite's time would be XLA's, making it fast.
+# Most tests run what they compile a few times: half of the suite's time would be XLA's, making it fast. What trains for long
+# is marked `optimized`.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
@@ -31,6 +32,12 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 gc.set_threshold(50_000, 20, 100)
 
 install_import_hook("aejax", "beartype.beartype").__enter__()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    jax.config.update("jax_disable_most_optimizations", item.get_closest_marker("optimized") is None)
+
 
 ROOT = Path(__file__).parent.parent
 

@@ -93,7 +93,7 @@ def test_the_support_is_recovered_on_an_orthonormal_dictionary():
     params = {"encoder": {"dense_0": {"kernel": dictionary.astype(np.float32)}}, "decoder": {"dense_0": {}}}
     batch = {"x": x, "index": np.arange(200)}
     functions = (model.encode, model.sparse.active, model.evaluate)
-    z, active, terms = jax.jit(lambda batch: [f(params, {}, batch, None) for f in functions])(batch)
+    z, active, terms = jax.jit(lambda batch: [f(params, {}, batch, jax.random.key(0)) for f in functions])(batch)
     np.testing.assert_array_equal(active, codes > 0)
     np.testing.assert_allclose(z, codes, atol=1e-5)
     assert np.max(terms["mse"]) < 1e-10

@@ -245,7 +245,7 @@ def test_votes_are_of_variances_in_units_of_the_dimension(mixed, factors):
 
 
 def test_votes_are_judged_by_others(factors, monkeypatch):
-    for name in ("VOTES", "JUDGED_VOTES"):
+    for name in ("VOTES", "TEST_VOTES"):
         monkeypatch.setattr(f"aejax.evaluation.disentanglement.{name}", 40)
     # Few votes for many dimensions agree with themselves, with others by chance.
     noise = np.random.default_rng(0).standard_normal((len(factors), 30))

@@ -30,8 +30,8 @@ def softplus(v):
 
 
 def test_bernoulli_is_the_cross_entropy_of_its_logits():
-    theta, x = rng.normal(size=(5, 4, 1)).astype("f"), rng.uniform(size=(5, 4)).astype("f")
-    p = 1 / (1 + np.exp(-theta[..., 0]))
+    theta, x = jnp.asarray(rng.normal(size=(5, 4, 1)), "f"), rng.uniform(size=(5, 4)).astype("f")
+    p = 1 / (1 + np.exp(-np.asarray(theta[..., 0])))
     expected = -(x * np.log(p) + (1 - x) * np.log(1 - p))
     np.testing.assert_allclose(jax.jit(bernoulli().neg_log_prob)(theta, x), expected, rtol=1e-5)
     np.testing.assert_allclose(bernoulli().mean(theta), p, rtol=1e-6)

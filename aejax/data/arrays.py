@@ -45,10 +45,10 @@ def npy_streams(path: Path) -> Readers | None:
         file = os.open(path, os.O_RDONLY)
         try:
             for i, position in enumerate(positions.tolist()):
-                found = os.pread(file, row.itemsize, offset + position * row.itemsize)
-                if len(found) < row.itemsize:
+                read_bytes = os.pread(file, row.itemsize, offset + position * row.itemsize)
+                if len(read_bytes) < row.itemsize:
                     raise UsageError(f"{path} ends within example {position} of {shape[0]}; save it again with np.save")
-                flat[i * row.itemsize : (i + 1) * row.itemsize] = found
+                flat[i * row.itemsize : (i + 1) * row.itemsize] = read_bytes
         finally:
             os.close(file)
         return {"x": x}
@@ -178,11 +178,11 @@ def _refuse_sequences(arrays: Mapping[str, np.ndarray], where: str) -> None:
     if "length" in arrays:
         length = arrays["length"]
         if length.shape != (n,) or length.dtype.kind not in "iu" or length.min() < 1 or length.max() > steps:
-            told = (
+            why = (
                 f"from {length.min()} to {length.max()}" if length.dtype.kind in "iu" and length.size else "no integers"
             )
             raise UsageError(
-                f"{where} has lengths of shape {length.shape}, {told}; give [{n}], each from 1 to the {steps} steps of x"
+                f"{where} has lengths of shape {length.shape}, {why}; give [{n}], each from 1 to the {steps} steps of x"
             )
 
 

@@ -29,9 +29,9 @@ def factor_traversal_of(splits: Sequence[Dataset], base: Int[np.ndarray, " f"], 
     else:
         held = [split.arrays for split in splits if split.arrays is not None]
         alike = [np.delete(part["factors"] == base[None], factor, axis=1).all(axis=1) for part in held]
-        found = {leaf: np.concatenate([part[leaf][rows] for part, rows in zip(held, alike)]) for leaf in held[0]}
-        _, first = np.unique(found["factors"][:, factor], return_index=True)
-        arrays = {leaf: array[first] for leaf, array in found.items()}
+        of_all = {leaf: np.concatenate([part[leaf][rows] for part, rows in zip(held, alike)]) for leaf in held[0]}
+        _, first = np.unique(of_all["factors"][:, factor], return_index=True)
+        arrays = {leaf: array[first] for leaf, array in of_all.items()}
     size = len(arrays["x"])
-    told = f"{name}, of all values of a factor"
-    return splits[0]._replace(name=told, size=size, fingerprint="", arrays=arrays, read=None) if size > 1 else None
+    label = f"{name}, of all values of a factor"
+    return splits[0]._replace(name=label, size=size, fingerprint="", arrays=arrays, read=None) if size > 1 else None

@@ -69,9 +69,9 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _by_class(folder: Path) -> dict[str | None, list[str]]:
-    found: dict[str | None, list[str]] = {None: _images(folder)}
-    found |= {path.name: _images(path) for path in _subfolders(folder)}
-    return {name: paths for name, paths in found.items() if paths}
+    by_folder: dict[str | None, list[str]] = {None: _images(folder)}
+    by_folder |= {path.name: _images(path) for path in _subfolders(folder)}
+    return {name: paths for name, paths in by_folder.items() if paths}
 
 
 def _images(folder: Path) -> list[str]:
@@ -97,9 +97,9 @@ def _reader(by_class: Mapping[str | None, list[str]], classes: tuple[str, ...] |
 
 def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
     """[height, width, channels]."""
-    image, found = _opened(path)
-    if found != kind:
-        raise _unlike(first, kind, path, found)
+    image, own_kind = _opened(path)
+    if own_kind != kind:
+        raise _unlike(first, kind, path, own_kind)
     pixels = np.asarray(image.convert("RGB") if image.mode in _TO_RGB else image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -109,9 +109,9 @@ def _refuse_unlike(paths: list[str]) -> None:
     first, *others = paths
     _, kind = _opened(first, pixels=False)
     for other in others:
-        _, found = _opened(other, pixels=False)
-        if found != kind:
-            raise _unlike(first, kind, other, found)
+        _, own_kind = _opened(other, pixels=False)
+        if own_kind != kind:
+            raise _unlike(first, kind, other, own_kind)
 
 
 def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:

@@ -176,9 +176,9 @@ def _source(data: str) -> _Source:
 
 
 def _of_sprites(name: str) -> _Source:
-    told = [name, str(sprites.VERSION)]
+    identity = [name, str(sprites.VERSION)]
     readers = functools.partial(sprites.sprites_readers, name)
-    return _Source(name, lambda: told, readers, readers, lambda: digest_of_files(told))
+    return _Source(name, lambda: identity, readers, readers, lambda: digest_of_files(identity))
 
 
 _OF_ARRAYS = {".npy": npy_readers, ".npz": npz_readers}
@@ -198,7 +198,7 @@ def _of_images(path: Path) -> _Source:
     files = image_files(path)
     listed = [file for by_class in files.values() for paths in by_class.values() for file in paths]
 
-    def told() -> Iterator[str]:
+    def lines() -> Iterator[str]:
         for file in listed:
             yield f"{os.path.relpath(file, path)} {os.stat(file).st_size}"
 
@@ -207,7 +207,7 @@ def _of_images(path: Path) -> _Source:
         functools.cache(lambda: _stamps(path, listed)),
         functools.cache(lambda: image_readers(path, files)),
         functools.cache(lambda: image_readers(path, files, streamed=True)),
-        functools.cache(lambda: digest_of_files(told())),
+        functools.cache(lambda: digest_of_files(lines())),
     )
 
 

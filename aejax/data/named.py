@@ -82,15 +82,15 @@ def available() -> list[Available]:
     A data set with configs is listed once for each that is prepared, and by its bare name if none is.
     """
     tfds = _tfds()
-    found = {}
+    lines = {}
     with quiet():
         root = Path(data_dir())
         # name/version, or name/config/version
         for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
             line = _listed(tfds.builder_from_directory(path.parent))
-            found[line.name] = line
-    of_ours = {base: [line for name, line in found.items() if name.split("/")[0] == base] for base in _ours()}
-    others = [line for name, line in found.items() if name.split("/")[0] not in _ours()]
+            lines[line.name] = line
+    of_ours = {base: [line for name, line in lines.items() if name.split("/")[0] == base] for base in _ours()}
+    others = [line for name, line in lines.items() if name.split("/")[0] not in _ours()]
     return [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + _RENDERED + others
 
 

@@ -100,12 +100,12 @@ def parse(spec: str) -> Spec:
 
     As in TFDS, one `%` makes both ends percentages. `all` is a split like any other: every split in turn.
     """
-    found = _SPEC.fullmatch(spec)
-    if not found:
+    match = _SPEC.fullmatch(spec)
+    if not match:
         raise _unreadable(spec)
-    start, stop = found["start"], found["stop"]
-    if not found["slice"]:
-        return Spec(found["split"], None, None, False)
+    start, stop = match["start"], match["stop"]
+    if not match["slice"]:
+        return Spec(match["split"], None, None, False)
     if not start and not stop:
         raise _unreadable(spec)
     percent = "%" in start + stop
@@ -115,7 +115,7 @@ def parse(spec: str) -> Spec:
         raise _unreadable(spec) from None
     if percent and any(abs(end or 0) > 100 for end in ends):
         raise UsageError(f"split {spec!r} reaches beyond 100 %; use percentages from -100% to 100%")
-    return Spec(found["split"], ends[0], ends[1], percent)
+    return Spec(match["split"], ends[0], ends[1], percent)
 
 
 def bounds(spec: Spec, size: int, where: str) -> tuple[int, int]:
@@ -137,8 +137,8 @@ def bounds(spec: Spec, size: int, where: str) -> tuple[int, int]:
 
 def divide(name: str) -> tuple[str, str | None]:
     """`digits:test[:10]` -> (`digits`, `test[:10]`); without a split the second is None."""
-    found = _NAME_AND_SPEC.fullmatch(name)
-    return (found["name"], found["spec"]) if found else (name, None)
+    match = _NAME_AND_SPEC.fullmatch(name)
+    return (match["name"], match["spec"]) if match else (name, None)
 
 
 def _unreadable(spec: str) -> UsageError:
@@ -194,8 +194,8 @@ def checked(reader: Reader, where: str) -> Reader:
         except UsageError:
             raise
         except Exception as error:  # of the disk, of the format, of the decoder
-            told = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UsageError(f"{where} cannot be read ({told}); look whether it is complete") from error
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(f"{where} cannot be read ({reason}); look whether it is complete") from error
         batch = all_as_stored(batch, positions, where)
         for name, array in batch.items():
             kind = array.dtype, array.shape[1:]
@@ -210,7 +210,7 @@ def checked(reader: Reader, where: str) -> Reader:
 
 
 def decoded_bytes(readers: Readers) -> int:
-    """What all the splits take as arrays, judged by the first example of each."""
+    """What all the splits take as arrays, by the size of the first example of each."""
     return sum(
         reader.size * sum(array.nbytes for array in reader.read(np.arange(1)).values())
         for split, reader in readers.items()
@@ -234,10 +234,10 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
     )
 
 
-def digest_of_files(told: Iterable[str]) -> str:
+def digest_of_files(lines: Iterable[str]) -> str:
     """sha256 over what a source tells of its files, line by line."""
     digest = hashlib.sha256()
-    for line in told:
+    for line in lines:
         digest.update(f"{line}\n".encode())
     return digest.hexdigest()
 

@@ -19,15 +19,15 @@ def tables(result: Result) -> Sequence[Table]:
         Column("used", "", [b["used"] for b in books], None, 0),
         Column("perplexity", "", [b["perplexity"] for b in books], None, 1),
     ]
-    found = [Table(f"Codebooks, {result['positions']} positions", names, columns)]
+    shown = [Table(f"Codebooks, {result['positions']} positions", names, columns)]
     if result["bits_per_dimension"] is not None:
         bound = Column("uniform prior", "bits per dimension", [result["bits_per_dimension"]], None, 4)
-        found.append(Table("Bound", ["test"], [bound]))
+        shown.append(Table("Bound", ["test"], [bound]))
     if result["levels"]:
         errors = [level["mse_shuffled"] for level in result["levels"]]
         rows = [f"level {i} another example's" for i in range(len(errors))]
-        found.append(Table("Decoded from codes", rows, [Column("MSE", "per dimension", errors)]))
-    return found
+        shown.append(Table("Decoded from codes", rows, [Column("MSE", "per dimension", errors)]))
+    return shown
 
 
 def numbers(result: Result) -> Sequence[Number]:

@@ -1,7 +1,7 @@
 """Whether a representation has a dimension of its own for each factor of variation: the field's metrics, each with its parts.
 
 Functions of representations [n, d] and the factors' values [n, f], whole numbers whose order the metrics do not use. What is
-fitted learns from two thirds of the examples, by a permutation of the seed, and is judged on the others. Linear classifiers
+fitted learns from two thirds of the examples, by a permutation of the seed, and is evaluated on the others. Linear classifiers
 see each dimension at mean 0 and deviation 1, so that a code's scale and offset are worth nothing; the papers leave that
 open. `aejax.evaluation.information` has the metrics that are made of mutual information.
 """
@@ -23,7 +23,7 @@ from aejax.evaluation.probes import scaler
 Codes = np.ndarray | Array
 Factors = np.ndarray | Array
 
-VOTES, JUDGED_VOTES, BATCH = 10_000, 5_000, 64
+VOTES, TEST_VOTES, BATCH = 10_000, 5_000, 64
 """Points to learn from and to judge by, and the examples of each, in the metrics that compare groups: Locatello et al. 2019."""
 
 PRUNED = 0.05
@@ -76,8 +76,8 @@ def beta_vae_score(
     features, fixed = points(VOTES)
     scale = scaler(features)
     fitted = _logistic(scale(features), fixed)
-    judged, truth = points(JUDGED_VOTES)
-    answers = fitted.predict(scale(judged))
+    test, truth = points(TEST_VOTES)
+    answers = fitted.predict(scale(test))
     confusion = np.bincount(truth * v.shape[1] + answers, minlength=v.shape[1] ** 2).reshape(v.shape[1], -1)
     return {
         "score": float(np.mean(answers == truth)),
@@ -101,20 +101,20 @@ def factor_vae_score(
     groups = [_Groups(column) for column in v.T]
 
     def votes(count: int) -> np.ndarray:
-        found = np.zeros((z.shape[1], v.shape[1]), np.int64)
+        counts = np.zeros((z.shape[1], v.shape[1]), np.int64)
         for k, wanted in enumerate(rng.multinomial(count, np.full(v.shape[1], 1 / v.shape[1]))):
             for some in _in_parts(np.arange(wanted)):
                 first = rng.integers(len(z), size=len(some))
                 batch = z[groups[k].members(rng, np.repeat(first[:, None], BATCH, axis=1))][..., active]
                 least = active[np.argmin(batch.var(axis=1, ddof=1) / deviation[active] ** 2, axis=1)]
-                found[:, k] += np.bincount(least, minlength=z.shape[1])
-        return found
+                counts[:, k] += np.bincount(least, minlength=z.shape[1])
+        return counts
 
     if not len(active):
         return {"score": 0.0, "votes": np.zeros((z.shape[1], v.shape[1]), np.int64), "active": 0}
-    learnt, judged = votes(VOTES), votes(JUDGED_VOTES)
-    agreed = judged[np.arange(len(learnt)), learnt.argmax(axis=1)].sum()
-    return {"score": float(agreed / judged.sum()), "votes": learnt, "active": len(active)}
+    learnt, held_out = votes(VOTES), votes(TEST_VOTES)
+    agreed = held_out[np.arange(len(learnt)), learnt.argmax(axis=1)].sum()
+    return {"score": float(agreed / held_out.sum()), "votes": learnt, "active": len(active)}
 
 
 def dci(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
@@ -158,13 +158,13 @@ def sap(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], see
     z, v = checked(representations, factors)
     train, test = _learnt_and_judged(len(z), seed)
     scale = scaler(z[train])
-    codes, judged = (scale(z[part]).astype(np.float64) for part in (train, test))
+    codes, test_codes = (scale(z[part]).astype(np.float64) for part in (train, test))
     accuracies = np.zeros((z.shape[1], v.shape[1]))
     for j in range(z.shape[1]):
         for k, column in enumerate(v.T):
             classifier = LinearSVC(C=0.01, class_weight="balanced", dual=False, max_iter=10_000)
             fitted = classifier.fit(codes[:, [j]], column[train])
-            accuracies[j, k] = fitted.score(judged[:, [j]], column[test])
+            accuracies[j, k] = fitted.score(test_codes[:, [j]], column[test])
     second, first = np.sort(accuracies, axis=0)[-2:]
     return {"score": float(np.mean(first - second)), "gaps": first - second, "accuracies": accuracies}
 
@@ -180,14 +180,14 @@ def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n
     z, v = checked(representations, factors)
     train, test = _learnt_and_judged(len(z), seed)
     scale = scaler(z[train])
-    codes, judged = scale(z[train]), scale(z[test])
+    codes, test_codes = scale(z[train]), scale(z[test])
     means = []
     for column in v.T:
         areas = []
         for value in np.unique(column):
             is_value, truth = column[train] == value, column[test] == value
             if len(np.unique(is_value)) == 2 and len(np.unique(truth)) == 2:
-                areas.append(roc_auc_score(truth, _logistic(codes, is_value).decision_function(judged)))
+                areas.append(roc_auc_score(truth, _logistic(codes, is_value).decision_function(test_codes)))
         if not areas:
             raise UsageError(f"{len(z)} examples are too few to hold some of each value of a factor out; give more")
         means.append(np.mean(areas))
@@ -295,8 +295,8 @@ def _logistic(codes: np.ndarray, labels: np.ndarray) -> Any:
         return LogisticRegression(solver="newton-cg", tol=1e-4, max_iter=1000).fit(codes, labels)
 
 
-def _boosted(z: np.ndarray, v: np.ndarray, judged: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
-    """Importances [d] that sum to 1 (0 where nothing is gained), and the accuracy on the judged examples."""
+def _boosted(z: np.ndarray, v: np.ndarray, test: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
+    """Importances [d] that sum to 1 (0 where nothing is gained), and the accuracy on the test examples."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -306,7 +306,7 @@ def _boosted(z: np.ndarray, v: np.ndarray, judged: np.ndarray, truth: np.ndarray
     # The sums of several threads would be rounded in another order.
     with threadpool_limits(1):
         trees.fit(z, v)
-        accuracy = float(trees.score(judged, truth))
+        accuracy = float(trees.score(test, truth))
     gains = np.zeros(z.shape[1])
     # These trees keep the gain of each split, but scikit-learn does not add them up to importances.
     for of_round in trees._predictors:

@@ -47,14 +47,14 @@ def charts(
     They are the directions to which the code is most sensitive, tangents of the data's manifold where it has learnt one
     (Rifai et al. 2011). A singular vector has no sign of its own: here its largest component in magnitude is positive.
     """
-    found = []
+    signed = []
     for j in _jacobians(encode, x):
         if not 1 <= directions <= min(j.shape[1:]):
             raise UsageError(f"charts of {directions} directions: a Jacobian {j.shape[1:]} has 1 to {min(j.shape[1:])}")
         vectors = np.linalg.svd(j, full_matrices=False)[2][:, :directions]
         largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=2)[:, :, None], axis=2)
-        found.append(vectors * np.sign(largest))
-    return np.concatenate(found).reshape(len(x), directions, *x.shape[1:])
+        signed.append(vectors * np.sign(largest))
+    return np.concatenate(signed).reshape(len(x), directions, *x.shape[1:])
 
 
 def _jacobians(
@@ -71,8 +71,8 @@ def _jacobians(
     def jacobian(x: Array) -> Array:
         h, pull = pullback(encode, x)
         side, like = narrow_side(pull, h, x)
-        found = jax.lax.map(lambda i: side(unit(i, like)).reshape(len(x), -1), jnp.arange(like[0].size))
-        return jnp.moveaxis(found, 0, 1 if like is h else 2)
+        columns = jax.lax.map(lambda i: side(unit(i, like)).reshape(len(x), -1), jnp.arange(like[0].size))
+        return jnp.moveaxis(columns, 0, 1 if like is h else 2)
 
     for start in range(0, len(x), size):
         batch = x[start : start + size]

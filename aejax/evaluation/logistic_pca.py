@@ -6,7 +6,7 @@ Schapire 2001; Schein, Saul & Ungar 2003).
 
     fit = logistic_pca(x_train, 6);  z = codes(fit, x);  x_hat = mean(fit, z)
 
-NumPy, in the floating dtype of the examples (float32 for uint8), a stretch of rows at a time.
+NumPy, in the floating dtype of the examples (float32 for uint8), a block of rows at a time.
 """
 
 from __future__ import annotations

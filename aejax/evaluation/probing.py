@@ -85,7 +85,7 @@ def _probing(context: Context) -> Probing | None:
     if context.statistics is not None and compresses(components, context.train):
         both["pca"] = baseline("pca", partial(pca_codes, context.statistics, components), components)
     accuracies = {name: accuracy for name, (accuracy, _) in both.items()}
-    robust = {name: found for name, (_, found) in both.items()}
+    robust = {name: rows for name, (_, rows) in both.items()}
     return Probing(
         {"train_examples": data.size, "components": components, **accuracies}, {"corruption": CORRUPTION.name, **robust}
     )

@@ -12,7 +12,7 @@ from aejax.runs.run import Run
 
 
 def tables(result: Result) -> Sequence[Table]:
-    found = []
+    shown = []
     if "rollout_mse" in result:
         # Of the first step and the last that any of the sequences reaches.
         reached = [i for i, error in enumerate(result["rollout_mse"]) if error is not None]
@@ -26,8 +26,8 @@ def tables(result: Result) -> Sequence[Table]:
                 ("last frame repeated", "last_frame_mse"),
             )
         ]
-        found.append(Table("Rollouts, step", names, columns))
-    return [*found, state_table(result)] if result["probes"] else found
+        shown.append(Table("Rollouts, step", names, columns))
+    return [*shown, state_table(result)] if result["probes"] else shown
 
 
 def numbers(result: Result) -> Sequence[Number]:

@@ -110,7 +110,7 @@ def _compared(directory: Path, setting: Mapping[str, Any]) -> dict[str, str]:
     else:
         names = [name for name in setting["metrics"] if name.startswith("validation/")]
         values = {label(name.replace("/", " ")): setting["metrics"][name]["values"] for name in names}
-    return {name: _cell(found) for name, found in values.items() if len(found) == len(runs)}
+    return {name: _cell(of_runs) for name, of_runs in values.items() if len(of_runs) == len(runs)}
 
 
 def _is_of(run: Path, setting: Mapping[str, Any]) -> bool:

@@ -48,6 +48,7 @@ class PixelCNN(nn.Module):
         self.across = [nn.Dense(double) for _ in each]
         self.down = [nn.Dense(double) for _ in each]
         # Their parameters are called told_0, told_1, …, as checkpoints have them.
+        # Flax names parameters after this attribute, and checkpoints have them so.
         self.told = [nn.Dense(2 * double) for _ in each]
         self.out = [nn.Dense(self.channels) for _ in each]
         self.above_embed = [nn.Embed(size, self.channels) for size in self.above]

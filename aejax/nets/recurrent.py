@@ -144,7 +144,7 @@ class Beliefs(nn.Module):
     shown: bool = False
     """Gives the last frame itself beside what the cell has of it: width + its size."""
     remat: bool = False
-    """Keeps the values between stretches of √t frames, and computes what is within a stretch once more for the gradient (Chen et
+    """Keeps the values between segments of √t frames, and computes what is within a segment once more for the gradient (Chen et
     al. 2016, §4.1): the memory grows with √t in place of t but for the frames' codes: of an LSTM of 128 over 16 sequences of
     1024 frames the gradient takes 25 MiB in place of 121, by XLA's count."""
 

@@ -112,7 +112,7 @@ def nearest(
     def codebook(params: Params, extras: Extras) -> Array:
         return unit(params["codebook"]) if decay is None else extras["codebook"]
 
-    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
         book = codebook(params, extras)
         z = unit(z)
         rows = z.reshape(-1, width)
@@ -128,7 +128,7 @@ def nearest(
         return Quantized(vectors, indices.reshape(*z.shape[:-1], 1), loss, extras)
 
     def advance(
-        decay: float, extras: Extras, rows: Array, indices: Array, key: Key[Array, ""], axis: Axis
+        decay: float, extras: Extras, rows: Array, indices: Array, key: Key[Array, ""] | None, axis: Axis
     ) -> dict[str, Array]:
         # In parts of the batch: a mean over devices is then that of the global one, of whatever size.
         share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, indices, codes)), axis)
@@ -139,6 +139,7 @@ def nearest(
         smoothed = (share / weight + EPSILON / codes) / (1.0 + EPSILON)
         book = jnp.where((share > 0.0)[:, None], (sums / weight) / smoothed[:, None], extras["codebook"])
         if expire:
+            assert key is not None  # every training step has one
             everyone = gather(rows, axis)
             dead = share / weight < expire / codes
             other = everyone[jax.random.choice(key, len(everyone), (codes,), replace=len(everyone) < codes)]
@@ -167,7 +168,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
     n = np.asarray(levels, np.int32)
     place = np.concatenate([[1], np.cumprod(n)[:-1]]).astype(np.int32)
 
-    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
         steps = _as_row(n - 1, z).astype(z.dtype)
         place_on_scale = 0.5 * steps * (jnp.tanh(z) + 1.0)  # in [0, L − 1]
         digits = jnp.round(jax.lax.stop_gradient(place_on_scale))
@@ -194,7 +195,7 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
         raise UsageError(f"lookup_free(temperature={temperature}): above 0")
     place = 2 ** np.arange(bits, dtype=np.int32)
 
-    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
         q = jnp.where(z > 0, 1.0, -1.0).astype(z.dtype)
         positive = (z > 0).astype(jnp.int32)
         index = jnp.sum(positive * _as_row(place, z), axis=-1, keepdims=True)
@@ -216,7 +217,7 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
     """Each codebook quantizes what those before it left over (Zeghidour et al. 2021); z_q is the sum."""
     _same_width("residual", quantizers)
 
-    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
         rest, vectors, parts = z, jnp.zeros_like(z), []
         for i, (quantizer, k) in enumerate(zip(quantizers, _keys(key, len(quantizers)))):
             parts.append(quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], rest, k, step, axis))
@@ -247,7 +248,7 @@ def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
         raise UsageError("grouped([]): at least one codebook")
     ends = np.cumsum([quantizer.width for quantizer in quantizers])[:-1].tolist()
 
-    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""], step: Any, axis: Axis) -> Quantized:
+    def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
         keys = _keys(key, len(quantizers))
         parts = [
             quantizer.apply(params[f"book_{i}"], extras[f"book_{i}"], part, k, step, axis)

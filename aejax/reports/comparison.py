@@ -45,39 +45,39 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     seeds = seeds_section(records, drawn, metrics)
     runs = runs_section(records, differing, drawn, metrics, out)
     codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
-    found = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
-    found += [kl_distortion_section(records, differing, drawn)]
+    candidates = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
+    candidates += [kl_distortion_section(records, differing, drawn)]
     if len(by_configuration(records)) <= len(COLORS):
-        found += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
-    sections = [s for s in found if s is not None]
+        candidates += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
+    sections = [s for s in candidates if s is not None]
     names = sorted({r.run.config["data"]["name"] for r in records})
-    told = [f"on {', '.join(names)}", f"differing in {', '.join(map(label, differing)) or 'nothing'}"]
+    phrases = [f"on {', '.join(names)}", f"differing in {', '.join(map(label, differing)) or 'nothing'}"]
     corruptions = sorted({c for r in records if (c := r.corruption) is not None})
-    told += [f"restoring {', '.join(corruptions)}"] if corruptions else []
+    phrases += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
-    return page.page(f"{len(records)} runs compared", told, notices(records), sections, wide=True), pngs
+    return page.page(f"{len(records)} runs compared", phrases, notices(records), sections, wide=True), pngs
 
 
 def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> list[Look]:
     groups = by_configuration(records)
     if len(groups) in (1, len(records)):
-        told = [
+        texts = [
             "\n".join(f"{label(n)} {value_text(column[i])}" for n, column in differing.items() if n != "file sha256")
             for i in range(len(records))
         ]
-        if sum(t.count("\n") + 1 for t in told) > MOST_LABELS or not all(told):
-            told = [f"run {i + 1}" for i in range(len(records))]
+        if sum(t.count("\n") + 1 for t in texts) > MOST_LABELS or not all(texts):
+            texts = [f"run {i + 1}" for i in range(len(records))]
         if len(records) > MOST_LABELS:
-            told = [""] * len(records)
-        return [Look(t, COLORS[i % len(COLORS)]) for i, t in enumerate(told)]
-    found, names = [Look("", "")] * len(records), [c.name for c in configurations(records)]
+            texts = [""] * len(records)
+        return [Look(t, COLORS[i % len(COLORS)]) for i, t in enumerate(texts)]
+    of_runs, names = [Look("", "")] * len(records), [c.name for c in configurations(records)]
     for g, members in enumerate(groups.values()):
         for i in members:
             parts = [f"{label(n)} {value_text(c[i])}" for n, c in differing.items() if n not in ("seed", "file sha256")]
             text = "\n".join(parts) if len(groups) * len(parts) <= MOST_LABELS else names[g]
             first = i == members[0] and len(groups) <= MOST_LABELS
-            found[i] = Look(text if first else "", COLORS[g % len(COLORS)])
-    return found
+            of_runs[i] = Look(text if first else "", COLORS[g % len(COLORS)])
+    return of_runs
 
 
 def headline_metrics(records: Sequence[Record]) -> list[Column]:
@@ -89,35 +89,35 @@ def headline_metrics(records: Sequence[Record]) -> list[Column]:
         for i, record in enumerate(records):
             for number in part.numbers(result) if (result := record.part(part.name)) is not None else ():
                 numbers.setdefault((number.name, number.unit), {})[i] = number
-    found = []
+    columns = []
     for (name, unit_), of_run in numbers.items():
         number = next(iter(of_run.values()))
         compares = same_noise if number.needs_same_noise else same_data
         values = [of_run[i].value if i in of_run else None for i in range(len(records))]
-        found.append(Column(name, unit_, values, number.best if compares else None, number.decimals))
-    return with_numbers(found)
+        columns.append(Column(name, unit_, values, number.best if compares else None, number.decimals))
+    return with_numbers(columns)
 
 
 def notices(records: Sequence[Record]) -> str:
-    told = [
+    lines = [
         f"{escape(r.name)} has not been evaluated on its test split: {page.code(f'aejax evaluate {r.where}')}."
         for r in records
         if r.evaluation is None
     ]
     if len({test_fingerprint(r) for r in records}) > 1:
-        told.append("These runs were not evaluated on the same test examples: their numbers do not compare.")
+        lines.append("These runs were not evaluated on the same test examples: their numbers do not compare.")
     corruptions = {r.corruption for r in records if r.part("restoration") is not None}
     if len(corruptions) > 1:
-        told.append(
+        lines.append(
             "Restoration is that of each run's own corruption, and these differ; "
             "compare runs along the levels of corruption instead."
         )
     if len(by_configuration(records)) > len(COLORS):
-        told.append(
+        lines.append(
             f"The curves of more than {len(COLORS)} configurations are not drawn, as they could not be told apart; "
             "compare fewer to see them."
         )
-    return "".join(page.paragraph(t, "notice") for t in told)
+    return "".join(page.paragraph(t, "notice") for t in lines)
 
 
 def runs_section(
@@ -165,8 +165,8 @@ def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Seq
     groups = [members for members in by_configuration(records).values() if len(members) > 1]
     if not groups or not metrics:
         return None
-    told = {n: c for n, c in differences([records[members[0]] for members in groups]).items() if n != "seed"}
-    head, shown = [escape(label(n)) for n in told], [[escape(value_text(v)) for v in c] for c in told.values()]
+    varied = {n: c for n, c in differences([records[members[0]] for members in groups]).items() if n != "seed"}
+    head, shown = [escape(label(n)) for n in varied], [[escape(value_text(v)) for v in c] for c in varied.values()]
     if named := len(records) > MANY:
         names = {id(c.records[0]): c.name for c in configurations(records)}
         firsts = [members[0] for members in groups]
@@ -202,10 +202,10 @@ def lines(
     groups = [[i] for i in range(len(records))] if len(records) <= MANY else by_configuration(records).values()
     series = []
     for members in groups:
-        found = [line for i in members if (line := of(records[i])) is not None]
-        if found:
-            x, look = found[0][0], drawn[members[0]]
-            y = np.mean([y for other, y in found if np.array_equal(other, x)], axis=0)
+        drawable = [line for i in members if (line := of(records[i])) is not None]
+        if drawable:
+            x, look = drawable[0][0], drawn[members[0]]
+            y = np.mean([y for other, y in drawable if np.array_equal(other, x)], axis=0)
             series.append(charts.Series(look.label, x, y, look.color, width=1.4))
     return series
 
@@ -287,7 +287,9 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
 def jacobian_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
     """The spectra of the encoders' Jacobians, means over test examples."""
     series = lines(
-        records, drawn, lambda r: None if (found := r.part("jacobian")) is None else ranked(found["singular_values"])
+        records,
+        drawn,
+        lambda r: None if (numbers := r.part("jacobian")) is None else ranked(numbers["singular_values"]),
     )
     if not series:
         return None

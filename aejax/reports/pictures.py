@@ -66,7 +66,7 @@ def aside(label: str, measured: Mapping[str, float | None]) -> str:
 def restored_rows(
     run: Run, evaluation: Mapping[str, Any] | None, positions: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
-    """Label -> images [n, h, w, c], and label -> mean MSE where the run was judged."""
+    """Label -> images [n, h, w, c], and label -> mean MSE where the run was evaluated."""
     corrupt = run.experiment.model.data.corrupt
     examples = subset(run.experiment.test, positions)
     x = take(examples, np.arange(examples.size))["x"]

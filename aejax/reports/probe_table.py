@@ -73,7 +73,7 @@ def _at(tree: Any, *path: str) -> Any:
 
 def _restoration(evaluation: Mapping[str, Any], contender: Contender) -> float | None:
     levels = (evaluation["restoration"] or {"sweep": []})["sweep"]
-    return next((_at(found, contender.restorer, "mse") for found in levels if found["level"] == LEVEL), None)
+    return next((_at(row, contender.restorer, "mse") for row in levels if row["level"] == LEVEL), None)
 
 
 def _active(evaluation: Mapping[str, Any], contender: Contender) -> float | None:
@@ -107,11 +107,11 @@ def probe_tables(records: Sequence[Record]) -> list[ProbeTable]:
 
 
 def _table(records: Sequence[Record]) -> ProbeTable:
-    found = configurations(records)
-    rows = [_row(c.name, c.difference, c.records, MODEL) for c in found]
+    groups = configurations(records)
+    rows = [_row(c.name, c.difference, c.records, MODEL) for c in groups]
     baselines: dict[str, Row] = {}
     # A baseline is that of the first runs whose codes are so wide: others have the same, but for the noise of their seeds.
-    for c in found:
+    for c in groups:
         for name, contender in BASELINES.items():
             components = c.records[0].evaluation["probes"]["components"]  # type: ignore[index]
             name = f"{name}, {components} components" if name == "PCA" else name
@@ -142,9 +142,9 @@ def section(table: ProbeTable) -> Section:
     kept = _kept(table)
     rows = []
     for row in [*table.rows, *table.baselines]:
-        told = f"<small>{escape(row.difference)}</small>" if row.difference != row.name else ""
+        note = f"<small>{escape(row.difference)}</small>" if row.difference != row.name else ""
         cells = written(row)
-        rows.append([escape(row.name) + told, str(row.seeds), *(cells[i] for i in kept)])
+        rows.append([escape(row.name) + note, str(row.seeds), *(cells[i] for i in kept)])
     head = ["", "seeds", *(page.heading(QUANTITIES[i].name, QUANTITIES[i].unit) for i in kept)]
     drawn = dot_plot(table)
     html = page.table("", head, rows, "runs", [i > 0 for i in range(len(head))])
@@ -173,8 +173,8 @@ def markdown(table: ProbeTable) -> str:
     lines = [f"| {table.data} | {' | '.join(heads)} |", "|---" * (1 + len(kept)) + "|"]
     for row in [*table.rows, *table.baselines]:
         cells = written(row)
-        told = f" ({row.difference})" if row.difference not in ("", row.name) else ""
-        lines.append(f"| {row.name}{told} | {' | '.join(cells[i] for i in kept)} |")
+        note = f" ({row.difference})" if row.difference not in ("", row.name) else ""
+        lines.append(f"| {row.name}{note} | {' | '.join(cells[i] for i in kept)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -197,8 +197,8 @@ def dot_plot(table: ProbeTable) -> Figure:
         (drawing.BLUE, PROBED, "clean", 0.0),
         (drawing.ORANGE, MOVED, MASKED, 52.0),
     ):
-        found = [(i, *value) for i, row in enumerate(rows) if (value := row.values[_column(quantity)]) is not None]
-        y, x, deviation = (list(column) for column in zip(*found)) if found else ([], [], [])
+        points = [(i, *value) for i, row in enumerate(rows) if (value := row.values[_column(quantity)]) is not None]
+        y, x, deviation = (list(column) for column in zip(*points)) if points else ([], [], [])
         axes.errorbar(
             x,
             y,

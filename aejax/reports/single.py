@@ -29,7 +29,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         for part in PARTS
         if part.section is not None and record.evaluation is not None and record.part(part.name) is not None
     ]
-    found = [
+    candidates = [
         numbers_section(record),
         strips_section(run, record.evaluation),
         samples_section(run),
@@ -40,7 +40,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         codes_section(record),
         origin_section(record),
     ]
-    sections = [s for s in found if s is not None]
+    sections = [s for s in candidates if s is not None]
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
     return page.page(title(record), facts(record), notices(record) + headlines(record), sections), pngs
 
@@ -85,16 +85,16 @@ def headlines(record: Record) -> str:
     """Up to four numbers with their baselines: test if the run was evaluated, else validation."""
     if record.evaluation is None:
         terms = record.validation.items()
-        found = [tile(capital(label(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in terms]
-        return page.tiles(found[:4]) if found else ""
+        shown = [tile(capital(label(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in terms]
+        return page.tiles(shown[:4]) if shown else ""
     evaluation, restoration = record.evaluation, record.part("restoration")
-    found = []
+    shown = []
     if restoration is not None and restoration["trained"] is not None:
-        found.append(method_tile("Restoration MSE", "per dimension", restoration["trained"], "mse"))
-        found.append(method_tile("Restoration PSNR", "dB", restoration["trained"], "psnr", 2))
+        shown.append(method_tile("Restoration MSE", "per dimension", restoration["trained"], "mse"))
+        shown.append(method_tile("Restoration PSNR", "dB", restoration["trained"], "psnr", 2))
     elif (clean := record.part("reconstruction")) is not None:
-        found.append(method_tile("Reconstruction MSE", "per dimension", clean, "mse"))
-        found.append(method_tile("Reconstruction PSNR", "dB", clean, "psnr", 2))
+        shown.append(method_tile("Reconstruction MSE", "per dimension", clean, "mse"))
+        shown.append(method_tile("Reconstruction PSNR", "dB", clean, "psnr", 2))
     term = record.run.experiment.monitor
     if term in evaluation["terms"]:
         beside = {}
@@ -103,12 +103,12 @@ def headlines(record: Record) -> str:
             beside["of clean input"] = evaluation["terms"][base]
         if term in record.validation:
             beside["on validation"] = record.validation[term]
-        found.append(tile(capital(label(term)), unit(term), evaluation["terms"][term], beside, term_decimals(term)))
+        shown.append(tile(capital(label(term)), unit(term), evaluation["terms"][term], beside, term_decimals(term)))
     if (probes := record.part("probes")) is not None:
         beside = {label(n): probes[n]["logistic_regression"] for n in ("raw", "pca") if n in probes}
         value = probes["codes"]["logistic_regression"]
-        found.append(tile("Probe accuracy", "logistic regression on the codes", value, beside, 3))
-    return page.tiles(found)
+        shown.append(tile("Probe accuracy", "logistic regression on the codes", value, beside, 3))
+    return page.tiles(shown)
 
 
 def method_tile(

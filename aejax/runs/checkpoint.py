@@ -46,7 +46,7 @@ def open_checkpoints(
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None) -> None:
-    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not judged.
+    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not validated.
 
     Raises:
         OSError: ENOSPC, before anything is written, where the disk cannot hold the state. Orbax would find out in a

@@ -91,8 +91,8 @@ def rebuild(
             "restore that run"
         )
     if with_data and not allow_changed:
-        for name, found in describe(datasets(experiment))["splits"].items():
-            if found["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
+        for name, split in describe(datasets(experiment))["splits"].items():
+            if split["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
                 raise UsageError(
                     f"the data {name} is not what {directory} was trained on (other fingerprint); restore it"
                 )

@@ -306,8 +306,8 @@ def _validate(group: Group) -> Callable[[TrainState], list[Validation]]:
 
     def validate(states: TrainState) -> list[Validation]:
         local = on_one_device(states)
-        found = map_examples(lambda batch: terms(local, batch), validation_split(group.first))  # [n, m]
-        return [summary_of({k: v[:, i] for k, v in found.items()}) for i in range(len(group.variants))]
+        values = map_examples(lambda batch: terms(local, batch), validation_split(group.first))  # [n, m]
+        return [summary_of({k: v[:, i] for k, v in values.items()}) for i in range(len(group.variants))]
 
     return validate
 

@@ -38,9 +38,9 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             raise UsageError(f"--coordinator {coordinator}: write HOST:PORT of the first process, or auto")
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"the processes cannot meet at --coordinator {coordinator}: {told}; start all of them, each with its number"
+            f"the processes cannot meet at --coordinator {coordinator}: {reason}; start all of them, each with its number"
         ) from error
 
 

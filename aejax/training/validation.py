@@ -38,8 +38,12 @@ def terms_of(model: Model) -> Callable[[Params, Extras, Batch, Key[Array, ""]], 
     """(params, extras, batch, key) -> the model's terms [b] by name, and with a sparse code `active` [b, units]."""
 
     def terms(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
-        found = model.evaluate(params, extras, batch, key)
-        return found if model.sparse is None else {**found, "active": model.sparse.active(params, extras, batch, key)}
+        per_example = model.evaluate(params, extras, batch, key)
+        return (
+            per_example
+            if model.sparse is None
+            else {**per_example, "active": model.sparse.active(params, extras, batch, key)}
+        )
 
     return terms
 

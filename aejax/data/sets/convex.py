@@ -60,20 +60,20 @@ def hull(image: np.ndarray) -> np.ndarray:
 
 
 def _unions(rng: np.random.Generator, n: int) -> np.ndarray:
-    found = np.empty((0, SIDE, SIDE), bool)
-    while len(found) < n:
+    images = np.empty((0, SIDE, SIDE), bool)
+    while len(images) < n:
         parts = rng.integers(2, _MOST_PARTS + 1, size=n)
         sets = _intersections(rng, int(parts.sum()), 0.07, 10)
         union = np.logical_or.reduceat(sets, np.cumsum(parts) - parts, axis=0)
-        found = np.concatenate([found, union[(hull(union) != union).any((1, 2))]])
-    return found[:n]
+        images = np.concatenate([images, union[(hull(union) != union).any((1, 2))]])
+    return images[:n]
 
 
 def _intersections(rng: np.random.Generator, n: int, rate: float, pixels: int) -> np.ndarray:
     """n intersections of half-planes [n, 28, 28] bool, of at least so many pixels."""
     center = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
-    found = np.empty((0, SIDE, SIDE), bool)
-    while len(found) < n:
+    images = np.empty((0, SIDE, SIDE), bool)
+    while len(images) < n:
         planes = rng.geometric(rate, size=n) - 1
         image = np.ones((n, SIDE, SIDE), bool)
         for j in range(planes.max(initial=0)):
@@ -84,8 +84,8 @@ def _intersections(rng: np.random.Generator, n: int, rate: float, pixels: int) -
             image[cut] &= x[:, None, :] + y[:, :, None] >= distance[:, None, None]
             # What has become too small is not cut further.
             planes[cut[image[cut].sum((1, 2)) < pixels]] = 0
-        found = np.concatenate([found, image[image.sum((1, 2)) >= pixels]])
-    return found[:n]
+        images = np.concatenate([images, image[image.sum((1, 2)) >= pixels]])
+    return images[:n]
 
 
 _CITATION = """@inproceedings{larochelle2007empirical,

@@ -48,8 +48,8 @@ def moving_fashion(rng: np.random.Generator, n: int, test: bool) -> tuple[np.nda
     cannot be prepared.
     """
     with _reading:  # threads that draw would all prepare it
-        found = _fashion(test)
-    return _moved(rng, n, *found)
+        images_and_labels = _fashion(test)
+    return _moved(rng, n, *images_and_labels)
 
 
 _reading = threading.Lock()
