@@ -1,6 +1,6 @@
 """Strict JAX for every test: no implicit broadcasting of ranks, no implicit promotion of types, eight CPU devices.
 
-Shapes and dtypes in signatures are checked by beartype. Caches go to a folder of the test session's own.
+Shapes and dtypes in signatures are checked, see `checked.py`. Caches go to a folder of the test session's own.
 """
 
 import gc
@@ -31,7 +31,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Tracing makes millions of objects that live: looking for garbage among them every 700 takes the longer the more there are.
 gc.set_threshold(50_000, 20, 100)
 
-install_import_hook("aejax", "beartype.beartype").__enter__()
+install_import_hook("aejax", "checked.checked").__enter__()
 
 
 @pytest.hookimpl(tryfirst=True)

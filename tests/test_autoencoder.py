@@ -10,13 +10,13 @@ from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import bernoulli_masking, corrupt_batch, fixed_mask, gaussian_noise, masking, nothing
 from aejax.objective.likelihoods import bernoulli, gaussian_learned, squared_error
+from tiny import batch_of, optimum, uniform
 
 SHAPE = (4, 5)
 
 
-def batch_of(n, seed=0, shape=SHAPE):
-    x = np.random.default_rng(seed).uniform(size=(n, *shape)).astype(np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(n)}
+def images(n, seed=0, shape=SHAPE):
+    return batch_of(uniform(n, *shape, seed=seed))
 
 
 def small(corrupt=None, likelihood=None, **options):
@@ -29,22 +29,6 @@ def loss_of(model, params, batch, step=0):
         params, {}, batch, jax.random.key(1), jnp.int32(step), None
     )
     return value, metrics
-
-
-def trained(model, batches, steps, optimizer):
-    """Full-batch or streamed training without the training loop: what the optimum is, not how it is reached."""
-    params, extras = jax.jit(model.init)(jax.random.key(0), batches(0))
-
-    def step(carry, i):
-        params, opt_state = carry
-        batch = batches(i)
-        grads = jax.grad(lambda p: model.loss(p, extras, batch, jax.random.key(i), i, None)[0])(params)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    run = jax.jit(lambda carry: jax.lax.scan(step, carry, jnp.arange(steps)))
-    return run((params, optimizer.init(params)))[0][0]
 
 
 def linear(d, k, **options):
@@ -67,8 +51,8 @@ def gaussian_data(n, d, seed=0):
 def test_linear_autoencoder_reaches_the_pca_optimum_and_subspace():
     d, k = 8, 3
     x = gaussian_data(256, d)
-    batch = {"x": x, "index": jnp.arange(256)}
-    params = trained(linear(d, k), lambda i: batch, 6_000, optax.adam(optax.cosine_decay_schedule(1e-2, 6_000)))
+    batch = batch_of(x)
+    params = optimum(linear(d, k), lambda i: batch, 6_000, optax.adam(optax.cosine_decay_schedule(1e-2, 6_000)))
     second = np.asarray(x.T @ x, np.float64) / 256
     values, vectors = np.linalg.eigh(second)
     u = vectors[:, ::-1][:, :k]
@@ -78,15 +62,16 @@ def test_linear_autoencoder_reaches_the_pca_optimum_and_subspace():
     np.testing.assert_allclose(residual, values[: d - k].sum(), rtol=1e-3)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("corrupt", [masking, bernoulli_masking], ids=["exact", "bernoulli"])
 def test_linear_denoiser_reaches_its_closed_form(corrupt):
     # W = PQ⁻¹ with P = qS, Q_ii = qS_ii, Q_ij = π₂S_ij; π₂ = (1-ν)² for Bernoulli, (d-m)(d-m-1)/(d(d-1)) for the count m.
     d, rate, n = 8, 0.25, 512
     x = gaussian_data(n, d, seed=1) + 1.0
-    repeats = 8  # of every example in the batch, with noise of its own each time
-    batch = {"x": jnp.tile(x, (repeats, 1)), "index": jnp.arange(repeats * n)}
-    optimizer = optax.adam(optax.cosine_decay_schedule(2e-2, 4_000))
-    params = trained(linear(d, d, corrupt=corrupt(rate)), lambda i: batch, 4_000, optimizer)
+    repeats = 4  # of every example in the batch, with noise of its own each time
+    batch = batch_of(jnp.tile(x, (repeats, 1)))
+    optimizer = optax.adam(optax.cosine_decay_schedule(2e-2, 2_000))
+    params = optimum(linear(d, d, corrupt=corrupt(rate)), lambda i: batch, 2_000, optimizer)
 
     def closed_form(pair):
         second = np.asarray(x.T @ x, np.float64) / n
@@ -102,27 +87,28 @@ def test_linear_denoiser_reaches_its_closed_form(corrupt):
     assert to_other > 2 * error  # the two maskings have different optima, and this one is told from the other
 
 
+@pytest.mark.optimized
 def test_denoiser_learns_the_score_of_a_gaussian_mixture():
     # Tweedie: r*(x̃) - x̃ = σ² ∇ log p_σ(x̃), exact at any σ; here p is two atoms, p_σ a mixture of two Gaussians.
-    sigma, n = 0.5, 4096
+    sigma, n = 0.5, 2048
     centers = jnp.array([[-1.0, 0.0], [1.0, 0.5]])
     x = centers[jnp.arange(n) % 2]
     model = autoencoder(MLP((64, 64), 2, jnp.tanh), MLP((), 2), squared_error(), corrupt=gaussian_noise(sigma))
-    batch = {"x": x, "index": jnp.arange(n)}
-    params = trained(model, lambda i: batch, 1_500, optax.adam(optax.cosine_decay_schedule(5e-3, 1_500)))
+    batch = batch_of(x)
+    params = optimum(model, lambda i: batch, 1_500, optax.adam(optax.cosine_decay_schedule(5e-3, 1_500)))
 
     def log_p(y):
         return jax.nn.logsumexp(-jnp.sum(jnp.square(y[None] - centers), axis=1) / (2 * sigma**2))
 
     noisy = x[:512] + sigma * jax.random.normal(jax.random.key(5), (512, 2))
-    restored = model.reconstruct(params, {}, {"x": noisy, "index": jnp.arange(512)}, jax.random.key(0))
+    restored = model.reconstruct(params, {}, batch_of(noisy), jax.random.key(0))
     score = sigma**2 * jax.vmap(jax.grad(log_p))(noisy)
     error = jnp.mean(jnp.sum(jnp.square(restored - noisy - score), axis=1))
     assert float(error / jnp.mean(jnp.sum(jnp.square(score), axis=1))) < 0.01
 
 
 def test_denoising_without_noise_is_the_autoencoder_to_the_bit():
-    batch = batch_of(16)
+    batch = images(16)
     params, _ = jax.jit(small().init)(jax.random.key(0), batch)
     plain = jax.jit(jax.value_and_grad(lambda p: small().loss(p, {}, batch, jax.random.key(1), 0, None)[0]))(params)
     for corrupt in (masking(0.0), bernoulli_masking(0.0), gaussian_noise(0.0), nothing()):
@@ -132,7 +118,7 @@ def test_denoising_without_noise_is_the_autoencoder_to_the_bit():
 
 
 def test_loss_of_an_example_ignores_its_batch():
-    model, batch = small(masking(0.3)), batch_of(12)
+    model, batch = small(masking(0.3)), images(12)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     alone = [loss_of(model, params, {name: leaf[i : i + 1] for name, leaf in batch.items()})[0] for i in range(12)]
     np.testing.assert_allclose(np.mean(alone), loss_of(model, params, batch)[0], rtol=1e-5)
@@ -140,7 +126,7 @@ def test_loss_of_an_example_ignores_its_batch():
 
 def test_the_clean_example_is_the_target():
     # All of x is masked: what the encoder sees holds nothing of x, the loss does.
-    model, batch = small(masking(1.0)), batch_of(6)
+    model, batch = small(masking(1.0)), images(6)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     constant = model.reconstruct(params, {}, {**batch, "x": jnp.zeros_like(batch["x"])}, jax.random.key(0))
     np.testing.assert_allclose(
@@ -149,7 +135,7 @@ def test_the_clean_example_is_the_target():
 
 
 def test_emphasis_weighs_touched_and_untouched():
-    batch = batch_of(10)
+    batch = images(10)
     params, _ = jax.jit(small().init)(jax.random.key(0), batch)
 
     def value(emphasis):
@@ -168,7 +154,7 @@ def test_emphasis_weighs_touched_and_untouched():
 
 
 def test_tied_weights_are_the_encoders_transposed():
-    batch = batch_of(8)
+    batch = images(8)
     model = small(tied=True)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     assert set(params["decoder"]["dense_0"]) == {"bias"}
@@ -188,9 +174,9 @@ def test_tied_weights_are_the_encoders_transposed():
 def test_tied_linear_autoencoder_learns_an_orthogonal_projection():
     d, k = 6, 2
     x = gaussian_data(256, d, seed=2)
-    batch = {"x": x, "index": jnp.arange(256)}
+    batch = batch_of(x)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 3_000))
-    params = trained(linear(d, k, tied=True), lambda i: batch, 3_000, optimizer)
+    params = optimum(linear(d, k, tied=True), lambda i: batch, 3_000, optimizer)
     kernel = np.asarray(params["encoder"]["dense_0"]["kernel"])
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(k), atol=1e-3)
 
@@ -213,7 +199,7 @@ def stretch_of_one(f, x, h, keys, axis):
 
 
 def test_penalties_add_to_the_loss_under_their_names():
-    batch = batch_of(8)
+    batch = images(8)
     model = small(masking(0.2), penalties=(activity, spread, stretch_of_one))
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     value, metrics = loss_of(model, params, batch)
@@ -229,7 +215,7 @@ def test_bottleneck_stands_between_encoder_and_decoder():
     def top_one(h, axis, step):
         return jnp.where(h == jnp.max(h, axis=1, keepdims=True), h, 0.0)
 
-    model, batch = small(bottleneck=top_one), batch_of(8)
+    model, batch = small(bottleneck=top_one), images(8)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     z = model.encode(params, {}, batch, jax.random.key(0))
     np.testing.assert_array_equal(jnp.sum(z != 0, axis=1), 1)
@@ -241,12 +227,12 @@ def test_bottleneck_stands_between_encoder_and_decoder():
 def test_a_decoder_of_the_wrong_size_is_refused():
     with pytest.raises(UsageError, match=r"needs 40 numbers.*gives \(4, 5\).*\(4, 5, 2\)"):
         jax.eval_shape(
-            autoencoder(MLP((7,), 3), MLP((7,), SHAPE), gaussian_learned()).init, jax.random.key(0), batch_of(2)
+            autoencoder(MLP((7,), 3), MLP((7,), SHAPE), gaussian_learned()).init, jax.random.key(0), images(2)
         )
 
 
 def test_evaluation_is_per_example_and_judges_the_denoising():
-    model, batch = small(masking(0.3), likelihood=gaussian_learned()), batch_of(9)
+    model, batch = small(masking(0.3), likelihood=gaussian_learned()), images(9)
     params, _ = jax.jit(model.init)(jax.random.key(0), batch)
     terms = jax.jit(model.evaluate)(params, {}, batch, jax.random.key(1))
     assert {name: term.shape for name, term in terms.items()} == dict.fromkeys(

@@ -18,16 +18,16 @@ from aejax.objective.likelihoods import bernoulli, categorical
 from aejax.runs.checkpoint import digest
 from aejax.training.step import Layout, init_state, make_runner, on_one_device
 from aejax.types import Discrete, Latent, Model, Parent, Sparse, Temporal
+from tiny import batch_of
 
 SHAPE = (4, 3)
 KEY = jax.random.key(5)
 rng = np.random.default_rng(0)
 
 
-def batch_of(x=None):
+def images(x=None):
     """Always of one size: each compiles anew."""
-    x = rng.random((64, *SHAPE), np.float32) if x is None else np.asarray(x, np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(len(x))}
+    return batch_of(rng.random((64, *SHAPE), np.float32) if x is None else np.asarray(x, np.float32))
 
 
 def nets():
@@ -63,7 +63,7 @@ def test_every_function_that_looks_at_x_sees_bits():
     functions = [name for group in (Model, Latent, Discrete, Temporal, Sparse) for name in group._fields]
     groups = {"data", "latent", "discrete", "sequence", "sparse", "codebook_sizes"}
     of_a_batch = {*functions} - {"init", "loss", "decode"} - groups
-    batch = batch_of()
+    batch = images()
     model = binarized(looker(), seed=1)
     bits = static(batch, KEY, 0)
     assert set(np.unique(bits)) == {0.0, 1.0}
@@ -80,8 +80,8 @@ def test_every_function_that_looks_at_x_sees_bits():
 
 def test_gray_is_the_probability_of_white():
     x, many = rng.random((1, *SHAPE), np.float32), 4096
-    of_seed = lambda seed: binarized(looker(), seed).encode({}, {}, batch_of(x), KEY)
-    afresh, fixed = dynamic(batch_of(np.tile(x, (many, 1, 1))), KEY, 0), jax.jit(jax.vmap(of_seed))(jnp.arange(many))
+    of_seed = lambda seed: binarized(looker(), seed).encode({}, {}, images(x), KEY)
+    afresh, fixed = dynamic(images(np.tile(x, (many, 1, 1))), KEY, 0), jax.jit(jax.vmap(of_seed))(jnp.arange(many))
     for bits in (np.asarray(each).reshape(many, -1) for each in (afresh, fixed)):
         np.testing.assert_allclose(bits.mean(axis=0), x.ravel(), atol=4.5 * 0.5 / np.sqrt(many))
         pairs = np.cov(bits.T)
@@ -89,23 +89,23 @@ def test_gray_is_the_probability_of_white():
 
 
 def test_dynamic_bits_are_new_at_every_presentation_and_fixed_outside_training():
-    batch = batch_of()
+    batch = images()
     first, second = (dynamic(batch, key, 0) for key in jax.random.split(KEY))
     # Two draws differ with probability 2 x (1 - x).
     np.testing.assert_allclose(np.mean(first != second), np.mean(2 * batch["x"] * (1 - batch["x"])), atol=0.06)
     # Equal gray values, other examples: other bits.
-    alike = np.asarray(dynamic(batch_of(np.full((64, *SHAPE), 0.5)), KEY, 0))
+    alike = np.asarray(dynamic(images(np.full((64, *SHAPE), 0.5)), KEY, 0))
     assert len(np.unique(alike.reshape(64, -1), axis=0)) > 55
     once, again = (binarized(looker()).latent.log_weights({}, {}, batch, key) for key in jax.random.split(KEY))
     np.testing.assert_array_equal(once, again)
     # What is black and white already stays as it is.
-    decided = batch_of(batch["x"] > 0.5)
+    decided = images(batch["x"] > 0.5)
     for keys in range(20):
         np.testing.assert_array_equal(dynamic(decided, jax.random.key(keys), 0), decided["x"])
 
 
 def test_static_bits_know_only_the_seed_and_the_gray_values():
-    batch = batch_of()
+    batch = images()
     bits = static(batch, KEY, 0)
     order = rng.permutation(64)
     other = {"x": batch["x"][order], "index": jnp.arange(64) + 7}
@@ -142,7 +142,7 @@ def chaining():
 
 def stacked():
     below = autoencoder(*nets(), bernoulli())
-    parent = Parent("lower", "", below, *jax.jit(below.init)(KEY, batch_of()), {})
+    parent = Parent("lower", "", below, *jax.jit(below.init)(KEY, images()), {})
     return on_top_of(parent, autoencoder(MLP((), 2), MLP((), 3), bernoulli(), corrupt=nothing()))
 
 
@@ -151,7 +151,7 @@ def stacked():
     [(denoising, None, "evaluate"), (chaining, 1, "chain"), (stacked, 1, "encode")],
 )
 def test_any_family_on_gray_values_is_the_family_on_the_bits(family, seed, outside):
-    plain, batch, given = family(), batch_of(), [2] if outside == "chain" else []
+    plain, batch, given = family(), images(), [2] if outside == "chain" else []
     fixed, seen = ({**batch, "x": draw(batch, KEY, 0)} for draw in (static, static if seed else dynamic))
     _, k_model = jax.random.split(KEY)
 
@@ -170,7 +170,7 @@ def test_any_family_on_gray_values_is_the_family_on_the_bits(family, seed, outsi
 
 
 def test_derivatives_are_those_at_the_bits():
-    batch = batch_of()
+    batch = images()
     square = looker()._replace(encode=lambda params, extras, batch, key: jnp.square(batch["x"]))
     encode = lambda x: binarized(square, seed=1).encode({}, {}, {**batch, "x": x}, KEY)
     bits = static(batch, KEY, 0)
@@ -178,7 +178,7 @@ def test_derivatives_are_those_at_the_bits():
 
 
 def test_bits_do_not_depend_on_the_layout_of_the_batch():
-    batch = batch_of()
+    batch = images()
     whole = dynamic(batch, KEY, 0)
     part = {name: leaf[16:32] for name, leaf in batch.items()}
     np.testing.assert_array_equal(dynamic(part, KEY, 0), whole[16:32])

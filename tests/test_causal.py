@@ -36,8 +36,10 @@ def influence(net, params, label, above):
     return np.moveaxis(moved, 1, -1).reshape(2, H, W, 2, H, W)
 
 
-@pytest.mark.parametrize("heads", [0, 2])
-@pytest.mark.parametrize("above", [(), (4,)])
+@pytest.mark.parametrize(
+    ("heads", "above"),
+    [pytest.param(0, (), marks=pytest.mark.slow), (2, ()), (0, (4,)), pytest.param(2, (4,), marks=pytest.mark.slow)],
+)
 def test_a_code_depends_on_all_that_is_before_it_and_on_nothing_else(heads, above):
     net, codes = made(heads=heads, above=above)
     label, upper = told(net)

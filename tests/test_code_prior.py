@@ -12,6 +12,7 @@ import pytest
 from aejax.errors import UsageError
 from aejax.models.code_priors import code_prior, nets_for
 from aejax.types import Discrete, Model, Parent
+from tiny import batch_of, optimum
 
 KEY = jax.random.key(2)
 SMALL = {"channels": 8, "layers": 2}
@@ -44,25 +45,26 @@ TWO = (
 )
 
 
-def batch_of(x, label=0):
-    x = jnp.asarray(x, jnp.float32)
-    return {"x": x, "index": jnp.arange(len(x)), "label": jnp.full(len(x), label, jnp.int32)}
+def labeled(x, label=0):
+    return batch_of(jnp.asarray(x, jnp.float32), label=jnp.full(len(x), label, jnp.int32))
 
 
 def made(parent, shape, heads=2, **more):
     """The prior, with parameters drawn at large, so that no code is like another."""
     model = code_prior(parent, nets_for(parent, shape, heads=heads, **SMALL), shape, **more)
-    params, extras = jax.jit(model.init)(KEY, batch_of(np.zeros((1, *shape))))
+    params, extras = jax.jit(model.init)(KEY, labeled(np.zeros((1, *shape))))
     return model, jax.tree.map(lambda p: p + 0.4 * jax.random.normal(jax.random.key(4), p.shape), params), extras
 
 
 @pytest.mark.parametrize(
-    ("parent", "shape", "values"), [ONE, SQUARE, LINE, TWO], ids=["codebooks", "square", "line", "levels"]
+    ("parent", "shape", "values"),
+    [pytest.param(*ONE, marks=pytest.mark.slow), SQUARE, pytest.param(*LINE, marks=pytest.mark.slow), TWO],
+    ids=["codebooks", "square", "line", "levels"],
 )
 def test_it_is_a_distribution_and_its_samples_are_of_it(parent, shape, values):
     model, params, extras = made(parent, shape)
     everything = np.array(list(itertools.product(*values)))
-    terms = jax.jit(model.evaluate)(params, extras, batch_of(everything), KEY)
+    terms = jax.jit(model.evaluate)(params, extras, labeled(everything), KEY)
     p = np.exp(-np.asarray(terms["kl"], np.float64))
     np.testing.assert_allclose(p.sum(), 1.0, rtol=1e-4)
     np.testing.assert_allclose(terms["nelbo"], 3.0 + terms["kl"], rtol=1e-6)
@@ -82,21 +84,8 @@ def test_told_a_label_it_draws_what_goes_with_it():
     parent, shape, _ = SQUARE
     model, params, extras = made(parent, shape, condition=lambda batch: jax.nn.one_hot(batch["label"], 2))
     x = np.repeat([[0.0] * 4, [1.0] * 4], 8, axis=0)
-    seen = batch_of(x) | {"label": jnp.asarray(x[:, 0], jnp.int32)}
-    optimizer = optax.adam(0.02)
-
-    @jax.jit
-    def train(params):
-        def step(carry, _):
-            params, state = carry
-            slope = jax.grad(lambda p: model.loss(p, extras, seen, KEY, 0, None)[0])(params)
-            updates, state = optimizer.update(slope, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        with jax.numpy_dtype_promotion("standard"):
-            return jax.lax.scan(step, (params, optimizer.init(params)), length=150)[0][0]
-
-    params = train(params)
+    seen = labeled(x) | {"label": jnp.asarray(x[:, 0], jnp.int32)}
+    params = optimum(model, lambda i: seen, 150, optax.adam(0.02), (params, extras))
     loss, (after, logged) = jax.jit(lambda p: model.loss(p, extras, seen, KEY, 0, None))(params)
     assert loss == logged["kl"] < 0.1 < 4 * math.log(2)
     assert jax.tree.structure(after) == jax.tree.structure(extras)

@@ -10,10 +10,7 @@ from aejax.models import autoencoder
 from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.nets.conv import halvings
 from aejax.objective.likelihoods import bernoulli, gaussian_learned
-
-
-def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+from tiny import normal
 
 
 def plain(z, kernel, size):

@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
+from aejax.kernels.exact_count import exact_count, plain_exact_count
 from aejax.keys import each
 from aejax.objective.corruptions import (
     bernoulli_masking,
@@ -68,6 +69,16 @@ def test_each_mask_of_a_small_set_is_as_likely_as_any_other():
     assert len(counts) == 10  # 5 choose 2
     chi_squared = np.sum((counts - 3000) ** 2 / 3000)
     assert chi_squared < 27.9  # the 0.999 quantile with 9 degrees of freedom
+
+
+@pytest.mark.parametrize("d", [1, 7, 64, 784])
+def test_an_exact_count_is_of_the_smallest_numbers_by_sorting(d):
+    """The fast search and the definition, to the bit."""
+    keys = jax.random.split(jax.random.key(5), 32)
+    of_all = lambda choose: jax.jit(jax.vmap(lambda key, count: choose(key, (d,), count), (0, None)))
+    fast, plain = of_all(exact_count), of_all(plain_exact_count)
+    for count in sorted({0, 1, d // 3, d - 1, d}):
+        np.testing.assert_array_equal(fast(keys, jnp.int32(count)), plain(keys, jnp.int32(count)))
 
 
 def test_exact_and_bernoulli_counts_differ_in_spread():

@@ -18,6 +18,7 @@ from aejax.objective.priors import conditional
 from aejax.reports import report
 from aejax.reports.generated import conditions_section
 from aejax.runs.opening import open_run
+from tiny import batch_of
 
 D, K, N = 6, 2, 12
 OBSERVED = np.array([True, True, False, False, False, False])
@@ -31,7 +32,7 @@ def small(**more):
 
 def batch(seed=0):
     x = np.random.default_rng(seed).uniform(size=(N, D)) < 0.5
-    return {"x": jnp.float32(x), "index": jnp.arange(N, dtype=jnp.int32), "label": jnp.arange(N, dtype=jnp.int32) % 3}
+    return batch_of(jnp.float32(x), label=jnp.arange(N, dtype=jnp.int32) % 3)
 
 
 def init(model):
@@ -72,7 +73,7 @@ def test_the_rest_of_a_gaussian_given_a_part_is_exact(alpha):
     }
     observed = np.arange(D) == 0
     model = cvae(MLP((), 2), MLP((), 2), MLP((), (D,)), gaussian(noise), 1, (D,), observed=observed, alpha=alpha)
-    seen = {"x": jnp.float32(x), "index": jnp.arange(N, dtype=jnp.int32)}
+    seen = batch_of(jnp.float32(x))
     shapes = jax.tree.map(jnp.shape, jax.eval_shape(model.init, KEY, seen)[0])
     assert shapes == jax.tree.map(jnp.shape, {name: params[name] for name in shapes})
     log_weights = jax.jit(model.latent.log_weights, static_argnums=4)
@@ -207,7 +208,7 @@ def test_what_is_not_given_is_asked_for(runs, which, more, message, tmp_path, ca
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", ["label", "quarter"])
+@pytest.mark.parametrize("given", [pytest.param("label", marks=pytest.mark.slow), "quarter"])
 def test_it_is_judged_and_reported(runs, given):
     run = open_run(runs[given], with_data=True)
     run.experiment = run.experiment._replace(test=subset(run.experiment.test, np.arange(32)))

@@ -26,8 +26,8 @@ from aejax.data import (
     take,
 )
 from aejax.data.splits import Reader, bounds, divide, parse
-from aejax.errors import UsageError
 from aejax.types import Dataset
+from tiny import refusal
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,6 @@ def painted(path, size=(3, 4), mode="L", value=7):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value).save(path)
     return path
-
-
-def refusal(call, *arguments):
-    """The message of the UsageError, which is one line."""
-    with pytest.raises(UsageError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # Batches

@@ -32,7 +32,6 @@ from aejax.data import (
     take,
 )
 from aejax.data import batches as feeds
-from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.keys import run_keys
 from aejax.models import autoencoder
@@ -45,6 +44,7 @@ from aejax.runs.run import Run
 from aejax.training.step import Layout, init_state, make_runner
 from aejax.training.trainer import train
 from aejax.types import Dataset, Experiment
+from tiny import refusal
 
 loading = sys.modules["aejax.data.loading"]  # the function of that name hides it
 
@@ -129,13 +129,6 @@ def wait_for_threads():
     while feeding_threads() and time.monotonic() < until:
         time.sleep(0.01)
     return feeding_threads()
-
-
-def refusal(call, *arguments):
-    with pytest.raises(UsageError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # The same as in memory

@@ -11,6 +11,7 @@ from aejax.evaluation.bounds import importance_nll, latent_use
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run, as_dataset
 from aejax.types import Experiment, Latent, Model, TrainState
+from tiny import batch_of
 
 X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
 
@@ -46,7 +47,7 @@ def test_streamed_sums_are_those_of_all_draws_at_once(draws):
     weights, data = normal(1.5), as_dataset(X[:50])
     found = importance_nll(run_of(weights), data, draws=draws)
     key, width = evaluation_key(0, "importance"), min(50, draws)
-    batch = {"x": jnp.asarray(X[:50]), "index": jnp.arange(50)}
+    batch = batch_of(X[:50])
     parts = [weights({}, {}, batch, jax.random.fold_in(key, i), width) for i in range(-(-draws // width))]
     w = np.exp(np.concatenate(parts, axis=1)[:, :draws].astype(np.float64))
     np.testing.assert_allclose(found["nll"], -np.log(w.mean(axis=1)).mean(), rtol=1e-5)

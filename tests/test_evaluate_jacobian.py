@@ -7,10 +7,7 @@ from aejax.errors import UsageError
 from aejax.evaluation import jacobian
 from aejax.evaluation.jacobian import charts, spectrum
 from aejax.nets import MLP, ConvEncoder
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tiny import normal
 
 
 def encoder(net, x):
@@ -26,7 +23,7 @@ def jacrev(encode, x):
 
 @pytest.mark.parametrize("code", [3, 12])
 def test_of_a_linear_encoder_they_are_its_matrix_decomposed(code):
-    x, w = normal(5, 2, 4), normal(8, code, seed=1)
+    x, w = np.asarray(normal(5, 2, 4)), normal(8, code, seed=1)
     encode = lambda x: x.reshape(len(x), -1) @ w
     _, values, vectors = np.linalg.svd(w.T, full_matrices=False)
     found = spectrum(encode, x)
@@ -40,7 +37,7 @@ def test_of_a_linear_encoder_they_are_its_matrix_decomposed(code):
 
 
 def test_each_example_has_its_own_and_batches_change_nothing(monkeypatch):
-    x = normal(7, 6)
+    x = np.asarray(normal(7, 6))
     encode = encoder(MLP((5,), 4, activation=nn.sigmoid), x)
     at_once, pictures = spectrum(encode, x), charts(encode, x, 3)
     np.testing.assert_allclose(at_once, np.linalg.svd(jacrev(encode, x), compute_uv=False), rtol=1e-3, atol=1e-5)
@@ -52,7 +49,7 @@ def test_each_example_has_its_own_and_batches_change_nothing(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("spatial", [False, True])
 def test_convolutions_have_spectra_without_forward_mode(spatial):
-    x = normal(2, 4, 4, 1)
+    x = np.asarray(normal(2, 4, 4, 1))
     encode = encoder(ConvEncoder((2,), 7 if spatial else 3, spatial=spatial, blocks=0), x)
     found = spectrum(encode, x)
     np.testing.assert_allclose(found, np.linalg.svd(jacrev(encode, x), compute_uv=False), rtol=1e-4, atol=1e-5)
@@ -60,7 +57,7 @@ def test_convolutions_have_spectra_without_forward_mode(spatial):
 
 
 def test_more_directions_than_there_are_is_refused():
-    x = normal(2, 6)
+    x = np.asarray(normal(2, 6))
     encode = lambda x: x[:, :3]
     with pytest.raises(UsageError, match="1 to 3"):
         charts(encode, x, 4)

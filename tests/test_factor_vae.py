@@ -13,6 +13,7 @@ from aejax.models.factor import adversary, permuted
 from aejax.nets import MLP
 from aejax.objective.likelihoods import bernoulli
 from aejax.objective.regularizers import Latents
+from tiny import batch_of
 
 D, K, N = 5, 2, 16
 KEY = jax.random.key(3)
@@ -25,7 +26,7 @@ def small(make=factor_vae, **more):
 
 def batch(n=N):
     x = np.random.default_rng(0).uniform(size=(n, D)).astype(np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(n, dtype=jnp.int32)}
+    return batch_of(x)
 
 
 @jax.jit

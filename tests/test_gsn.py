@@ -15,13 +15,13 @@ from aejax.objective.corruptions import bernoulli_masking, masking, nothing, sal
 from aejax.objective.corruptions import chain as chained
 from aejax.objective.corruptions import gaussian_noise as noise
 from aejax.objective.likelihoods import bernoulli, categorical, gaussian, gaussian_learned, squared_error
+from tiny import batch_of, optimum, uniform
 
 SHAPE = (4, 5)
 
 
-def batch_of(n, seed=0, shape=SHAPE):
-    x = np.random.default_rng(seed).uniform(size=(n, *shape)).astype(np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(n)}
+def images(n, seed=0, shape=SHAPE):
+    return batch_of(uniform(n, *shape, seed=seed))
 
 
 def small(likelihood, **options):
@@ -48,19 +48,8 @@ def replaced(key, x, step):
 
 def trained(model, steps=400, repeats=16):
     """On every state as often as the law says, in one batch."""
-    x = jnp.asarray(np.repeat(STATES, COUNTS * repeats, axis=0))
-    batch = {"x": x, "index": jnp.arange(len(x))}
-    optimizer = optax.adam(optax.cosine_decay_schedule(3e-2, steps))
-
-    def step(carry, i):
-        params, opt_state = carry
-        grads = jax.grad(lambda p: model.loss(p, {}, batch, jax.random.key(i), i, None)[0])(params)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    params, _ = model.init(jax.random.key(0), batch)
-    return jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))[0][0]
+    batch = batch_of(np.repeat(STATES, COUNTS * repeats, axis=0))
+    return optimum(model, lambda i: batch, steps, optax.adam(optax.cosine_decay_schedule(3e-2, steps)))
 
 
 def stationary(transition):
@@ -86,7 +75,7 @@ BAYES = CORRUPTION @ (LAW * CORRUPTION.T / (LAW @ CORRUPTION)[:, None])
 
 def transition(model, params):
     """T = C·P, P(x|x̃) a row for each x̃."""
-    every = {"x": jnp.asarray(STATES), "index": jnp.arange(len(LAW))}
+    every = batch_of(STATES)
     return CORRUPTION @ model.reconstruct(params, {}, every, jax.random.key(0))
 
 
@@ -105,7 +94,7 @@ def plain():
     return np.asarray(matrix), chain, jax.jit(partial(model.sample, params, {}))
 
 
-STARTS = {"x": jnp.asarray(np.tile(STATES, (64, 1))), "index": jnp.arange(64 * len(LAW))}
+STARTS = batch_of(np.tile(STATES, (64, 1)))
 MANY = {"index": jnp.arange(8192)}
 
 
@@ -150,7 +139,7 @@ def test_walkback_leaves_the_stationary_law_where_it_is():
 
 
 def test_without_walkback_it_is_the_denoising_autoencoder_to_the_bit():
-    batch = batch_of(16)
+    batch = images(16)
     plain = autoencoder(MLP((7,), 3), MLP((7,), SHAPE), bernoulli(), corrupt=noise(0.3))
 
     @jax.jit
@@ -178,7 +167,7 @@ def test_walkback_goes_back_to_the_first_x_and_does_not_differentiate_its_draws(
     kernel = lambda v: {"dense_0": {"kernel": jnp.array([[v]])}}
     params = {"encoder": kernel(0.5), "decoder": kernel(1.4)}
     w, power = 0.7, np.mean(np.square(x))
-    f = lambda p: model.loss(p, {}, {"x": x, "index": jnp.arange(2)}, jax.random.key(0), 0, None)
+    f = lambda p: model.loss(p, {}, batch_of(x), jax.random.key(0), 0, None)
     (value, (_, terms)), grads = jax.jit(jax.value_and_grad(f, has_aux=True))(params)
 
     nll = [0.5 * (1 - w ** (i + 1)) ** 2 * power + 0.5 * np.log(2 * np.pi) for i in range(3)]
@@ -200,7 +189,7 @@ def test_walkback_goes_back_to_the_first_x_and_does_not_differentiate_its_draws(
 )
 def test_any_likelihood_corruption_and_net_go_together(likelihood, corrupt, conv):
     shape, key = (4, 4, 2), jax.random.key(0)
-    out, batch = (*shape, likelihood.width), batch_of(3, shape=shape)
+    out, batch = (*shape, likelihood.width), images(3, shape=shape)
     nets = (ConvEncoder((4,), 3), ConvDecoder((4,), out)) if conv else (MLP((5,), 3), MLP((5,), out))
     model = gsn(*nets, likelihood, corrupt, shape, walkback=2)
 
@@ -217,4 +206,4 @@ def test_impossible_arguments_are_refused():
         with pytest.raises(UsageError, match="at least 1"):
             small(bernoulli(), **wrong)
     with pytest.raises(UsageError, match=r"shape=\(4, 5\).*\(5, 4\).*train\.shape"):
-        jax.eval_shape(small(bernoulli()).init, jax.random.key(0), batch_of(2, shape=(5, 4)))
+        jax.eval_shape(small(bernoulli()).init, jax.random.key(0), images(2, shape=(5, 4)))

@@ -11,6 +11,7 @@ from aejax.errors import UsageError
 from aejax.nets import MLP
 from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
 from aejax.objective.priors import Encoding, conditional, gaussian_log_prob, mixture, standard_normal, vamp
+from tiny import normal
 
 D, MANY, KEY = 3, 20_000, jax.random.key(7)
 FLOWS = {
@@ -20,10 +21,6 @@ FLOWS = {
     "second_half": real_nvp(16),
     "first_half": real_nvp(16, reverse=True),
 }
-
-
-def normal(*shape, scale=1.0, seed=0):
-    return jnp.float32(scale * np.random.default_rng(seed).normal(size=shape))
 
 
 def double(x):

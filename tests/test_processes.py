@@ -61,6 +61,7 @@ def training(root, **changes):
     return ["train", str(root / "experiments" / "dae.py"), *flags, "--hidden", "12", "--no-evaluate"]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(root, tmp_path):
     experiment, source = made(root)
     alone = train(experiment, tmp_path / "alone", Settings(log_every=4, save_every=4), source)
@@ -71,6 +72,7 @@ def test_two_processes_equal_one(root, tmp_path):
     assert [line["step"] for line in lines] == [4, 4, 8, 8, 12, 12]  # one process writes
 
 
+@pytest.mark.optimized
 def test_exact_reduction_survives_a_change_of_devices_and_processes_and_a_signal(root, tmp_path):
     """Saved on four devices, continued by two processes with two devices each until a signal to one of them stops both."""
     experiment, source = made(root, steps=100_000)

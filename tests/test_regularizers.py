@@ -22,6 +22,7 @@ from aejax.objective.regularizers import (
     squared_discrepancy,
     total_correlation,
 )
+from tiny import batch_of
 
 D, K = 5, 3
 
@@ -102,7 +103,7 @@ def test_info_vae_without_weights_is_the_vae():
     """α = 0, λ = 1: β = 1 and no discrepancy (Zhao et al. 2019)."""
     make = lambda **more: vae(MLP((4,), 2 * K), MLP((4,), (D,)), bernoulli(), K, (D,), **more)
     x = jnp.float32(np.random.default_rng(0).uniform(size=(8, D)))
-    seen = {"x": x, "index": jnp.arange(8, dtype=jnp.int32)}
+    seen = batch_of(x)
     params, _ = jax.jit(make().init)(jax.random.key(0), seen)
     loss = lambda model: jax.jit(model.loss, static_argnums=5)(params, {}, seen, jax.random.key(1), 0, None)[0]
     np.testing.assert_allclose(loss(make(regularizers=(mmd(0.0),))), loss(make()), rtol=1e-6)

@@ -17,6 +17,7 @@ from aejax.objective.quantizers import finite_scalar, nearest
 from aejax.runs.run import Run, means
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
+from tiny import batch_of
 
 SHAPE = (6, 6, 1)
 
@@ -25,7 +26,7 @@ def evaluated(folder, model, shape):
     """An untrained run, and its evaluation."""
     x = np.random.default_rng(0).random((12, *shape), np.float32)
     test = Dataset("noise:test", shape, 12, None, "", {"x": x})
-    batch = {"x": x, "index": np.arange(12, dtype=np.int32)}
+    batch = batch_of(x)
     experiment = Experiment(model, optax.sgd(1.0), test, test, 4, 1, 0)
     run = Run(folder, {"seed": 0}, experiment, init_state(model, optax.sgd(1.0), jax.random.key(0), batch))
     terms = means(run.evaluate(test))

@@ -17,7 +17,7 @@ from aejax.cli.flags import parse
 from aejax.evaluation import traversals as paths
 from aejax.figures import charts, drawing, pixels, tables
 from aejax.figures.examples import some_of_each_class
-from aejax.figures.words import label, unit
+from aejax.figures.words import UNITS, label, unit
 from aejax.reports.comparison import kl_distortion_section, looks, means_and_deviations
 from aejax.reports.grouping import differences
 from aejax.reports.pictures import tsne
@@ -82,21 +82,15 @@ def test_a_histogram_tells_its_counts_and_edges():
     assert {"dead", "97", "31", "0", "1\u2009234", "0.1", "30", "100", "activity", "units", "%"} <= set(words)
 
 
-def test_terms_are_told_in_their_units():
-    told = {
-        term: unit(term)
-        for term in ("nll", "walkback_nll", "denoising_mse", "dead_units", "hutchinson_variance", "perplexity_1")
-    }
-    assert told == {
-        "nll": "nats per example",
-        "walkback_nll": "nats per example",
-        "denoising_mse": "per dimension",
-        "dead_units": "active for no example",
-        "hutchinson_variance": "nats²",
-        "perplexity_1": "",
-    }
-    assert label("kl_sparsity") == "KL sparsity"
-    assert label("rho_hat") == "ρ hat"
+def test_a_term_has_the_unit_of_what_it_is_made_of():
+    """Terms that are added share theirs; what it was measured on, and of which level, changes nothing."""
+    assert unit("nelbo") == unit("distortion") == unit("kl") == unit("nll") == "nats per example"
+    for term in ("nll", "mse", "bpd", "perplexity", "error"):
+        assert unit(f"denoising_{term}") == unit(f"walkback_{term}") == unit(f"{term}_1") == unit(term)
+    # Not in nats: a standard deviation is, its square is not; a code's length in bits says so.
+    assert unit("hutchinson_variance") == "nats²"
+    assert unit("bits_per_code") == "bits"
+    assert len({label(term) for term in UNITS}) == len(UNITS)
 
 
 def test_svg_is_xml_with_colors_for_light_and_dark():

@@ -18,14 +18,14 @@ from aejax.runs.opening import open_parent, open_run
 from aejax.training.settings import Settings
 from aejax.training.step import init_state, make_step
 from aejax.types import Parent
+from tiny import batch_of, uniform
 
 SHAPE, WIDTHS = (4, 3), (7, 5, 6)
 KEY = jax.random.key(0)
 
 
-def batch_of(n=6):
-    x = np.random.default_rng(0).random((n, *SHAPE), np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(n), "label": jnp.arange(n) % 3}
+def images(n=6):
+    return batch_of(uniform(n, *SHAPE), label=jnp.arange(n) % 3)
 
 
 def layer(i, rate=0.25):
@@ -35,7 +35,7 @@ def layer(i, rate=0.25):
 
 
 def parent_of(model, seed):
-    params, extras = jax.jit(model.init)(jax.random.key(seed), batch_of())
+    params, extras = jax.jit(model.init)(jax.random.key(seed), images())
     return Parent("lower", "", model, params, extras, {})
 
 
@@ -48,7 +48,7 @@ def stack():
 
 
 def test_a_layer_on_top_is_the_layer_on_the_uncorrupted_codes():
-    below, batch = parent_of(layer(0), 0), batch_of()
+    below, batch = parent_of(layer(0), 0), images()
     model = on_top_of(below, layer(1))
     params, extras = jax.jit(model.init)(KEY, batch)
     codes = below.model.encode(below.params, {}, batch, KEY)
@@ -61,7 +61,7 @@ def test_a_layer_on_top_is_the_layer_on_the_uncorrupted_codes():
 
 
 def test_what_lies_below_stays_as_it_is():
-    below, batch = parent_of(layer(0), 0), batch_of()
+    below, batch = parent_of(layer(0), 0), images()
     model, optimizer = on_top_of(below, layer(1)), optax.sgd(0.5)
     state = init_state(model, optimizer, KEY, batch)
     after, _ = jax.jit(make_step(model, optimizer))(state, KEY, batch)
@@ -70,7 +70,7 @@ def test_what_lies_below_stays_as_it_is():
 
 
 def test_the_unrolled_stack_is_the_stack(stack):
-    batch, sigmoid = batch_of(), jax.nn.sigmoid
+    batch, sigmoid = images(), jax.nn.sigmoid
     net = MLP(WIDTHS[:2], WIDTHS[2], sigmoid, sigmoid), MLP(WIDTHS[1::-1], SHAPE, sigmoid)
     deep = started_from(autoencoder(*net, bernoulli()), unroll(layers(stack)))
     params, extras = jax.jit(deep.init)(KEY, batch)
@@ -83,11 +83,11 @@ def test_a_stack_of_other_widths_is_refused(stack):
     wide = classifier(MLP((9, 5), 6, jax.nn.sigmoid, jax.nn.sigmoid), 3)
     started = started_from(wide, {"encoder": unroll(layers(stack))["encoder"]})
     with pytest.raises(UsageError, match="match the widths"):
-        jax.eval_shape(started.init, KEY, batch_of())
+        jax.eval_shape(started.init, KEY, images())
 
 
 def test_an_untrained_classifier_is_undecided_and_its_loss_is_the_cross_entropy():
-    model, batch = classifier(MLP((), 6), 3), batch_of()
+    model, batch = classifier(MLP((), 6), 3), images()
     params, _ = jax.jit(model.init)(KEY, batch)
     np.testing.assert_allclose(model.evaluate(params, {}, batch, KEY)["nll"], np.log(3.0), rtol=1e-6)
     kernel = jax.random.normal(KEY, (6, 3))

@@ -12,6 +12,7 @@ from aejax.nets import MLP
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.training.step import Layout, init_state, make_runner, make_step, on_one_device, refuse_coupling
+from tiny import batch_of
 
 B, T, SHAPE = 16, 6, (5,)
 
@@ -147,7 +148,7 @@ def test_accumulation_saves_memory():
     def temporary(parts):
         deep = autoencoder(MLP((64,) * 3, 3), MLP((9,), SHAPE), bernoulli())
         step = jax.jit(make_step(deep, optax.sgd(0.1), None, Layout(parts=parts)))
-        batch = {"x": jnp.zeros((4096, *SHAPE)), "index": jnp.arange(4096)}
+        batch = batch_of(jnp.zeros((4096, *SHAPE)))
         state = jax.eval_shape(lambda: init_state(deep, optax.sgd(0.1), keys.init, batch))
         return step.lower(state, keys.run, batch).compile().memory_analysis().temp_size_in_bytes
 

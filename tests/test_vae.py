@@ -18,6 +18,7 @@ from aejax.objective.penalties import contractive
 from aejax.objective.posteriors import diagonal, flow, full_rank, inverse_autoregressive, planar
 from aejax.objective.priors import conditional, mixture, standard_normal, vamp
 from aejax.objective.schedules import cyclical
+from tiny import batch_of, optimum, uniform
 
 D, K = 6, 2
 FLOWS = flow([planar(), inverse_autoregressive(8)], context=2)
@@ -25,7 +26,7 @@ FLOWS = flow([planar(), inverse_autoregressive(8)], context=2)
 
 def batch(n=16, d=D, seed=0):
     x = np.random.default_rng(seed).uniform(size=(n, d)).astype(np.float32)
-    return {"x": jnp.asarray(x), "index": jnp.arange(n, dtype=jnp.int32)}
+    return batch_of(x)
 
 
 def small(likelihood=None, width=2 * K, hidden=(5,), make=vae, **more):
@@ -78,14 +79,10 @@ def at_optimum(x, w, noise):
     }
 
 
-def as_batch(x):
-    return {"x": jnp.float32(x), "index": jnp.arange(len(x), dtype=jnp.int32)}
-
-
 def test_the_linear_vae_at_its_optimum_is_probabilistic_pca():
     x, w, noise, nll = ppca()
     model, params = linear(noise), at_optimum(x, w, noise)
-    seen = as_batch(x)
+    seen = batch_of(jnp.float32(x))
     # An exact posterior: each single draw weighs exactly p(x), so the bound is tight and its variance zero.
     log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(1), 1)[:, 0]
     np.testing.assert_allclose(log_w, -nll, atol=2e-4)
@@ -107,22 +104,8 @@ def test_the_linear_vae_at_its_optimum_is_probabilistic_pca():
 
 def test_training_reaches_the_exact_likelihood():
     x, _, noise, nll = ppca()
-    model, seen = linear(noise), as_batch(x)
-    params, _ = jax.jit(model.init)(jax.random.key(0), seen)
-    optimizer = optax.adam(optax.cosine_decay_schedule(0.03, 1500))
-
-    @jax.jit
-    def train(params):
-        def step(carry, key):
-            params, state = carry
-            grads = jax.grad(lambda p: model.loss(p, {}, seen, key, 0, None)[0])(params)
-            updates, state = optimizer.update(grads, state, params)
-            return (optax.apply_updates(params, updates), state), None
-
-        return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(jax.random.key(1), 1500))[0][0]
-
-    with jax.numpy_dtype_promotion("standard"):
-        params = train(params)
+    model, seen = linear(noise), batch_of(jnp.float32(x))
+    params = optimum(model, lambda i: seen, 1500, optax.adam(optax.cosine_decay_schedule(0.03, 1500)))
     terms = jax.jit(model.evaluate)(params, {}, seen, jax.random.key(5))
     assert nll.mean() - 0.1 < float(jnp.mean(terms["nelbo"])) < nll.mean() + 0.15
     log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(6), 200)
@@ -261,16 +244,33 @@ def test_training_survives_extreme_data_and_wild_rates(fill):
 # --- rates --------------------------------------------------------------------------------------------------------------------
 
 
-def test_rates_are_their_formulas():
-    kl = jnp.asarray(np.random.default_rng(0).uniform(size=(8, 3)).astype(np.float32))
-    np.testing.assert_allclose(weighted(2.0)(kl, 0, None), 2.0 * kl.sum(axis=1), rtol=1e-6)
-    held = 1000.0 * abs(float(kl.sum(axis=1).mean()) - 0.5)
-    np.testing.assert_allclose(capacity(1000.0, lambda step: 0.5)(kl, 0, None), np.full(8, held), rtol=1e-5)
-    floors = np.maximum(0.5, np.asarray(kl).mean(axis=0)).sum()
-    np.testing.assert_allclose(free_bits(0.5)(kl, 0, None), np.full(8, floors), rtol=1e-6)
+def test_a_capacity_draws_the_divergence_to_itself():
+    kl = uniform(8, 3)
+    mean = float(jnp.mean(jnp.sum(kl, axis=1)))
+    pull = lambda c: jax.grad(lambda kl: jnp.mean(capacity(10.0, lambda step: c)(kl, 0, None)))(kl)
+    assert float(jnp.mean(capacity(10.0, lambda step: mean)(kl, 0, None))) == pytest.approx(0.0, abs=1e-5)
+    assert np.all(pull(mean - 0.5) > 0)
+    assert np.all(pull(mean + 0.5) < 0)
+
+
+def test_free_bits_are_free_and_the_others_cost_what_they_are():
+    kl = uniform(8, 3)
+    cost = lambda floor: free_bits(floor)(kl, 0, None)
+    np.testing.assert_allclose(cost(0.0), np.full(8, np.asarray(kl).mean(axis=0).sum()), rtol=1e-5)
+    assert np.all(cost(0.5) >= cost(0.0))
+    np.testing.assert_allclose(cost(10.0), np.full(8, 30.0), rtol=1e-6)
     assert not np.any(jax.grad(lambda k: free_bits(10.0)(k, 0, None).sum())(kl))
-    beta = cyclical(100, 0.5)
-    np.testing.assert_allclose([beta(t) for t in (0, 25, 50, 99, 100, 125)], [0, 0.5, 1, 1, 0, 0.5], atol=1e-6)
+
+
+def test_a_weight_multiplies_and_a_cycle_begins_again():
+    kl = uniform(8, 3)
+    np.testing.assert_allclose(weighted(2.0)(kl, 0, None), 2 * weighted(1.0)(kl, 0, None), rtol=1e-6)
+    np.testing.assert_allclose(weighted(1.0)(kl, 0, None), kl.sum(axis=1), rtol=1e-6)
+    beta = np.array([cyclical(100, 0.5)(t) for t in range(200)])
+    np.testing.assert_allclose(beta[:100], beta[100:], atol=1e-6)
+    assert beta[0] == 0.0
+    assert np.all(np.diff(beta[:51]) > 0)
+    np.testing.assert_allclose(beta[50:100], 1.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [capacity(10.0, 2.0), free_bits(0.3)])
@@ -283,8 +283,15 @@ def test_rates_that_couple_the_batch_are_the_same_on_devices(rate):
 # --- priors, conditions, refusals ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prior", [standard_normal(), mixture(3), vamp(4)])
-@pytest.mark.parametrize("posterior", [diagonal(), full_rank(), FLOWS], ids=["diagonal", "full_rank", "flow"])
+# Every prior and every posterior once, all pairs with the slow tests.
+@pytest.mark.parametrize(
+    ("prior", "posterior"),
+    [
+        pytest.param(prior, posterior, marks=() if i == j else pytest.mark.slow)
+        for i, prior in enumerate([vamp(4), mixture(3), standard_normal()])
+        for j, posterior in enumerate([diagonal(), full_rank(), FLOWS])
+    ],
+)
 def test_every_prior_goes_with_every_posterior(prior, posterior):
     seen = batch()
     model = small(width=posterior.width(K), prior=prior, posterior=posterior)
@@ -335,11 +342,11 @@ def test_a_conditional_linear_gaussian_model_is_exact():
         prior=conditional(MLP((), 2)),
         condition=lambda batch: batch["condition"],
     )
-    seen = as_batch(y) | {"condition": jnp.float32(c[:, None])}
+    seen = batch_of(jnp.float32(y)) | {"condition": jnp.float32(c[:, None])}
     init, _ = jax.jit(model.init)(jax.random.key(0), seen)
     assert jax.tree.map(jnp.shape, init) == jax.tree.map(jnp.shape, params)
     with pytest.raises(UsageError, match="needs 'condition' of an example"):
-        model.encode(params, {}, as_batch(y), jax.random.key(0))
+        model.encode(params, {}, batch_of(jnp.float32(y)), jax.random.key(0))
     log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(0), 1)[:, 0]
     np.testing.assert_allclose(log_w, exact, rtol=1e-4, atol=1e-4)
     # The closed form of the divergence to the prior net is the draws' mean.

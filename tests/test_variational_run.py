@@ -10,6 +10,8 @@ import pytest
 from aejax.data import load
 from aejax.evaluation import evaluate
 from aejax.evaluation.bounds import section as latent_section
+from aejax.evaluation.parts import PARTS
+from aejax.evaluation.summary import evaluation_numbers
 from aejax.models import iwae
 from aejax.models.binarization import binarized
 from aejax.nets import MLP
@@ -58,6 +60,15 @@ def test_the_page_tells_what_was_judged(judged):
     assert f"{nll:.2f} nats" in told
     assert f"{found['bound']['bits_per_dimension']['importance']:.4f} bits per dimension" in told
     assert {*section.pngs} == {"divergences", "traversals", "interpolations"}
+
+
+def test_every_number_that_a_page_compares_runs_by_is_in_the_summary_over_seeds(judged):
+    _, evaluation = judged
+    numbers = evaluation_numbers(evaluation)
+    assert numbers["bound/importance/nll"] == evaluation["bound"]["importance"]["nll"]
+    parts = [part for part in PARTS if evaluation.get(part.name) is not None]
+    compared = [number.value for part in parts for number in part.numbers(evaluation[part.name])]
+    assert {value for value in compared if value is not None} <= set(numbers.values())
 
 
 def test_without_draws_there_is_no_estimate(judged):

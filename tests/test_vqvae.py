@@ -19,13 +19,14 @@ from aejax.objective.quantizers import finite_scalar, nearest, residual
 from aejax.runs.run import Run
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
+from tiny import batch_of
 
 SHAPE = (6, 5, 1)
 
 
 def batch(n=8):
     x = (jax.random.uniform(jax.random.key(0), (n, *SHAPE)) < 0.3).astype(jnp.float32)
-    return {"x": x, "index": jnp.arange(n, dtype=jnp.int32)}
+    return batch_of(x)
 
 
 def built(quantizer, **more):

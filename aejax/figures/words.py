@@ -20,6 +20,7 @@ UNITS = {
     "dead_units": "active for no example",
     "rho_hat": "mean activation",
     "hutchinson_variance": "nats²",
+    "bits_per_code": "bits",
 }
 """Of terms, or of the last word of their names, that are not in nats per example."""
 

@@ -56,7 +56,7 @@ def autoencoder(
             `Code` that maps one example to its h and `x` is what the encoder saw; logged under their `__name__`. One that
             has more to log gives a pair: the term, and {name: [b] or []}.
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
-        active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.bottlenecks`.
+        active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.sparsity`.
     """
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
