@@ -156,3 +156,12 @@ def test_the_command_works_without_peers(root, tmp_path, benchmarks):
     assert told.endswith("\nafter\n")
     assert table in told
     assert "last year" not in told
+
+
+@pytest.mark.slow
+def test_the_accelerator_check_passes_in_small_on_a_cpu(root, tmp_path):
+    file = root / "experiments" / "benchmarks" / "accelerator.py"
+    done = subprocess.run([sys.executable, file, "--quick", "--out", tmp_path / "out.json"], cwd=root)
+    assert done.returncode == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["families"]
+    assert all(row["same"] and row["examples_per_second"][0] > 0 for row in rows.values())

@@ -25,30 +25,32 @@ from aejax.training.step import Layout, init_state, make_runner, on_one_device, 
 from aejax.training.trainer import resume, train
 
 FILES = list(shipped().values())
-ALIKE = {
+AT_NIGHT = {
     "ae",
-    "classical",
-    "conv_dae",
-    "hinton2006_curves",
-    "iwae",
-    "vincent2010",
-    "vq_prior",
-    "vqvae2",
-    "wta",
     "beta_vae",
+    "classical",
+    "contractive",
+    "conv_dae",
     "cvae",
     "dip_vae",
     "fashion_nll",
     "fsq",
+    "gsn",
+    "hinton2006_curves",
+    "iwae",
     "ksparse",
     "sparse",
     "tcvae",
     "tdvae_linear",
     "tdvae_oscillator",
     "vamp",
+    "vincent2010",
+    "vq_prior",
+    "vqvae2",
     "wae",
+    "wta",
 }
-"""Experiments whose models are those of another with other arguments: trained here only with the slow tests."""
+"""Experiments that add nothing to what this file tests, or take too long for it: trained here only with the slow tests."""
 HALF, EXACT = 3, Layout(shards=8)
 TINY = {
     "data": "digits",
@@ -109,7 +111,7 @@ def couples(experiment):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(f, marks=pytest.mark.slow if f.stem in ALIKE else ()) for f in FILES],
+    params=[pytest.param(f, marks=pytest.mark.slow if f.stem in AT_NIGHT else ()) for f in FILES],
     ids=[f.stem for f in FILES],
 )
 def trained(request):

@@ -1,10 +1,12 @@
 """What the README shows must run."""
 
+import json
 import re
 
 import jax
 import numpy as np
 
+from aejax.cli import main
 from aejax.runs.shapes import abstract_state
 
 
@@ -23,6 +25,16 @@ def test_the_python_examples_run(root, tmp_path, monkeypatch):
         exec(compile(more, "README.md", "exec"), scope)
         state = abstract_state(scope["experiment"]._replace(model=scope["model"]))
         assert isinstance(state.params["encoder"]["dense_1"]["kernel"], jax.ShapeDtypeStruct)
+
+
+def test_the_family_in_the_contributors_guide_trains_is_evaluated_and_replays(root, tmp_path):
+    (family,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "contributing.md").read_text(), re.S)
+    (tmp_path / "mine.py").write_text(family)
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "mine.py"), "--decay", "0.01", "--steps", "20", "--run", str(run)]) == 0
+    assert json.loads((run / "eval.json").read_text())["reconstruction"]["model"]["mse"] < 0.2
+    assert (run / "report.html").exists()
+    assert main(["verify", str(run)]) == 0
 
 
 def test_continuous_integration_runs_the_test_command(root):
