@@ -117,6 +117,7 @@ def test_a_group_compiles_its_step_once(tmp_path, monkeypatch):
     assert counts[9] <= counts[5] + 2
 
 
+@pytest.mark.optimized
 def test_a_group_resumes_to_the_same_bits(tmp_path, monkeypatch):
     arguments, seeds = ARGUMENTS | {"steps": 40}, {"seed": [0, 1]}
     settings = Settings(log_every=4, save_every=16)

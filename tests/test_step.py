@@ -55,6 +55,7 @@ def test_a_stretch_is_so_many_steps():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stretched, state)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("devices", [1, 4])
 def test_how_steps_are_grouped_changes_no_bit(devices):
     run = make_runner(model, optimizer, devices, B)
@@ -134,6 +135,7 @@ def test_what_devices_cannot_share_is_refused():
 uncoupled = autoencoder(MLP((9,), 3), MLP((9,), SHAPE), bernoulli(), corrupt=masking(0.4))
 
 
+@pytest.mark.optimized
 def test_accumulated_and_exactly_added_gradients_are_those_of_the_whole_batch():
     results = []
     for layout in (Layout(1), Layout(1, parts=2), Layout(2, parts=8), Layout(4, shards=8)):

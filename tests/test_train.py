@@ -25,6 +25,8 @@ from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
 from aejax.types import Dataset, Experiment
 
+pytestmark = pytest.mark.optimized  # most compare bits
+
 QUICK = Settings(log_every=4, save_every=8, keep=2)
 
 
