@@ -21,7 +21,7 @@ LARGE = 0.05
 """Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
 
 
-def spectrum(encode: Callable[..., Any], x: Float[np.ndarray, " n *shape"]) -> Float[np.ndarray, "n r"]:
+def spectrum(encode: Callable[[Any], Array], x: Float[np.ndarray, " n *shape"]) -> Float[np.ndarray, "n r"]:
     """The singular values of the encoder's Jacobian at each example, largest first; r is the smaller of its two widths.
 
     Their mean over examples is the curve of Rifai et al. (2011): a contractive code has few that are large, the number of
@@ -40,7 +40,7 @@ def _singular_values(j: Float[np.ndarray, "b code d"]) -> Float[np.ndarray, "b r
 
 
 def charts(
-    encode: Callable[..., Any], x: Float[np.ndarray, " n *shape"], directions: int
+    encode: Callable[[Any], Array], x: Float[np.ndarray, " n *shape"], directions: int
 ) -> Float[np.ndarray, "n directions *shape"]:
     """The leading right singular vectors of the Jacobian at each example, of unit length and in the shape of x.
 
@@ -58,7 +58,7 @@ def charts(
 
 
 def _jacobians(
-    encode: Callable[..., Any], x: Float[np.ndarray, " n *shape"]
+    encode: Callable[[Any], Array], x: Float[np.ndarray, " n *shape"]
 ) -> Iterator[Float[np.ndarray, "b code d"]]:
     """Batch after batch, all but the last of one size; by rows or by columns, whichever are fewer."""
     if len(x) == 0:

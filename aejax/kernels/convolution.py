@@ -80,7 +80,7 @@ def _by_products(x: Array, kernel: Array, stride: int) -> Array:
 def _gradient_of_image(g: Array, kernel: Array, size: tuple[int, ...], stride: int) -> Array:
     image = jax.ShapeDtypeStruct((g.shape[0], *size, kernel.shape[2]), g.dtype)
 
-    def transposed(f: Callable[..., Any]) -> Callable[..., Any]:
+    def transposed(f: Callable[[Array, Array, int], Array]) -> Callable[[Array, Array], Array]:
         return lambda g, kernel: jax.linear_transpose(lambda x: f(x, kernel, stride), image)(g)[0]
 
     def by_products(g: Array, kernel: Array) -> Array:

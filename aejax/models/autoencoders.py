@@ -21,9 +21,11 @@ from aejax.keys import each
 from aejax.nets import Code
 from aejax.nets.code import apply
 from aejax.nets.mlp import check_mirror, tie, untie
+from aejax.objective.bottlenecks import Bottleneck
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Axis, Batch, DataContract, Extras, Model, Objective, Params, Sparse
+from aejax.objective.penalties import Penalty
+from aejax.types import Axis, Batch, Corrupt, DataContract, Extras, Init, Model, Objective, Params, Sparse
 
 
 def identity(h: Array, axis: Axis, step: Any) -> Array:
@@ -35,12 +37,12 @@ def autoencoder(
     encoder: nn.Module,
     decoder: nn.Module,
     likelihood: Likelihood,
-    corrupt: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
     emphasis: tuple[float, float] | None = None,
-    bottleneck: Callable[..., Any] = identity,
-    penalties: Sequence[Callable[..., Any]] = (),
+    bottleneck: Bottleneck = identity,
+    penalties: Sequence[Penalty] = (),
     tied: bool = False,
-    active: Callable[..., Any] | None = None,
+    active: Callable[[Array], Array] | None = None,
 ) -> Model:
     """An autoencoder; with `corrupt`, a denoising one.
 
@@ -130,17 +132,15 @@ def autoencoder(
 class Net(NamedTuple):
     """Encoder and decoder as functions of the trained parameters `{"encoder", "decoder"}`."""
 
-    init: Callable[..., Any]
+    init: Init
     """As `Model.init`."""
-    features: Callable[..., Any]
+    features: Callable[[Params, Array], Array]
     """(params, x [b, ...]) -> h [b, ...], before the bottleneck."""
-    theta: Callable[..., Any]
+    theta: Callable[[Params, Array, Array], Array]
     """(params, z [b, ...], x [b, *shape]) -> theta [b, *shape, likelihood.width]; of x only the shape is used."""
 
 
-def net(
-    encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottleneck: Callable[..., Any], tied: bool
-) -> Net:
+def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottleneck: Bottleneck, tied: bool) -> Net:
     """The arguments as in `autoencoder`."""
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:

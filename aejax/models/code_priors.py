@@ -10,7 +10,7 @@ images. The code's cost âˆ’log p(codes) takes the place of the uniform prior's Î
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,11 +22,11 @@ from aejax.keys import each
 from aejax.nets import PixelCNN
 from aejax.nets.causal import sample_codes
 from aejax.nets.code import apply
-from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params, Parent
+from aejax.types import Axis, Batch, Condition, DataContract, Discrete, Extras, Model, Objective, Params, Parent
 
 
 def code_prior(
-    base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Callable[..., Any] | None = None
+    base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Condition | None = None
 ) -> Model:
     """The prior of `base`'s codes by one net for each level, from the one next to x up; the top one is last.
 

@@ -9,7 +9,6 @@ lie the paper's hybrids.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -27,7 +26,7 @@ from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood, restrict
 from aejax.objective.posteriors import diagonal
 from aejax.objective.priors import conditional
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Condition, Extras, Model, Objective, Params
 
 
 def cvae(
@@ -37,7 +36,7 @@ def cvae(
     likelihood: Likelihood,
     latent: int,
     shape: tuple[int, ...],
-    condition: Callable[..., Any] | None = None,
+    condition: Condition | None = None,
     observed: Bool[np.ndarray, "*shape"] | None = None,
     alpha: float = 1.0,
 ) -> Model:

@@ -9,7 +9,7 @@ optimizer that tells them apart finds the discriminator's under `params["discrim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +22,7 @@ from aejax.errors import UsageError, non_negative
 from aejax.models.variational import vae
 from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
-from aejax.objective.regularizers import Latents
+from aejax.objective.regularizers import Latents, Regularizer
 from aejax.types import Axis, Batch, Extras, Model, Params, Terms
 
 
@@ -34,7 +34,7 @@ def factor_vae(
     shape: tuple[int, ...],
     gamma: float | jax.Array,
     discriminator: nn.Module,
-    regularizers: Sequence[Callable[..., Any]] = (),
+    regularizers: Sequence[Regularizer] = (),
     **options: Any,
 ) -> Model:
     """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) on top of its bound (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
@@ -66,7 +66,7 @@ def factor_vae(
     return model._replace(init=init)
 
 
-def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Callable[..., Any]:
+def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Regularizer:
     """The regularizer, as in `aejax.objective.regularizers`; its parameters are `params["discriminator"]`.
 
     The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the

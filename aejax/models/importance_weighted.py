@@ -6,7 +6,6 @@ L_k = E log 1/k Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Condition, Corrupt, Extras, Model, Objective, Params
 
 
 def iwae(
@@ -36,8 +35,8 @@ def iwae(
     doubly_reparametrized: bool = False,
     prior: Prior = standard_normal(),
     posterior: Posterior = diagonal(),
-    corrupt: Callable[..., Any] | None = None,
-    condition: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
+    condition: Condition | None = None,
 ) -> Model:
     """An importance-weighted autoencoder: `vae` with another loss, to which weights and penalties of its own do not apply.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,39 +17,39 @@ from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
 from aejax.objective.priors import Encoding, Prior
-from aejax.types import Batch, Extras, Params
+from aejax.types import Batch, Condition, Extras, Init, Params
 
 
 class LatentNet(NamedTuple):
     """Encoder, posterior, prior and decoder as functions of the trained parameters. `k` counts draws of z."""
 
-    init: Callable[..., Any]
+    init: Init
     """As `Model.init`; params are `{"encoder", "decoder", "posterior", "prior"}`."""
-    condition: Callable[..., Any]
+    condition: Condition
     """batch -> c [b, ...] or None."""
-    numbers: Callable[..., Any]
+    numbers: Callable[[Params, Array, Array | None], Array]
     """(params, x [b, *shape], c) -> h [b, width]."""
-    mean: Callable[..., Any]
+    mean: Callable[[Params, Array], Array]
     """(params, h) -> [b, d], the deterministic code."""
-    moments: Callable[..., Any] | None
+    moments: Callable[[Params, Array], tuple[Array, Array]] | None
     """(params, h) -> (means [b, d], variances [b, d]); None as in `Posterior`."""
-    draw: Callable[..., Any]
+    draw: Callable[[Params, Key[Array, " b"], Array, int], tuple[Array, Array]]
     """(params, keys [b], h, k) -> (z [b, k, d], log q(z|x) [b, k])."""
-    theta: Callable[..., Any]
+    theta: Callable[[Params, Array, Array | None], Array]
     """(params, z [b, k, d], c) -> theta [b, k, *shape, likelihood.width]."""
-    neg_log_prob: Callable[..., Any]
+    neg_log_prob: Callable[[Array, Array], Array]
     """(theta [b, k, ...], x [b, *shape]) -> -log p(x|z) [b, k]."""
-    log_prior: Callable[..., Any]
+    log_prior: Callable[[Params, Array, Array | None], Array]
     """(params, z [b, k, d], c) -> log p(z) [b, k]."""
-    draw_prior: Callable[..., Any]
+    draw_prior: Callable[[Params, Key[Array, " b"], Array | None], Array]
     """(params, keys [n], c) -> z [n, d]."""
-    kl: Callable[..., Any]
+    kl: Callable[[Params, Array, Array, Array, Array | None], Array]
     """(params, h, z, log_q, c) -> [b, m], in closed form where there is one, else the draws' mean, m = 1."""
-    log_weights: Callable[..., Any]
+    log_weights: Callable[[Params, Array, Array, Key[Array, " b"], Array | None, int], Array]
     """(params, h, x, keys, c, k) -> log p(x, z) − log q(z|x), [b, k]."""
-    encoding: Callable[..., Any]
+    encoding: Callable[[Params, Array | None], Encoding]
     """(params, c) -> Encoding."""
-    keep_observed: Callable[..., Any]
+    keep_observed: Callable[[Batch, Array], Array]
     """(batch, images [b, *shape]) -> images, in which what the condition shows of the example is as it is."""
 
 
@@ -61,7 +61,7 @@ def latent_net(
     shape: tuple[int, ...],
     prior: Prior,
     posterior: Posterior,
-    condition: Callable[..., Any] | None,
+    condition: Condition | None,
 ) -> LatentNet:
     """The arguments as in `vae`."""
     if latent < 1:
@@ -144,7 +144,7 @@ def latent_net(
     def draw_prior(params: Params, keys: Key[Array, " b"], c: Array | None) -> Array:
         return prior.draw(params["prior"], encoding(params, c), keys, latent, c)
 
-    def kl(params: Params, h: Array, z: Array, log_q: Array, c: Array | None) -> Array | None:
+    def kl(params: Params, h: Array, z: Array, log_q: Array, c: Array | None) -> Array:
         closed = prior.kl(params["prior"], encoding(params, c), h, c)
         return jnp.mean(log_q - log_prior(params, z, c), axis=1, keepdims=True) if closed is None else closed
 

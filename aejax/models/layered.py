@@ -24,13 +24,13 @@ from aejax.types import Params
 class Layered(NamedTuple):
     """p(z|c) as pure functions of rows: c [n, m], z [n, layers · latent]; log-densities in nats."""
 
-    init: Callable[..., Any]
+    init: Callable[[Key[Array, ""], Array], Params]
     """(key, c) -> params, `{"layer_1", …}`, the lowest layer being the first."""
-    draw: Callable[..., Any]
+    draw: Callable[[Params, Key[Array, " b"], Array], tuple[Array, Array]]
     """(params, keys [n], c) -> (z, log p(z|c) [n])."""
-    mean: Callable[..., Any]
+    mean: Callable[[Params, Array], Array]
     """(params, c) -> each layer's mean, given the means of those above it."""
-    log_prob: Callable[..., Any]
+    log_prob: Callable[[Params, Array, Array], Array]
     """(params, c, z) -> log p(z|c) [n]."""
 
 

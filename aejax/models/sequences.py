@@ -17,22 +17,35 @@ from aejax.keys import each
 from aejax.models.autoencoders import per_dimension
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Batch, DataContract, Extras, Latent, Model, Params, Temporal
+from aejax.types import (
+    Batch,
+    Corrupt,
+    DataContract,
+    Extras,
+    Init,
+    Latent,
+    LogWeights,
+    Loss,
+    Model,
+    Params,
+    Temporal,
+    Terms,
+)
 
 
 def model_of(
-    init: Callable[..., Any],
-    loss: Callable[..., Any],
-    log_weights: Callable[..., Any],
+    init: Init,
+    loss: Loss,
+    log_weights: LogWeights,
     shape: tuple[int, ...],
     likelihood: Likelihood,
-    corrupt: Callable[..., Any] | None,
-    stepwise: Callable[..., Any],
-    states: Callable[..., Any],
-    current: Callable[..., Any],
-    onward: Callable[..., Any],
-    theta: Callable[..., Any],
-    further: Callable[..., Any] = lambda params, batch, x_seen, key: {},
+    corrupt: Corrupt | None,
+    stepwise: Callable[[Params, Key[Array, " b"], Array, Array], tuple[Array, Array]],
+    states: Callable[[Params, Array], Array],
+    current: Callable[[Params, Key[Array, " b"], Array, Array], Array],
+    onward: Callable[[Params, Key[Array, " b"], Array, Array], Array],
+    theta: Callable[[Params, Array], Array],
+    further: Callable[[Params, Batch, Array, Key[Array, ""]], Terms] = lambda params, batch, x_seen, key: {},
 ) -> Model:
     """The model of sequences that is trained by `loss`, evaluated by its bound step by step, and continues what it has seen.
 

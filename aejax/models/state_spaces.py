@@ -26,7 +26,7 @@ from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params
 
 
 def state_space(
@@ -42,7 +42,7 @@ def state_space(
     window: int | None = None,
     beta: Any = 1.0,
     posterior: Posterior = diagonal(),
-    corrupt: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
 ) -> Model:
     """A state-space model. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 
@@ -84,7 +84,7 @@ def state_space(
     def theta(params: Params, z: Array) -> Array:
         return as_theta(apply(decoder, params["decoder"], z), frame, likelihood)
 
-    def filtered(params: Params, choose: Callable[..., Any], x: Array) -> tuple[Array, Array]:
+    def filtered(params: Params, choose: Callable[[Any, Array], tuple[Array, Array]], x: Array) -> tuple[Array, Array]:
         """(states [b, t, d], log q − log p [b, t]) with `choose(i, seen)` -> (z, log q) at every step."""
         b = jnp.swapaxes(believed(params, x)[:, 1:], 0, 1)
 

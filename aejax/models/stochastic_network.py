@@ -11,7 +11,6 @@ came from: where the chain strays to, the model learns the way back. It leaves t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,14 +24,14 @@ from aejax.models.autoencoders import autoencoder, identity, net, per_dimension,
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.schedules import END
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params, Temporal
+from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params, Temporal
 
 
 def gsn(
     encoder: nn.Module,
     decoder: nn.Module,
     likelihood: Likelihood,
-    corrupt: Callable[..., Any],
+    corrupt: Corrupt,
     shape: tuple[int, ...],
     walkback: int = 1,
     burn_in: int = 100,

@@ -10,7 +10,6 @@ Training takes jumps of random length; evaluated is that sum. `distortion` is âˆ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -31,7 +30,7 @@ from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.time_gaps import Gap, embedding, uniform
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params
 
 TRAINED = np.iinfo(np.int32).max
 """A step by which training is done."""
@@ -52,7 +51,7 @@ def tdvae(
     window: int | None = None,
     beta: Any = 1.0,
     posterior: Posterior = diagonal(),
-    corrupt: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
 ) -> Model:
     """A TD-VAE. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
 

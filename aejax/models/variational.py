@@ -8,7 +8,7 @@ example: `distortion` −E_q log p(x|z), `kl`, and their sum `nelbo`, which is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,10 +24,11 @@ from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import KLCost, weighted
 from aejax.objective.likelihoods import Likelihood
+from aejax.objective.penalties import Penalty
 from aejax.objective.posteriors import Posterior, diagonal
 from aejax.objective.priors import Prior, standard_normal
-from aejax.objective.regularizers import Latents
-from aejax.types import Axis, Batch, Extras, Model, Objective, Params
+from aejax.objective.regularizers import Latents, Regularizer
+from aejax.types import Axis, Batch, Condition, Corrupt, Extras, Model, Objective, Params
 
 
 def vae(
@@ -41,10 +42,10 @@ def vae(
     posterior: Posterior = diagonal(),
     kl_cost: KLCost | None = None,
     samples: int = 1,
-    corrupt: Callable[..., Any] | None = None,
-    condition: Callable[..., Any] | None = None,
-    penalties: Sequence[Callable[..., Any]] = (),
-    regularizers: Sequence[Callable[..., Any]] = (),
+    corrupt: Corrupt | None = None,
+    condition: Condition | None = None,
+    penalties: Sequence[Penalty] = (),
+    regularizers: Sequence[Regularizer] = (),
 ) -> Model:
     """A variational autoencoder.
 

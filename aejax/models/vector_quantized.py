@@ -10,7 +10,6 @@ the codes takes its place later.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,7 +24,7 @@ from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantized, Quantizer
-from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZER = "quantiser"
 """What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -37,7 +36,7 @@ def vqvae(
     likelihood: Likelihood,
     quantizer: Quantizer,
     shape: tuple[int, ...],
-    corrupt: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
 ) -> Model:
     """A vector-quantized autoencoder.
 

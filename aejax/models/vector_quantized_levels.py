@@ -13,7 +13,7 @@ top first, each level given those above.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -30,7 +30,7 @@ from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantized, Quantizer
-from aejax.types import Axis, Batch, DataContract, Discrete, Extras, Model, Objective, Params
+from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZERS = "quantisers"
 """What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
@@ -42,7 +42,7 @@ def vqvae2(
     likelihood: Likelihood,
     quantizers: Sequence[Quantizer],
     shape: tuple[int, ...],
-    corrupt: Callable[..., Any] | None = None,
+    corrupt: Corrupt | None = None,
 ) -> Model:
     """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
 

@@ -27,8 +27,8 @@ class MLP(nn.Module):
 
     hidden: tuple[int, ...]
     out: int | tuple[int, ...]
-    activation: Callable[..., Any] = nn.relu
-    out_activation: Callable[..., Any] = identity
+    activation: Callable[[Array], Array] = nn.relu
+    out_activation: Callable[[Array], Array] = identity
     use_bias: bool = True
     kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32

@@ -42,9 +42,9 @@ class Corruption(NamedTuple):
     """Call it as `(key, x, step=END) -> (x_tilde, touched)`; `touched`, bool of x's shape, marks what was disturbed."""
 
     name: str
-    draw: Callable[..., Any]
+    draw: Callable[[Key[Array, ""], Array, Any], tuple[Array, Array]]
     """(key, x of one example, step) -> (x_tilde, touched)."""
-    moments: Callable[..., Any]
+    moments: Callable[[tuple[int, ...]], Moments]
     """(shape of one example) -> Moments, at the end of its schedule."""
 
     def __call__(self, key: Key[Array, ""], x: Array, step: Any = END) -> tuple[Array, Array]:
@@ -52,7 +52,7 @@ class Corruption(NamedTuple):
 
 
 def corrupt_batch(
-    corrupt: Callable[..., Any],
+    corrupt: Corrupt,
     key: Key[Array, ""],
     x: Float[Array, " b *shape"],
     index: Int[Array, " b"],

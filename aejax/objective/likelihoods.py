@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,25 +16,26 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from aejax.errors import UsageError
+from aejax.types import Check, NumDiscreteDims
 
 
 class Likelihood(NamedTuple):
     """p(x|theta) as pure functions."""
 
     name: str
-    neg_log_prob: Callable[..., Any]
+    neg_log_prob: Callable[[Array, Array], Array]
     """(theta [*shape, width], x [*shape]) -> -log p(x|theta), elementwise, in nats."""
-    mean: Callable[..., Any]
+    mean: Callable[[Array], Array]
     """theta -> E[x|theta], in data range."""
-    draw: Callable[..., Any]
+    draw: Callable[[Key[Array, ""], Array], Array]
     """(key, theta of one example) -> one example."""
     width: int
     """Numbers of theta per element of x."""
-    check: Callable[..., Any]
+    check: Check
     """(x, where) -> None; raises UsageError for data outside the admissible range."""
     discrete: bool = False
     """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
-    num_discrete_dims: Callable[..., Any] | None = None
+    num_discrete_dims: NumDiscreteDims | None = None
     """(x [n, *shape], in NumPy) -> how many discrete variables an example is, whose values have the -log probabilities of
     `neg_log_prob`: bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones
     under `bernoulli()`; no function where `neg_log_prob` is that of a density."""
@@ -122,7 +123,7 @@ def _near_and_far(eta: Array) -> tuple[Array, Array]:
     return jnp.where(size > 1, 0.0, eta), jnp.where(size > 1, size, 1.0)
 
 
-def _check_unit(name: str) -> Callable[..., Any]:
+def _check_unit(name: str) -> Check:
     def check(x: np.ndarray, where: str) -> None:
         low, high = float(np.min(x)), float(np.max(x))
         if not (low >= 0.0 and high <= 1.0):
@@ -338,7 +339,7 @@ def _refuse_levels(what: str, levels: int) -> None:
         raise UsageError(f"{what}: give 2 to 65536 levels of gray")
 
 
-def _check_levels(name: str, levels: int) -> Callable[..., Any]:
+def _check_levels(name: str, levels: int) -> Check:
     def check(x: np.ndarray, where: str) -> None:
         place = np.asarray(x, np.float64) * (levels - 1)
         off = np.abs(place - np.clip(np.round(place), 0, levels - 1))
@@ -356,7 +357,7 @@ def _location(theta: Array) -> Array:
     return theta[..., 0]
 
 
-def _check_finite(name: str) -> Callable[..., Any]:
+def _check_finite(name: str) -> Check:
     def check(x: np.ndarray, where: str) -> None:
         if not np.all(np.isfinite(x)):
             raise UsageError(f"{name}() admits finite data, but {where} holds NaN or Inf; clean the data")

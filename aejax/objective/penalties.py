@@ -28,8 +28,13 @@ from aejax.nets.mlp import slopes
 from aejax.nets.mlp import squared_jacobian as of_mlp
 from aejax.types import Axis, Terms
 
-Penalty = Callable[..., Any]
+Penalty = Callable[[Any, Array, Array, Any, Axis], Array | tuple[Array, Terms]]
 """(f, x, h, keys, axis) -> term, or (term, {name: value})."""
+
+Encoder = Callable[[Array], Array]
+"""x -> h, of one example (as a `Code` is) or of a batch."""
+
+Linear = Callable[[Array], Array]
 
 Strength = float | jax.Array
 """A number ≥ 0. A traced number is one that varies between members of one program."""
@@ -125,13 +130,13 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     return hutchinson
 
 
-def _squared_products(f: Callable[..., Any], x: Array, v: Float[Array, "b probes *code"]) -> Float[Array, "b probes"]:
+def _squared_products(f: Encoder, x: Array, v: Float[Array, "b probes *code"]) -> Float[Array, "b probes"]:
     """‖vᵀJ‖² of each example for each of its v."""
     _, pull = pullback(batched(f), x)
     return jax.vmap(lambda u: _squared(pull(u)), 1, 1)(v)
 
 
-def squared_jacobian(f: Callable[..., Any], x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
+def squared_jacobian(f: Encoder, x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """‖J_f(x)‖²_F of each example, exact.
 
     In closed form for an MLP with elementwise activations (`aejax.nets.mlp.squared_jacobian`). For any other encoder the
@@ -145,7 +150,7 @@ def squared_jacobian(f: Callable[..., Any], x: Float[Array, " b *shape"]) -> Flo
 
 
 def squared_difference(
-    f: Callable[..., Any], x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
+    f: Encoder, x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
 ) -> Float[Array, " b"]:
     """‖J_f(x) − J_f(other)‖²_F of each pair of examples, exact; in closed form where J is linear in the slopes of one layer."""
     ours, theirs = _layers(f, x), _layers(f, other)
@@ -157,7 +162,7 @@ def squared_difference(
     return _squared_norm(h, lambda u: pull(u) - pull_other(u), x)
 
 
-def _layers(f: Callable[..., Any], x: Array) -> tuple[list[Array], list[Array | None]] | None:
+def _layers(f: Encoder, x: Array) -> tuple[list[Array], list[Array | None]] | None:
     """An MLP's kernels and slopes; None where there is no closed form."""
     if not isinstance(f, Code) or type(f.module) is not MLP:
         return None
@@ -165,22 +170,20 @@ def _layers(f: Callable[..., Any], x: Array) -> tuple[list[Array], list[Array | 
     return None if of_layers is None else ([f.params[f"dense_{i}"]["kernel"] for i in range(len(of_layers))], of_layers)
 
 
-def batched(f: Callable[..., Any]) -> Callable[..., Any]:
+def batched(f: Encoder) -> Encoder:
     """f of a batch. A module is given the batch as it is, so that XLA finds the codes to be known."""
     if isinstance(f, Code):
         return lambda x: apply(f.module, f.params, x)
     return jax.vmap(f)
 
 
-def pullback(
-    encode: Callable[..., Any], x: Float[Array, " b *shape"]
-) -> tuple[Float[Array, " b *code"], Callable[..., Any]]:
+def pullback(encode: Encoder, x: Float[Array, " b *shape"]) -> tuple[Float[Array, " b *code"], Linear]:
     """The codes of a batch, and u [b, *code] -> uᵀJ [b, *shape], each example with its own u and its own Jacobian."""
     h, vjp = jax.vjp(encode, x)
     return h, lambda u: vjp(u)[0]
 
 
-def narrow_side(pull: Callable[..., Any], h: Array, x: Array) -> tuple[Callable[..., Any], Array]:
+def narrow_side(pull: Linear, h: Array, x: Array) -> tuple[Linear, Array]:
     """(linear map, an array like its argument) that gives the Jacobians' rows or, where x is narrower than h, their columns."""
     if math.prod(h.shape[1:]) <= math.prod(x.shape[1:]):
         return pull, h
@@ -194,7 +197,7 @@ def unit(i: Any, like: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
     return jnp.zeros_like(like).reshape(len(like), -1).at[:, i].set(1.0).reshape(like.shape)
 
 
-def _squared_norm(h: Array, pull: Callable[..., Any], x: Array) -> Float[Array, " b"]:
+def _squared_norm(h: Array, pull: Linear, x: Array) -> Float[Array, " b"]:
     """Of each example's Jacobian, whose rows `pull` gives."""
     side, like = narrow_side(pull, h, x)
     # Each row is computed again for the gradient: kept, they would be as many batches of activations as there are rows.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,20 +28,20 @@ class Posterior(NamedTuple):
     """q(z|x) as pure functions."""
 
     name: str
-    width: Callable[..., Any]
+    width: Callable[[int], int]
     """d -> how many numbers the encoder gives."""
-    init: Callable[..., Any]
+    init: Callable[[Key[Array, ""], int], Params]
     """(key, d) -> params, a dict."""
-    draw: Callable[..., Any]
+    draw: Callable[[Params, Key[Array, ""], Array], tuple[Array, Array]]
     """(params, key, h) -> (z [d], log q(z|x) [])."""
-    mean: Callable[..., Any]
+    mean: Callable[[Params, Array], Array]
     """(params, h) -> [d]: the deterministic code, E[z|x] of a Gaussian, the image of its Gaussian's under a flow."""
-    log_prob: Callable[..., Any] | None = None
+    log_prob: Callable[[Params, Array, Array], Array] | None = None
     """(params, h, z) -> log q(z|x) []; None where z cannot be followed back cheaply."""
-    kl: Callable[..., Any] | None = None
+    kl: Callable[[Params, Array], Array] | None = None
     """(params, h) -> [m]: KL(q(z|x) ‖ N(0, I)) in parts, one a dimension where they are independent, else m = 1; None without a
     closed form: draws then estimate it."""
-    moments: Callable[..., Any] | None = None
+    moments: Callable[[Params, Array], tuple[Array, Array]] | None = None
     """(params, h) -> (mean [d], variances [d]); None but for a Gaussian with independent dimensions."""
 
 
@@ -145,9 +145,9 @@ def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, 
 class Flow(NamedTuple):
     """An invertible map of a latent. Its parameters are trained; what differs between examples comes by the context."""
 
-    init: Callable[..., Any]
+    init: Callable[[Key[Array, ""], int, int], Params]
     """(key, d, width of the context) -> params."""
-    forward: Callable[..., Any]
+    forward: Callable[[Params, Array, Array], tuple[Array, Array]]
     """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
 
 

@@ -24,7 +24,7 @@ from aejax.types import Params
 class Encoding(NamedTuple):
     """An encoder with its parameters: x -> q(z|x)."""
 
-    numbers: Callable[..., Any]
+    numbers: Callable[[Array], Array]
     """x [n, *shape] -> h [n, width]."""
     posterior: Posterior
     params: Params
@@ -35,13 +35,13 @@ class Prior(NamedTuple):
     """p(z) or p(z|c) as pure functions."""
 
     name: str
-    init: Callable[..., Any]
+    init: Callable[[Key[Array, ""], int, Array, Array | None], Params]
     """(key, d, x [n, *shape], c) -> params, a dict."""
-    log_prob: Callable[..., Any]
+    log_prob: Callable[[Params, Encoding, Array, Array | None], Array]
     """(params, q, z [n, d], c) -> [n]."""
-    draw: Callable[..., Any]
+    draw: Callable[[Params, Encoding, Key[Array, " b"], int, Array | None], Array]
     """(params, q, keys [n], d, c) -> z [n, d]."""
-    kl: Callable[..., Any]
+    kl: Callable[[Params, Encoding, Array, Array | None], Array | None]
     """(params, q, h [n, width], c) -> KL(q(z|x) ‖ p) [n, m], one part a dimension where they are independent; None without a
     closed form."""
 

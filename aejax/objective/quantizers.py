@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import jax
@@ -49,12 +51,12 @@ class Quantizer(NamedTuple):
     """Numbers in a vector."""
     sizes: tuple[int, ...]
     """How many codes each of the codebooks has: a position holds log ∏ sizes nats."""
-    init: Callable[..., Any]
+    init: Callable[[Key[Array, ""], Array], tuple[Params, Extras]]
     """(key, z_e [n, width]) -> (params, extras): a codebook may begin at the first batch's vectors."""
-    apply: Callable[..., Any]
+    apply: Callable[[Params, Extras, Array, Key[Array, ""] | None, Any, Axis], Quantized]
     """(params, extras, z_e [b, *positions, width], key, step, axis) -> Quantized. Outside training key and step are None, and
     the statistics stay as they are."""
-    lookup: Callable[..., Any]
+    lookup: Callable[[Params, Extras, Array], Array]
     """(params, extras, codes [..., codebooks]) -> z_q [..., width]."""
 
 
@@ -234,10 +236,11 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
         return params, extras
 
     def lookup(params: Params, extras: Extras, indices: Array) -> Array:
-        return sum(
+        parts = (
             quantizer.lookup(params[f"book_{i}"], extras[f"book_{i}"], indices[..., i : i + 1])
             for i, quantizer in enumerate(quantizers)
         )
+        return reduce(add, parts)
 
     return Quantizer("residual", quantizers[0].width, _sizes(quantizers), init, apply, lookup)
 

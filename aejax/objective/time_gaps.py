@@ -17,7 +17,7 @@ from aejax.errors import UsageError
 class Gap(NamedTuple):
     """How far training jumps."""
 
-    draw: Callable[..., Any]
+    draw: Callable[[Key[Array, ""], Any], Array]
     """(key, step of training) -> the number of steps from t1 to t2, int."""
     most: int
 
