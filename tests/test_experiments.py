@@ -84,7 +84,9 @@ def test_they_are_listed_with_what_they_are_about(capsys):
     assert main(["experiments"]) == 0
     out = capsys.readouterr().out
     for file in FILES:
-        assert re.search(rf"^  {file.stem} +{re.escape(first_sentence(file))}$", out, re.M)
+        sentence = first_sentence(file)
+        assert sentence.count("(") == sentence.count(")"), sentence
+        assert re.search(rf"^  {file.stem} +{re.escape(sentence)}$", out, re.M)
 
 
 def test_one_is_copied_to_start_from(tmp_path, capsys, monkeypatch):

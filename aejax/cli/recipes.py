@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -51,4 +52,4 @@ def new(args: list[str]) -> int:
 def first_sentence(file: Path) -> str:
     """Of the file's docstring, read without running the file."""
     text = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].split())
-    return text.split(". ")[0].rstrip(".") + "."
+    return re.split(r"(?<! al)(?<! eq)\. ", text)[0].rstrip(".") + "."  # not at "et al. 2011"
