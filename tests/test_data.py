@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from aejax.data import (
+    Streamed,
     available,
     batch_at,
     batches_at,
@@ -20,11 +21,14 @@ from aejax.data import (
     describe,
     eval_batches,
     load,
+    loading,
     open_split,
     prepare,
     recorded,
     take,
+    usual_splits,
 )
+from aejax.data.loading import VALIDATION
 from aejax.data.splits import Reader, bounds, divide, parse
 from aejax.types import Dataset
 from tiny import refusal
@@ -473,6 +477,53 @@ def test_an_npz_may_have_splits_of_its_own(empty, label):
         assert data.classes == tuple("012345")
     assert open_split(f"{path}:test[1:]").size == 2
     assert open_split(path).size == 11
+
+
+# What is given as a path, and validation splits of one's own
+
+
+def test_a_path_object_is_that_path_whatever_it_is_called(empty, digits, monkeypatch):
+    """Not the data set, nor the file elsewhere, that has its last word for a name."""
+    monkeypatch.chdir(empty)
+    painted(empty / "mine" / "digits" / "a.png")
+    for name, width in (("digits.npy", 5), ("mine/digits.npy", 3), ("mine/digits.npz", 4)):
+        saved(empty / name, x=np.zeros((20, width), np.float32))
+    for path, shape in (("digits.npy", (3,)), ("digits.npz", (4,)), ("digits", (4, 3, 1))):
+        for given in (Path("mine", path), (empty / "mine" / path)):
+            for data in (given, Streamed(given)) if path != "digits.npz" else (given,):
+                assert load(data, ("all",))[0].shape == shape
+    monkeypatch.chdir("mine")
+    assert load(Path("digits"), ("all",))[0].shape == (4, 3, 1)
+    assert open_split(Path("digits")).shape == (4, 3, 1)
+    assert "there is no file or folder" in refusal(load, Path("emnist"))
+
+
+@pytest.mark.parametrize("data", [np.zeros((20, 3)), [1, 2], None, 3, b"digits"])
+def test_what_is_no_name_and_no_path_is_refused_by_its_type(data):
+    """What the checks of types would refuse here, where they are on."""
+    assert type(data).__name__ in refusal(loading._name, data)
+
+
+@pytest.mark.parametrize("name", VALIDATION)
+def test_a_validation_split_of_ones_own_is_used(empty, name):
+    parts = {"train": 30, name: 7, "test": 5}
+    saved(empty / "v.npz", **{f"x_{split}": np.full((n, 2), n, np.float32) for split, n in parts.items()})
+    for split, n in parts.items():
+        for i in range(n):
+            painted(empty / "images" / split / f"{i}.png", value=n)
+    for data in (f"{empty}/v.npz", f"{empty}/images", Streamed(f"{empty}/images")):
+        splits = usual_splits(data)
+        assert [len(take(part, np.arange(part.size))["x"]) for part in load(data, splits)] == [30, 7, 5]
+    again = recorded(describe(load(f"{empty}/v.npz", usual_splits(f"{empty}/v.npz"))))
+    assert usual_splits(again) == ("train", name, "test")
+
+
+def test_where_there_is_none_the_end_of_train_validates(empty):
+    saved(empty / "x.npz", x_train=np.zeros((10, 2)), x_test=np.zeros((2, 2)))
+    saved(empty / "x.npy", x=np.zeros((10, 2)))
+    painted(empty / "images" / "a.png")
+    for data in ("x.npz", "x.npy", "images"):
+        assert usual_splits(empty / data) == ("train[:90%]", "train[90%:]", "test")
 
 
 def test_a_large_array_is_cached_in_pieces_that_join(empty):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,21 +63,22 @@ def npy_header(path: Path) -> str:
     return f"{dtype.str} {shape} {fortran_order} {offset}"
 
 
+def npz_splits(path: Path) -> list[str]:
+    """Names of the splits in a .npz, without reading its arrays."""
+    with _opened_npz(path) as file:
+        return [name.removeprefix("x_") for name in file.files if name.startswith("x_")]
+
+
 def npz_readers(path: Path) -> Readers:
     """`x` and, if there, `label` (or `y`), a tenth of them the test split; or `x_train`, `x_test`, `label_train`, …
 
     Any other word after `x_` is a split of that name. Beside `x` [n, t, ...], sequences, there may be `state` [n, t, s], and
     `length` [n], how many of the t steps are theirs where the rest is padding.
     """
-    try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-            wanted = [name for name in names if name.partition("_")[0] in ("x", *_LABELS, *_OF_SEQUENCES)]
-            arrays = {name: _without_objects(file, name, path) for name in wanted}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read as a .npz file; save it again with np.savez") from error
+    with _opened_npz(path) as file:
+        names = list(file.files)
+        wanted = [name for name in names if name.partition("_")[0] in ("x", *_LABELS, *_OF_SEQUENCES)]
+        arrays = {name: _without_objects(file, name, path) for name in wanted}
     splits = [name.removeprefix("x_") for name in arrays if name.startswith("x_")]
     if ("x" in arrays) == bool(splits):
         raise UsageError(
@@ -105,6 +107,18 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
         raise _unreadable(path) from error
     _refuse_objects(dtype, str(path))
     return shape, fortran_order, dtype, offset
+
+
+@contextlib.contextmanager
+def _opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """A UsageError if it cannot be read, also within."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read as a .npz file; save it again with np.savez") from error
 
 
 def _unreadable(path: Path) -> UsageError:

@@ -13,7 +13,7 @@ from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_
 from aejax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_SPLITS = {"train", "test", "validation", "val"}
+_SPLITS = {"train", "test", "validation", "val", "valid"}
 # Pillow's modes that are held as they are; the others of eight bits become RGB.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
@@ -31,7 +31,7 @@ million Paths would take most of a gigabyte."""
 def image_files(folder: Path) -> Files:
     """The images of a folder. Hidden files and files of other kinds are passed over.
 
-    Sub-folders are splits if `train` is among them and all are called train, test, validation or val; otherwise, and
+    Sub-folders are splits if `train` is among them and all are called train, test, validation, val or valid; otherwise, and
     inside the splits, they are classes.
     """
     subfolders = _subfolders(folder)

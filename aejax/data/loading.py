@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aejax.data import cache
-from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers
+from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers, npz_splits
 from aejax.data.images import image_files, image_readers
-from aejax.data.named import has_validation, identity, named_files, named_readers, named_streams
+from aejax.data.named import identity, named_files, named_readers, named_streams, own_splits
 from aejax.data.sets import sprites
 from aejax.data.splits import (
     Reader,
@@ -33,10 +33,14 @@ STREAM_BYTES = 2 * 2**30
 """A data set that decoded takes more is streamed. A constant, so that a data set is read in the same way everywhere."""
 
 
+VALIDATION = ("validation", "val", "valid")
+"""What a source may call a validation split of its own."""
+
+
 class Streamed(NamedTuple):
     """A data set that is to be streamed whatever its size: each example read from the disk and decoded at each use."""
 
-    name: str
+    name: str | os.PathLike[str]
 
 
 class Recorded(NamedTuple):
@@ -47,13 +51,16 @@ class Recorded(NamedTuple):
     """By what was asked for, e.g. `train[:90%]`; without arrays."""
 
 
-def load(data: str | Recorded | Streamed, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
+def load(
+    data: str | os.PathLike[str] | Recorded | Streamed, splits: tuple[str, ...] = ("train", "test")
+) -> tuple[Dataset, ...]:
     """One Dataset for each split, in TFDS's slicing language: `train`, `train[:90%]`, `train[100:200]`, `all`.
 
     `data` is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`); or a path to a .npy, a .npz or a
-    folder of images, written with a `/`, a leading `.` or `~`, or the suffix .npy or .npz. A path that has no splits of
-    its own is split by a permutation of seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so
-    that a slice of a source sorted by class holds every class; `all` is in the order of the source.
+    folder of images, written with a `/`, a leading `.` or `~`, or the suffix .npy or .npz; an `os.PathLike` is always a
+    path. A path that has no splits of its own is split by a permutation of seed 0: a tenth is `test`, the rest `train`. The
+    splits of a path are permuted, so that a slice of a source sorted by class holds every class; `all` is in the order of
+    the source.
 
     The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else
     `~/.cache/aejax`); the arrays are memory-mapped views of it. A `Recorded` gives Datasets without arrays.
@@ -68,23 +75,22 @@ def load(data: str | Recorded | Streamed, splits: tuple[str, ...] = ("train", "t
     """
     if isinstance(data, Recorded):
         return tuple(_from_record(data, spec) for spec in splits)
-    name = data if isinstance(data, str) else data.name
+    name = _name(data)
     source = _source(name)
     return tuple(_dataset(source, spec, f"{name}:{spec}", isinstance(data, Streamed)) for spec in splits)
 
 
-def usual_splits(data: str | Recorded | Streamed) -> tuple[str, str, str]:
-    """Splits to train, validate and test on: `validation` where the data set is one of ours that has it, else the last tenth of
-    `train`."""
-    if isinstance(data, Recorded):
-        own = "validation" in data.splits
-    else:
-        own = has_validation(data if isinstance(data, str) else data.name)
-    return ("train", "validation", "test") if own else ("train[:90%]", "train[90%:]", "test")
+def usual_splits(data: str | os.PathLike[str] | Recorded | Streamed) -> tuple[str, str, str]:
+    """Splits to train, validate and test on. Those of a path or of one of our data sets that has a validation split, called
+    as VALIDATION has it, are its own; of others the last tenth of `train` validates."""
+    splits = data.splits if isinstance(data, Recorded) else _own_splits(_name(data))
+    own = next((name for name in VALIDATION if name in splits), None)
+    return ("train[:90%]", "train[90%:]", "test") if own is None else ("train", own, "test")
 
 
-def open_split(name: str) -> Dataset:
+def open_split(name: str | os.PathLike[str]) -> Dataset:
     """One split by `NAME:SPLIT`, e.g. `digits:test[:10]` or `photos.npz:train`; a path alone means all its examples."""
+    name = _name(name)
     path = _path(name)
     data, spec = (name, None) if path is not None and path.exists() else divide(name)
     if spec is None and path is None:
@@ -214,6 +220,29 @@ def _of_images(path: Path) -> _Source:
 def _stamps(path: Path, listed: list[str]) -> object:
     stats = [(file, os.stat(file)) for file in listed]
     return ["path", str(path.resolve()), [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]]
+
+
+def _name(data: Any) -> str:
+    """As it is written on the command line."""
+    data = data.name if isinstance(data, Streamed) else data
+    if isinstance(data, str):
+        return data
+    if not isinstance(data, os.PathLike):
+        raise UsageError(
+            f"data is given as {type(data).__name__}; give a name or a path (np.save and np.savez make files of arrays)"
+        )
+    path = os.fsdecode(data)
+    return path if _path(path) is not None else os.path.join(os.curdir, path)
+
+
+def _own_splits(name: str) -> Collection[str]:
+    """Names of the splits, as far as they are known without reading the data."""
+    path = _path(name)
+    if path is None:
+        return own_splits(name)
+    if path.is_dir():
+        return image_files(path)
+    return npz_splits(path) if path.suffix == ".npz" and path.is_file() else ()
 
 
 def _path(data: str) -> Path | None:

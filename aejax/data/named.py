@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,10 +94,10 @@ def available() -> list[Available]:
     return [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + _RENDERED + others
 
 
-def has_validation(name: str) -> bool:
-    """Whether this is one of our data sets, and has a validation split of its own."""
+def own_splits(name: str) -> Collection[str]:
+    """Names of the splits of one of our data sets; none of another's, which are known once it is prepared."""
     ours = _ours().get(re.split("[/:]", name)[0])
-    return ours is not None and "validation" in ours.sizes
+    return () if ours is None else ours.sizes
 
 
 def identity(name: str) -> list[str]:
