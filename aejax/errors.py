@@ -4,6 +4,7 @@ numbers where they are given, before they reach a compiled step."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,6 +23,10 @@ def non_negative(name: str, what: str, value: Any) -> Any:
     return float(value)
 
 
-def at_least_one(name: str, what: str, value: int) -> None:
-    if value < 1:
+def at_least_one(name: str, what: str, value: int | Sequence[int]) -> None:
+    """A number ≥ 1, or numbers that are."""
+    if isinstance(value, Sequence):
+        if any(one < 1 for one in value):
+            raise UsageError(f"{name}({what}={tuple(value)}): each number in {what} must be at least 1")
+    elif value < 1:
         raise UsageError(f"{name}({what}={value}): {what} must be at least 1")

@@ -22,7 +22,7 @@ from aejax.runs.opening import open_run
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.settings import Settings
 from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.training.trainer import resume, train
+from aejax.training.trainer import check, resume, train
 
 FILES = list(shipped().values())
 AT_NIGHT = {
@@ -208,6 +208,24 @@ def test_init_needs_no_data(file):
     state = abstract_state(bare)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(state))
     assert state.step.dtype == jnp.int32
+
+
+WIDTHS = ("hidden", "upper", "latent", "width", "codes", "channels", "maps", "pairs", "batch_size")
+
+
+def test_a_width_below_one_is_refused_in_one_line(file):
+    """Before anything is computed."""
+    _, function = load_file(file)
+    parameters = inspect.signature(function).parameters
+    for name in WIDTHS:
+        if name in parameters:
+            default = parameters[name].default
+            below = (0,) * max(1, len(default)) if isinstance(default, tuple) else 0
+            with pytest.raises(UsageError) as refused:
+                experiment, _ = tiny(file, **{name: below})
+                check(experiment, Settings())
+                abstract_state(experiment)
+            assert "\n" not in str(refused.value)
 
 
 def test_every_hyperparameter_is_typed_defaulted_and_documented(file):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.nets import GRU, LSTM, MLP, Gated, OscillatorTransition
+from aejax.nets import GRU, LSTM, MLP, ConvDecoder, ConvEncoder, Gated, OscillatorTransition, PixelCNN
 from aejax.nets.mlp import check_mirror, tie, untie
 from aejax.objective.time_gaps import embedding as told
 
@@ -176,3 +176,24 @@ def test_what_skips_the_gates_is_linear():
     shut = {**params, "gated_0": jax.tree.map(jnp.zeros_like, params["gated_0"])}
     np.testing.assert_allclose(net.apply({"params": shut}, x), x @ params["out"]["kernel"][3:], rtol=1e-5)
     assert not np.allclose(net.apply({"params": params}, x), x @ params["out"]["kernel"][3:], atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [0, -3])
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda n: MLP((8, n, 8), 2),
+        lambda n: MLP((), n),
+        lambda n: MLP((), (4, n)),
+        lambda n: ConvEncoder((n,), 2),
+        lambda n: ConvDecoder((4,), (8, n, 1)),
+        lambda n: Gated(n, 2),
+        lambda n: GRU(n),
+        lambda n: LSTM(n),
+        lambda n: OscillatorTransition(MLP((), 2), n, 1),
+        lambda n: PixelCNN((4,), (2, 2), channels=n),
+    ],
+)
+def test_a_width_below_one_is_refused_where_the_net_is_made(net, number):
+    with pytest.raises(UsageError, match="must be at least 1"):
+        net(number)

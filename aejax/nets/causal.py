@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from aejax.errors import at_least_one
 from aejax.nets.code import apply
 from aejax.types import Params
 
@@ -40,6 +41,11 @@ class PixelCNN(nn.Module):
     above: tuple[int, ...] = ()
     """How many codes the codebooks of the level above have; none for the top."""
 
+    def __post_init__(self) -> None:
+        for name in ("sizes", "positions", "channels", "layers"):
+            at_least_one("PixelCNN", name, getattr(self, name))
+        super().__post_init__()
+
     def setup(self) -> None:
         double, each = 2 * self.channels, range(self.layers)
         self.embed = [nn.Embed(size, self.channels) for size in self.sizes]
@@ -48,7 +54,6 @@ class PixelCNN(nn.Module):
         self.across = [nn.Dense(double) for _ in each]
         self.down = [nn.Dense(double) for _ in each]
         # Their parameters are called told_0, told_1, …, as checkpoints have them.
-        # Flax names parameters after this attribute, and checkpoints have them so.
         self.told = [nn.Dense(2 * double) for _ in each]
         self.out = [nn.Dense(self.channels) for _ in each]
         self.above_embed = [nn.Embed(size, self.channels) for size in self.above]

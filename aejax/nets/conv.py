@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from aejax.errors import UsageError
+from aejax.errors import UsageError, at_least_one
 from aejax.kernels.convolution import conv, conv_transpose
 
 
@@ -43,6 +43,11 @@ class ConvEncoder(nn.Module):
     CPU merges the two computations again, and saves nothing, unless its pass `cse_barrier_expander` is disabled.)"""
     signal: bool = False
     """Takes signals [b, t, c], with kernels of 4 and 3; with `spatial` the codes are [b, t', out]."""
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "out"):
+            at_least_one("ConvEncoder", name, getattr(self, name))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:
@@ -84,6 +89,11 @@ class ConvDecoder(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
     signal: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "out"):
+            at_least_one("ConvDecoder", name, getattr(self, name))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, z: Float[Array, " b *code"]) -> Float[Array, " b *out"]:

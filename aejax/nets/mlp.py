@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aejax.errors import UsageError
+from aejax.errors import UsageError, at_least_one
 from aejax.types import Params
 
 
@@ -36,6 +36,11 @@ class MLP(nn.Module):
     remat: bool = False
     """Keeps the values between blocks of √n of the n hidden layers, and computes what is within a block once more for the
     gradient (Chen et al. 2016, §4.1). On CPU as in `ConvEncoder`."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "out"):
+            at_least_one("MLP", name, getattr(self, name))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from aejax.errors import at_least_one
+
 TOLD = 9
 """Numbers that tell a gap, the first of them its share of the longest, see `aejax.objective.time_gaps.embedding`."""
 
@@ -28,6 +30,11 @@ class Gated(nn.Module):
     skip: bool = False
     """Gives the dense layer x too: the products are bounded, and what is only to be passed on does not fit through them."""
     last_init: Callable[..., Any] = nn.initializers.lecun_normal()
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "out", "depth"):
+            at_least_one("Gated", name, getattr(self, name))
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
@@ -63,6 +70,11 @@ class OscillatorTransition(nn.Module):
     """Of speed, radians a step. Before training s is about 1; of a plane that then turns by rounds little can be learnt."""
     back: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("latent", "planes", "harmonics"):
+            at_least_one("OscillatorTransition", name, getattr(self, name))
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Float[Array, "b n"]) -> Float[Array, "b out"]:
         m = self.planes
@@ -88,6 +100,10 @@ class GRU(nn.RNNCellBase):
     width: int
     num_feature_axes = 1
 
+    def __post_init__(self) -> None:
+        at_least_one("GRU", "width", self.width)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, h: Float[Array, "b h"], given: Float[Array, "b gates"]) -> tuple[Array, Array]:
         carried = nn.Dense(3 * self.width, kernel_init=_each_gate(3), name="carried")(h)
@@ -105,6 +121,10 @@ class LSTM(nn.RNNCellBase):
 
     width: int
     num_feature_axes = 1
+
+    def __post_init__(self) -> None:
+        at_least_one("LSTM", "width", self.width)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, carry: tuple[Array, Array], given: Float[Array, "b gates"]) -> tuple[tuple[Array, Array], Array]:
