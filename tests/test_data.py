@@ -28,6 +28,7 @@ from aejax.data import (
     take,
     usual_splits,
 )
+from aejax.data.arrays import MOST_CLASSES
 from aejax.data.loading import VALIDATION
 from aejax.data.splits import Reader, bounds, divide, parse
 from aejax.types import Dataset
@@ -524,6 +525,29 @@ def test_where_there_is_none_the_end_of_train_validates(empty):
     painted(empty / "images" / "a.png")
     for data in ("x.npz", "x.npy", "images"):
         assert usual_splits(empty / data) == ("train[:90%]", "train[90%:]", "test")
+
+
+@pytest.mark.parametrize("suffix", ["", "_train"])
+def test_labels_that_are_years_or_codes_are_numbered_and_keep_their_names(empty, suffix):
+    years = np.array([20_241_231, 3_000_000_000, 20_241_231, 17] * 5)
+    arrays = {f"x{suffix}": np.zeros((20, 2)), f"label{suffix}": years}
+    (data,) = load(saved(empty / "a.npz", **arrays), ("all",))
+    assert data.classes == ("17", "20241231", "3000000000")
+    labels = take(data, np.arange(20))["label"]
+    assert [data.classes[label] for label in labels] == [str(year) for year in years]
+
+
+def test_labels_that_are_small_numbers_stay_as_they_are(empty):
+    (data,) = load(saved(empty / "a.npz", x=np.zeros((4, 2)), label=np.array([0, 5, 5, 2])), ("all",))
+    assert data.classes == tuple("012345")
+    np.testing.assert_array_equal(take(data, np.arange(4))["label"], [0, 5, 5, 2])
+
+
+def test_labels_that_tell_examples_and_not_classes_are_refused(empty):
+    n = MOST_CLASSES + 1
+    assert f"{n} different values" in refusal(
+        load, saved(empty / "a.npz", x=np.zeros((n, 1)), label=np.arange(n)), ("all",)
+    )
 
 
 def test_a_large_array_is_cached_in_pieces_that_join(empty):

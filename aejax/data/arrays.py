@@ -17,6 +17,11 @@ from aejax.errors import UsageError
 _LABELS = ("label", "y")
 _OF_SEQUENCES = ("state", "length")
 _ROWS = 4096
+_Parts = Mapping[str, Mapping[str, np.ndarray]]
+"""Split -> what it is -> array."""
+
+MOST_CLASSES = 10_000
+"""A label beyond is a code or a year, not the number of a class."""
 
 
 def npy_readers(path: Path) -> Readers:
@@ -86,11 +91,11 @@ def npz_readers(path: Path) -> Readers:
             "(and label_train, label_test)"
         )
     if not splits:
-        whole = _of_split(arrays, "")
-        return with_a_tenth_held_out(_reader(whole, _classes([whole]), str(path)))
-    parts = {split: _of_split(arrays, f"_{split}") for split in splits}
-    _refuse_unlike(path, parts)
-    classes = _classes(list(parts.values()))
+        parts, classes = _numbered({"": _of_split(arrays, "")}, path)
+        return with_a_tenth_held_out(_reader(parts[""], classes, str(path)))
+    own: _Parts = {split: _of_split(arrays, f"_{split}") for split in splits}
+    _refuse_unlike(path, own)
+    parts, classes = _numbered(own, path)
     return permuted_with_all({split: _reader(part, classes, f"{path} (x_{split})") for split, part in parts.items()})
 
 
@@ -150,11 +155,29 @@ def _of_split(arrays: Mapping[str, np.ndarray], suffix: str) -> Mapping[str, np.
     return {key: arrays[f"{name}{suffix}"] for name, key in names.items() if f"{name}{suffix}" in arrays}
 
 
-def _classes(parts: list[Mapping[str, np.ndarray]]) -> tuple[str, ...] | None:
-    """Numbers are all the names there are."""
-    labels = [part["label"] for part in parts if "label" in part]
-    present = [label for label in labels if label.dtype.kind in "iu" and label.size]
-    return tuple(map(str, range(1 + max(int(label.max()) for label in present)))) if present else None
+def _numbered(parts: _Parts, path: Path) -> tuple[_Parts, tuple[str, ...] | None]:
+    """The arrays of the splits with labels from 0 on, and the classes' names, which are the numbers in the file.
+
+    Labels below MOST_CLASSES stay as they are, whether or not each occurs. Larger ones, such as years or codes, are numbered in
+    their order. Labels that `_reader` refuses are left to it.
+    """
+    labels = [part["label"] for part in parts.values() if "label" in part]
+    if not labels or any(label.dtype.kind not in "iu" or not label.size or label.min() < 0 for label in labels):
+        return parts, None
+    most = max(int(label.max()) for label in labels)
+    if most < MOST_CLASSES:
+        return parts, tuple(map(str, range(1 + most)))
+    distinct = np.unique(np.concatenate([label.ravel() for label in labels]))
+    if len(distinct) > MOST_CLASSES:
+        raise UsageError(
+            f"{path} has labels of {len(distinct)} different values, as identifiers or times have; leave the labels out, or "
+            f"number up to {MOST_CLASSES} classes"
+        )
+    numbered = {
+        split: {**part, "label": np.searchsorted(distinct, part["label"])} if "label" in part else part
+        for split, part in parts.items()
+    }
+    return numbered, tuple(map(str, distinct.tolist()))
 
 
 def _reader(arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None, where: str) -> Reader:
@@ -207,7 +230,7 @@ def _refuse_shape(shape: tuple[int, ...], where: str) -> None:
         raise UsageError(f"{where} has shape {shape}; the first axis counts examples: reshape numbers to [n, 1]")
 
 
-def _refuse_unlike(path: Path, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def _refuse_unlike(path: Path, parts: _Parts) -> None:
     """Splits that differ in range, shape or labels would train on one thing and test on another."""
     first, *others = parts
     for other in others:
