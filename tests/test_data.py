@@ -1,16 +1,18 @@
 import importlib
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
 import urllib.error
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aejax.data import (
     Streamed,
@@ -675,6 +677,63 @@ def test_images_that_cannot_be_held_are_refused(empty):
     painted(empty / "half" / "train" / "a.png")
     (empty / "half" / "test").mkdir()
     assert "test" in refusal(load, str(empty / "half"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_as_its_exif_says(empty, suffix, orientation):
+    """Of two colors, on the left and on the right: where they come to lie is that of Pillow's own turning."""
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, 16:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(empty / f"a.{suffix}", exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    with Image.open(empty / f"a.{suffix}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    (data,) = load(f"{empty}/", ("all",))
+    assert data.shape == ((32, 16, 3) if orientation > 4 else (16, 32, 3))
+    np.testing.assert_array_equal(take(data, np.arange(1))["x"][0], expected.astype(np.float32) / 255)
+
+
+def test_a_palette_with_a_transparent_color_keeps_it(empty):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((0, 0), 0)
+    image.save(empty / "a.png", transparency=0)
+    (data,) = load(f"{empty}/", ("all",))
+    assert data.shape == (4, 4, 4)
+    np.testing.assert_array_equal(data.arrays["x"][0, 0, :2], [[10, 20, 30, 0], [40, 50, 60, 255]])
+
+
+def sixteen_bits():
+    """A PNG of 2x2 pixels, RGB, 16 bits a channel: Pillow reads such files, and writes none."""
+    part = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = (b"\0" + np.full(6, 200, ">u2").tobytes()) * 2
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_would_be_dropped_of_an_image_is_refused_by_the_files_name(empty, stream):
+    pages = [Image.new("L", (4, 4), i) for i in range(3)]
+    pages[0].save(empty / "pages.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(empty / "frames.gif", save_all=True, append_images=pages[1:])
+    (empty / "deep.png").write_bytes(sixteen_bits())
+    Image.new("RGB", (4, 4)).save(empty / "key.png", transparency=(0, 0, 0))
+    Image.new("1", (15_000, 15_000)).save(empty / "huge.png")
+    for name, words in {
+        "pages.tif": "holds 3 images",
+        "frames.gif": "holds 3 images",
+        "deep.png": "16 bits",
+        "key.png": "transparent",
+        "huge.png": "pixels",
+    }.items():
+        folder = empty / Path(name).stem
+        folder.mkdir()
+        (empty / name).rename(folder / name)
+        message = refusal(load, Streamed(f"{folder}/") if stream else f"{folder}/", ("all",))
+        assert name in message
+        assert words in message
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "nothing"])

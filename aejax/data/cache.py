@@ -23,7 +23,7 @@ from aejax.data.splits import Reader, all_as_stored
 from aejax.errors import UsageError
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
-_LAYOUT = 4
+_LAYOUT = 5
 _CHUNK = 1024
 
 

@@ -14,12 +14,14 @@ from aejax.errors import UsageError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = {"train", "test", "validation", "val", "valid"}
-# Pillow's modes that are held as they are; the others of eight bits become RGB.
+# Pillow's modes that are held as they are; the others of eight bits become RGB, or RGBA where a palette has a transparent color.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
+"""The tag of EXIF, and those of its values with which width and height change places."""
 
 Kind = tuple[tuple[int, int], str]
-"""Width and height, and Pillow's mode."""
+"""Width and height as they are looked at, and the mode in which the image is held."""
 
 _LOOKED_AT = 500  # files whose headers are read before a folder is streamed
 
@@ -100,7 +102,7 @@ def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
     image, own_kind = _opened(path)
     if own_kind != kind:
         raise _unlike(first, kind, path, own_kind)
-    pixels = np.asarray(image.convert("RGB") if image.mode in _TO_RGB else image)
+    pixels = np.asarray(image if image.mode == kind[1] else image.convert(kind[1]))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -120,20 +122,33 @@ def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
 
 
 def _kind(image: Any, path: str) -> Kind:
+    """Nothing that Pillow knows of a file is dropped: it is kept, or the file is refused."""
     if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
         raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit gray, RGB or RGBA")
-    return image.size, "RGB" if image.mode in _TO_RGB else image.mode
+    if any(";16" in str(part[3]) for part in image.tile):
+        raise UsageError(
+            f"{path} has 16 bits a channel, of which Pillow drops half; save it with 8, or as a .npy of float32"
+        )
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a camera's MPO is a photo with its previews
+        raise UsageError(f"{path} holds {image.n_frames} images; save each in a file of its own")
+    transparent = "transparency" in image.info
+    if transparent and image.mode != "P":
+        raise UsageError(f"{path} has a transparent color, which mode {image.mode} cannot hold; save it as RGBA")
+    mode = image.mode if image.mode in _AS_THEY_ARE else "RGBA" if transparent else "RGB"
+    # Pillow itself turns a TIFF.
+    turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+    return (image.size[::-1] if turned else image.size), mode
 
 
 def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
     """The image, and its kind as its header tells it."""
-    from PIL import Image  # not needed on a warm cache
+    from PIL import Image, ImageOps  # not needed on a warm cache
 
     try:
         with Image.open(path) as image:
             kind = _kind(image, path)
-            if pixels:
-                image.load()
-            return image, kind
+            return (ImageOps.exif_transpose(image) if pixels else image), kind
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{path} has more pixels than Pillow decodes; make it smaller") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for broken files are all of these
         raise UsageError(f"{path} cannot be read as an image; replace or remove it") from error
