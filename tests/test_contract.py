@@ -168,6 +168,7 @@ def test_devices_and_interruptions_make_no_difference(resumed):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_any_number_of_devices_agrees(file):
     experiment, _ = tiny(file)
     one = next(halves(experiment, Layout()))

@@ -366,7 +366,7 @@ def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
     codes = run.encode(test)
     batch = take(test, np.arange(300))
     np.testing.assert_allclose(found["mig"]["information"], mig(codes, batch["factors"])["information"])
-    means, variances = jax.jit(model.latent.moments)(run.state.params, {}, batch, None)
+    means, variances = jax.jit(model.latent.moments)(run.state.params, {}, batch, jax.random.key(0))
     np.testing.assert_allclose(means, codes, atol=1e-6)
     kl = 0.5 * (means**2 + variances - np.log(variances) - 1)
     np.testing.assert_allclose(kl.mean(axis=0), judged["bound"]["divergences"], atol=1e-5)

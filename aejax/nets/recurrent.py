@@ -71,7 +71,7 @@ class OscillatorTransition(nn.Module):
     back: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("latent", "planes", "harmonics"):
+        for name in ("latent", "harmonics"):
             at_least_one("OscillatorTransition", name, getattr(self, name))
         super().__post_init__()
 
