@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxlib._jax import hlo_module_cost_analysis
 
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.step import make_step
@@ -60,6 +59,8 @@ def _flops(lowered: Any) -> float:
     analysis = lowered.cost_analysis()
     if analysis is None:
         # GPUs and TPUs are plugins, which analyze only what is compiled; XLA's CPU client takes the program of any platform.
+        from jaxlib._jax import hlo_module_cost_analysis  # what JAX's own analysis calls, and public nowhere
+
         module = lowered.compiler_ir("hlo").as_hlo_module()
         analysis = hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
     return float(analysis["flops"])
