@@ -91,12 +91,12 @@ def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", DAE, "--help"])
     assert stop.value.code == 0
-    told = " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
     for flag in ("--rate", "--hidden", "--lr", "--batch-size", "--run", "--devices"):
-        assert flag in told
-    assert SHARED["rate"] in told
-    assert "default: 0.3" in told
-    assert "Vincent" in told
+        assert flag in text
+    assert SHARED["rate"] in text
+    assert "default: 0.3" in text
+    assert "Vincent" in text
 
 
 def test_encode_reconstruct_and_the_run_in_python_agree(command, finished, tmp_path):

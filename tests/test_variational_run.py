@@ -1,4 +1,4 @@
-"""A variational run from training to its page: what is judged agrees with itself, and is what the page tells."""
+"""A variational run from training to its page: what is evaluated agrees with itself, and is what the page tells."""
 
 import math
 import re
@@ -24,7 +24,7 @@ LATENT = 3
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def evaluated(tmp_path_factory):
     """A run of a few steps with what `aejax evaluate` found of its first 64 test images."""
     data, test = load("digits")
     test = test._replace(size=64, arrays={name: array[:64] for name, array in test.arrays.items()})
@@ -34,8 +34,8 @@ def judged(tmp_path_factory):
     return run, evaluate(run, draws=120)
 
 
-def test_the_bounds_are_in_order_and_the_parts_add_up(judged):
-    _run, found = judged
+def test_the_bounds_are_in_order_and_the_parts_add_up(evaluated):
+    _run, found = evaluated
     terms, bound = found["terms"], found["bound"]
     nll = bound["importance"]
     np.testing.assert_allclose(sum(bound["divergences"]), terms["kl"], rtol=1e-5)
@@ -52,8 +52,8 @@ def test_the_bounds_are_in_order_and_the_parts_add_up(judged):
     assert bits["importance"] < 1.0
 
 
-def test_the_page_tells_what_was_judged(judged):
-    run, found = judged
+def test_the_page_tells_what_was_evaluated(evaluated):
+    run, found = evaluated
     section = latent_section(run, found)
     nll = found["bound"]["importance"]["nll"]
     told = re.sub(r"<[^>]+>", "", section.html)
@@ -62,8 +62,8 @@ def test_the_page_tells_what_was_judged(judged):
     assert {*section.pngs} == {"divergences", "traversals", "interpolations"}
 
 
-def test_every_number_that_a_page_compares_runs_by_is_in_the_summary_over_seeds(judged):
-    _, evaluation = judged
+def test_every_number_that_a_page_compares_runs_by_is_in_the_summary_over_seeds(evaluated):
+    _, evaluation = evaluated
     numbers = evaluation_numbers(evaluation)
     assert numbers["bound/importance/nll"] == evaluation["bound"]["importance"]["nll"]
     parts = [part for part in PARTS if evaluation.get(part.name) is not None]
@@ -71,8 +71,8 @@ def test_every_number_that_a_page_compares_runs_by_is_in_the_summary_over_seeds(
     assert {value for value in compared if value is not None} <= set(numbers.values())
 
 
-def test_without_draws_there_is_no_estimate(judged):
-    run, _ = judged
+def test_without_draws_there_is_no_estimate(evaluated):
+    run, _ = evaluated
     found = evaluate(run, draws=0)
     assert found["bound"]["importance"] is None
     assert found["bound"]["bits_per_dimension"]["importance"] is None

@@ -47,7 +47,7 @@ def npy_streams(path: Path) -> Readers | None:
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
         # Not through a memory map, whose pages would count as this process's memory.
         x = np.empty(len(positions), row)
-        flat = memoryview(x.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy gives a buffer only from Python 3.12 in types
+        flat = memoryview(x.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy declares the buffer protocol from Python 3.12 on
         file = os.open(path, os.O_RDONLY)
         try:
             for i, position in enumerate(positions.tolist()):

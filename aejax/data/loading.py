@@ -205,7 +205,7 @@ def _of_images(path: Path) -> _Source:
     listed = [file for by_class in files.values() for paths in by_class.values() for file in paths]
 
     def lines() -> Iterator[str]:
-        yield "turned as EXIF says"  # what the same files are read as
+        yield "turned as EXIF says"  # how they are read is part of what the examples are
         for file in listed:
             yield f"{os.path.relpath(file, path)} {os.stat(file).st_size}"
 
