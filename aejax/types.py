@@ -271,6 +271,24 @@ class Read(Protocol):
     def __call__(self, positions: np.ndarray, /) -> Mapping[str, np.ndarray]: ...
 
 
+class Found(NamedTuple):
+    """What was found when a split was opened: said before training, recorded with the run, and compared with whatever the run is
+    given later."""
+
+    dtype: str
+    """As stored: uint8, bool or float32."""
+    low: float
+    """Smallest number in data range (uint8 / 255); of a streamed data set, among the examples that were looked at."""
+    high: float
+    """Largest, likewise."""
+    origin: str
+    """Where the split comes from, in words."""
+    passed_over: Mapping[str, int] = {}
+    """What lies in the source and was not read: what it is -> how many."""
+    doubt: str = ""
+    """What the examples may be instead of what their shape says, and what to do then."""
+
+
 class Dataset(NamedTuple):
     """One split of a data set. `arrays` and `read` are None where a run is opened from its recorded metadata, without the
     data."""
@@ -294,6 +312,8 @@ class Dataset(NamedTuple):
     """Names of the factors of variation, where examples have their values as `factors` [f], int32."""
     states: tuple[str, ...] | None = None
     """Names of the numbers that make up a sequence's true state, where examples have it as `state` [t, s], float32."""
+    found: Found | None = None
+    """None where it is not known: of arrays made here, and of runs of earlier versions."""
 
 
 class Parent(NamedTuple):

@@ -402,3 +402,72 @@ def test_streaming_and_tracing_change_no_bit(command, tmp_path, finished):
     code, out, _ = command("verify", "streamed")
     assert code == 0
     assert "same digest" in out
+
+
+# A run is not bound to the folder it was started from, nor to where its data lay
+
+
+@pytest.fixture(scope="module")
+def abroad(tmp_path_factory):
+    """A run and a group, started with relative paths: their folder, with `x.npy`, `run`, `group` and a child of the run."""
+    folder = tmp_path_factory.mktemp("abroad")
+    np.save(folder / "x.npy", np.random.default_rng(0).random((40, 6)).astype(np.float32))
+    stage = [*QUICK, "--steps", "3", "--batch-size", "8", "--no-evaluate"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        assert main(["train", "ae", "--data", "x.npy", "--run", "run", "--hidden", "4", *stage]) == 0
+        assert main(["train", "ae", "--data", "x.npy", "--run", "group", "--hidden", "4", "--seeds", "2", *stage]) == 0
+        below = ["train", "vincent2010", "--data", "x.npy", "--hidden", "4", "3", *stage]
+        assert main([*below, "--run", "below"]) == 0
+        assert main([*below, "--parent", "below", "--run", "above"]) == 0
+    return folder
+
+
+def test_a_run_is_opened_from_any_folder(abroad, command, tmp_path):
+    for run in ("group", "above"):
+        code, out, err = command("verify", abroad / run)
+        assert (code, "same digest" in out) == (0, True), err
+
+
+def test_what_has_moved_is_found_where_the_user_says(abroad, command, refused, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(abroad, home)
+    for name in ("run", "group"):  # their records name the old place
+        for config in [*(home / name).rglob("config.json"), *(home / name).glob("group.json")]:
+            config.write_text(config.read_text().replace(str(abroad), str(tmp_path / "gone")))
+    moved = home / "y.npy"
+    (home / "x.npy").rename(moved)
+    other = tmp_path / "other.npy"
+    np.save(other, np.random.default_rng(1).random((40, 6)).astype(np.float32))
+    for name in ("run", "group"):
+        refused(
+            f"{name} was trained on .*gone/x.npy, which is not there; say where it is with --data",
+            "resume",
+            home / name,
+        )
+        refused(r"other fingerprint\)", "resume", home / name, "--data", other)
+        assert command("resume", home / name, "--data", moved, "--no-evaluate")[0] == 0
+    assert command("verify", home / "run", "--data", moved)[0] == 0
+    assert command("evaluate", home / "run", "--data", moved)[0] == 0
+    config = home / "above" / "config.json"
+    config.write_text(config.read_text().replace(str(abroad / "below"), str(tmp_path / "gone" / "below")))
+    assert command("encode", home / "above", moved, "beside.npy")[0] == 0
+    (home / "below").rename(tmp_path / "elsewhere")
+    refused("on top of a run below, which is not there.*--parent", "encode", home / "above", moved, "z.npy")
+    assert command("encode", home / "above", moved, "z.npy", "--parent", tmp_path / "elsewhere")[0] == 0
+    refused("another state", "encode", home / "above", moved, "y.npy", "--parent", home / "run")
+
+
+def test_an_experiment_imports_the_modules_beside_it(command, refused, tmp_path):
+    for name, width in (("mine", 4), ("yours", 6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helper.py").write_text(f"WIDTH = {width}\n")
+        text = Path(AE).read_text().replace("hidden: tuple[int, ...] = (512,)", "hidden: tuple[int, ...] = (WIDTH,)")
+        text = text.replace("\nimport ", "\nfrom helper import WIDTH\nimport ", 1)
+        assert text.count("WIDTH") == 2
+        (tmp_path / name / "net.py").write_text(text)
+    for name, width in (("mine", 4), ("yours", 6), ("mine", 4)):
+        quick = [*QUICK, "--steps", "1", "--batch-size", "8", "--no-evaluate", "--overwrite"]
+        assert command("train", f"{name}/net.py", "--run", f"runs/{name}", *quick)[0] == 0
+        config = json.loads((tmp_path / "runs" / name / "config.json").read_text())
+        assert config["source"]["arguments"]["hidden"] == [width]

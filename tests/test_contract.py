@@ -22,7 +22,7 @@ from aejax.runs.opening import open_run
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training.settings import Settings
 from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.training.trainer import check, resume, train
+from aejax.training.trainer import checked, resume, train
 from tiny import refusal
 
 FILES = list(shipped().values())
@@ -215,7 +215,7 @@ def test_init_needs_no_data(file):
 def begin(file, changes):
     """All that happens before an experiment computes."""
     experiment, _ = tiny(file, **changes)
-    check(experiment, Settings())
+    checked(experiment, Settings())
     abstract_state(experiment)
 
 

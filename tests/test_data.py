@@ -10,6 +10,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -23,7 +24,7 @@ from aejax.data import (
     describe,
     eval_batches,
     load,
-    loading,
+    located,
     open_split,
     prepare,
     recorded,
@@ -324,9 +325,28 @@ def test_unknown_names_and_splits_are_refused(digits, tmp_path, monkeypatch):
     assert "digits:test" in refusal(open_split, "digits")
     for name in ("", "two words", "huggingface:squad", "a/b/c"):
         assert repr(name) in refusal(load, name)
-    (tmp_path / "photos").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert "./photos" in refusal(load, "photos")
+
+
+def test_a_bare_word_is_a_path_where_it_is_no_data_sets_name(empty, digits, monkeypatch):
+    painted(empty / "photos" / "a.png")
+    monkeypatch.chdir(empty)
+    assert open_split("photos").shape == (4, 3, 1)
+    assert located("photos") == str(empty / "photos")
+    assert located("digits") == "digits"
+    for name in ("digits", "sprites", "mnist"):  # ours, drawn, and one that only TFDS knows
+        painted(empty / name / "a.png")
+        message = refusal(load, name)
+        assert f"./{name}" in message
+        assert "from another folder" in message
+        assert open_split(f"./{name}").shape == (4, 3, 1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_too_few_examples_to_hold_some_out_are_refused_with_the_number_that_is_enough(empty, n):
+    path = saved(empty / "a.npy", x=np.zeros((n, 2)))
+    assert "give 6 examples or more" in refusal(load, path, usual_splits(path))
+    path = saved(empty / "b.npy", x=np.zeros((6, 2)))
+    assert [part.size for part in load(path, usual_splits(path))] == [4, 1, 1]
 
 
 def test_a_format_that_is_not_read_by_position_says_so(empty):
@@ -442,7 +462,7 @@ def test_damaged_fashion_mnist_files_are_refused(empty, fashion_files):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.float16, np.float32, np.float64])
 def test_arrays_are_held_as_stored_or_as_float32(empty, suffix, dtype):
-    x = np.random.default_rng(0).integers(0, 2, (30, 4, 4)).astype(dtype)
+    x = (255 * np.random.default_rng(0).integers(0, 2, (30, 4, 4))).astype(dtype)
     path = saved(empty / f"a{suffix}", x=x)
     data = open_split(path)
     assert data.arrays["x"].dtype == (np.float32 if np.dtype(dtype).kind == "f" else dtype)
@@ -501,10 +521,10 @@ def test_a_path_object_is_that_path_whatever_it_is_called(empty, digits, monkeyp
     assert "there is no file or folder" in refusal(load, Path("emnist"))
 
 
-@pytest.mark.parametrize("data", [np.zeros((20, 3)), [1, 2], None, 3, b"digits"])
-def test_what_is_no_name_and_no_path_is_refused_by_its_type(data):
-    """What the checks of types would refuse here, where they are on."""
-    assert type(data).__name__ in refusal(loading._name, data)
+@pytest.mark.parametrize("data", [[1, 2], None, 3, b"digits"])
+def test_what_is_no_name_and_no_path_and_no_array_is_refused_by_its_type(data):
+    assert type(data).__name__ in refusal(load, data)
+    assert type(data).__name__ in refusal(open_split, data)
 
 
 @pytest.mark.parametrize("name", VALIDATION)
@@ -550,6 +570,92 @@ def test_labels_that_tell_examples_and_not_classes_are_refused(empty):
     assert f"{n} different values" in refusal(
         load, saved(empty / "a.npz", x=np.zeros((n, 1)), label=np.arange(n)), ("all",)
     )
+
+
+def test_labels_may_be_a_column_or_strings_or_numbers_with_names(empty):
+    x, number = np.zeros((12, 2)), np.arange(12) % 3
+    names = np.array(["ant", "bee", "cat"])
+    for labels, classes in (
+        ({"y": number[:, None]}, ("0", "1", "2")),
+        ({"label": names[number]}, ("ant", "bee", "cat")),
+        ({"label": number, "label_names": names}, ("ant", "bee", "cat")),
+    ):
+        path = saved(empty / f"{len(list(empty.iterdir()))}.npz", x=x, **labels)
+        (data,) = load(path, ("all",))
+        assert data.classes == classes
+        np.testing.assert_array_equal(data.arrays["label"], number)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": np.eye(12)}, "label.argmax(1)"),
+        ({"y": np.zeros(12)}, "label.astype(int)"),
+        ({"y": np.zeros(12, int), "label_names": np.array(["a"]), "label": np.ones(12, int)}, "2 strings"),
+        ({"label_names": np.array(["a"])}, "no labels"),
+        ({"factor_names": np.array(["a"])}, "no factors"),
+        ({"factors": np.zeros((12, 2), int), "factor_names": np.array(["a"])}, "2 strings"),
+        ({"factors": np.zeros((12, 2))}, "whole numbers"),
+        ({"factors": np.full((12, 2), -1)}, "whole numbers"),
+        ({"factors": np.zeros(12, int)}, "[12, factors]"),
+        ({"labels": np.zeros(12, int)}, "labels"),
+        ({"X_test": np.zeros((3, 2))}, "X_test"),
+        ({"train_x": np.zeros((3, 2))}, "train_x"),
+        ({"mask": np.ones((12, 2), bool)}, "mask"),
+    ],
+)
+def test_what_belongs_to_examples_fits_or_is_refused(empty, arrays, words):
+    assert words in refusal(open_split, saved(empty / "a.npz", x=np.zeros((12, 2)), **arrays))
+
+
+def test_factors_and_their_names_are_those_of_the_file(empty):
+    factors = np.stack([np.arange(20) % 4, np.arange(20) % 5], axis=1)
+    x = factors.astype(np.float32)
+    path = saved(empty / "a.npz", x=x, factors=factors, factor_names=np.array(["shape", "size"]))
+    for part in load(path):
+        assert part.factors == ("shape", "size")
+        np.testing.assert_array_equal(part.arrays["factors"], part.arrays["x"])
+    path = saved(empty / "b.npz", x_train=x, x_test=x[:5], factors_train=factors, factors_test=factors[:5])
+    assert load(path)[1].factors == ("0", "1")
+
+
+def test_other_arrays_are_passed_over_and_said_to_be(empty):
+    path = saved(
+        empty / "a.npz", x_train=np.zeros((12, 2)), x_test=np.zeros((3, 2)), x_odd=np.zeros((3, 2)), noise=np.ones(3)
+    )
+    assert load(path)[0].found.passed_over == {"array noise": 1, "split odd": 1}
+    assert load(path, ("all",))[0].found.passed_over == {"array noise": 1}
+
+
+class Frame:
+    """A table as pandas has it, as far as it is looked at."""
+
+    def __init__(self, **columns):
+        self.columns, self.held = list(columns), columns
+
+    def __getitem__(self, name):
+        return self.held[name]
+
+    def to_numpy(self):
+        return np.stack(list(self.held.values()), axis=1)
+
+
+def test_data_in_memory_are_what_they_would_be_from_a_file(empty):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((30, 3)).astype(np.float32), np.arange(30) % 3
+    path = saved(empty / "a.npz", x=x, label=y)
+    splits = ("train[:90%]", "test", "all")
+    for given in ((x, y), {"x": x, "y": y}, (jnp.asarray(x), jnp.asarray(y)), (x.astype(np.float64), y)):
+        for mine, filed in zip(load(given, splits), load(path, splits)):
+            assert mine._replace(name="", arrays=None) == filed._replace(name="", arrays=None)
+            for name, array in filed.arrays.items():
+                np.testing.assert_array_equal(mine.arrays[name], array)
+    table = Frame(a=x[:, 0], b=x[:, 1], c=x[:, 2])
+    np.testing.assert_array_equal(open_split(table).arrays["x"], x)
+    assert "b" in refusal(load, Frame(a=x[:, 0], b=np.array(["word"] * 30)))
+    assert "length [n]" in refusal(load, np.array([np.zeros(2), np.zeros(3)], dtype=object))
+    assert "int64" in refusal(load, np.zeros((30, 3), np.int64))
+    assert "nan" in refusal(load, np.full((30, 3), np.nan))
 
 
 def test_a_large_array_is_cached_in_pieces_that_join(empty):
@@ -649,13 +755,6 @@ def test_class_folders_are_labels_and_train_and_test_are_splits(empty):
     np.testing.assert_array_equal(every.arrays["label"], [0, 2, 2, 0, 1])
     cats = open_split(str(empty / "train"))  # no splits inside: all of it, with the classes that are there
     assert (cats.size, cats.classes) == (3, ("ant", "cat"))
-
-
-def test_a_class_may_be_called_train(empty):
-    for name in ("train", "bus"):
-        for i in range(5):
-            painted(empty / name / f"{i}.png")
-    assert open_split(str(empty)).classes == ("bus", "train")
 
 
 def test_images_that_cannot_be_held_are_refused(empty):

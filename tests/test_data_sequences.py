@@ -280,7 +280,7 @@ def test_states_and_lengths_by_split(empty):
     for lacking in ("state", "length", "label"):
         rest = {name: array for name, array in parts.items() if name != f"{lacking}_test"}
         np.savez(empty / "c.npz", **rest)
-        with pytest.raises(UsageError, match=f"has no {lacking}s for test"):
+        with pytest.raises(UsageError, match=f"has no {lacking} for test"):
             load(str(empty / "c.npz"))
 
 

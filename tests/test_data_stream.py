@@ -335,16 +335,16 @@ def test_what_goes_wrong_in_a_thread_is_the_callers(tmp_path):
 
 
 def test_a_damaged_source_is_refused_when_it_is_read(tmp_path):
-    x = np.random.default_rng(0).random((30, 3), np.float32)
-    x[17, 1] = np.nan
+    x = np.random.default_rng(0).random((3000, 3), np.float32)
+    x[1701, 1] = np.nan  # not among those that are looked at when it is opened
     np.save(tmp_path / "a.npy", x)
     (data,) = load(Streamed(str(tmp_path / "a.npy")), ("all",))
-    message = refusal(take, data, np.array([3, 17]))
+    message = refusal(take, data, np.array([3, 1701]))
     assert "nan" in message
-    assert "[17, 1]" in message
-    take(data, np.array([3, 29]))
+    assert "[1701, 1]" in message
+    take(data, np.array([3, 2999]))
     os.truncate(tmp_path / "a.npy", (tmp_path / "a.npy").stat().st_size - 4)
-    assert "ends within example 29" in refusal(take, data, np.array([3, 29]))
+    assert "ends within example 2999" in refusal(take, data, np.array([3, 2999]))
     (tmp_path / "a.npy").unlink()
     assert "a.npy" in refusal(take, data, np.array([3]))
 
@@ -352,6 +352,7 @@ def test_a_damaged_source_is_refused_when_it_is_read(tmp_path):
 @pytest.mark.parametrize(("size", "mode", "words"), [((5, 6), "RGB", "6x5 RGB"), ((6, 5), "L", "5x6 L")])
 def test_an_image_unlike_the_others_is_named_when_it_is_read(tmp_path, monkeypatch, size, mode, words):
     monkeypatch.setattr("aejax.data.images._LOOKED_AT", 3)
+    monkeypatch.setattr("aejax.data.splits.LOOKED_AT", 1)
     folder = Path(photographed(tmp_path))
     Image.fromarray(np.zeros((*size, 3), np.uint8)).convert(mode).save(folder / "a" / "02.png")
     (data,) = load(Streamed(str(folder)), ("all",))

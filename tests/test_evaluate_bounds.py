@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aejax.data import open_split
 from aejax.evaluation.bounds import importance_nll, latent_use
 from aejax.keys import evaluation_key
-from aejax.runs.run import Run, as_dataset
+from aejax.runs.run import Run
 from aejax.types import Experiment, Latent, Model, TrainState
 from tiny import batch_of
 
@@ -19,7 +20,7 @@ X = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
 def run_of(log_weights, divergences=None, seed=0):
     """A run whose model has these functions alone."""
     model = Model(None, None, None, latent=Latent(log_weights, divergences))
-    data = as_dataset(X)
+    data = open_split(X)
     return Run(Path(), {}, Experiment(model, None, data, data, 1, 1, seed), TrainState(0, {}, {}, None))
 
 
@@ -35,7 +36,7 @@ def normal(scale):
 
 
 def test_an_exact_posterior_needs_one_draw():
-    found = importance_nll(run_of(normal(0.0)), as_dataset(X), draws=1)
+    found = importance_nll(run_of(normal(0.0)), open_split(X), draws=1)
     nll = np.sum(X**2, axis=1)
     np.testing.assert_allclose(found["nll"], nll.mean(), rtol=1e-5)
     np.testing.assert_allclose(found["standard_error"], nll.std(ddof=1) / np.sqrt(len(X)), rtol=1e-5)
@@ -44,7 +45,7 @@ def test_an_exact_posterior_needs_one_draw():
 
 @pytest.mark.parametrize("draws", [7, 120])
 def test_streamed_sums_are_those_of_all_draws_at_once(draws):
-    weights, data = normal(1.5), as_dataset(X[:50])
+    weights, data = normal(1.5), open_split(X[:50])
     found = importance_nll(run_of(weights), data, draws=draws)
     key, width = evaluation_key(0, "importance"), min(50, draws)
     batch = batch_of(X[:50])
@@ -57,7 +58,7 @@ def test_streamed_sums_are_those_of_all_draws_at_once(draws):
 
 
 def test_the_sampling_error_is_what_repetition_shows():
-    data, found = as_dataset(X[:20]), []
+    data, found = open_split(X[:20]), []
     for seed in range(30):
         found.append(importance_nll(run_of(normal(1.0), seed=seed), data, draws=200))
     spread, told = np.std([f["nll"] for f in found], ddof=1), np.mean([f["sampling_error"] for f in found])
@@ -68,6 +69,6 @@ def test_the_sampling_error_is_what_repetition_shows():
 
 def test_dimensions_that_ignore_x_are_not_active():
     rates = lambda params, extras, batch, key: jnp.stack([batch["x"][:, 0] ** 2, jnp.zeros(len(batch["x"]))], axis=1)
-    found = latent_use(run_of(None, rates), as_dataset(X), np.stack([X[:, 0], 0.01 * X[:, 1]], axis=1))
+    found = latent_use(run_of(None, rates), open_split(X), np.stack([X[:, 0], 0.01 * X[:, 1]], axis=1))
     assert (found["units"], found["active_units"]) == (2, 1)
     np.testing.assert_allclose(found["divergences"], [np.mean(X[:, 0] ** 2), 0.0], rtol=1e-5)

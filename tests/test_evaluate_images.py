@@ -83,7 +83,7 @@ def test_ssim_refuses_windows_without_a_center(window):
 
 
 def test_ssim_is_one_for_equal_images_symmetric_and_free_of_the_unit():
-    x, y = pair((3, 12, 12, 2))
+    x, y = pair((3, 12, 12, 3))
     np.testing.assert_allclose(ssim(x, x), 1.0, rtol=1e-12)
     np.testing.assert_allclose(ssim(x, y), ssim(y, x), rtol=1e-12)
     np.testing.assert_allclose(ssim(255 * x, 255 * y, data_range=255.0), ssim(x, y), rtol=1e-9)

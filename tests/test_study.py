@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from aejax.data import open_split
 from aejax.errors import UsageError
 from aejax.figures.tables import mean_sd
 from aejax.reports.study import (
@@ -18,7 +19,7 @@ from aejax.reports.study import (
     proportion_interval,
     put_between,
 )
-from aejax.runs.run import Run, as_dataset
+from aejax.runs.run import Run
 from aejax.training.settings import Settings
 from aejax.types import Experiment, Model, TrainState
 
@@ -43,7 +44,7 @@ def test_a_run_is_trained_once_and_taken_up_again(root, tmp_path):
 
 def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
     (tmp_path / "result.json").write_text(json.dumps({"digest": "of these"}))
-    data, asked = as_dataset(np.zeros((1, 2), np.float32)), []
+    data, asked = open_split(np.zeros((1, 2), np.float32)), []
     experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)
     run = Run(tmp_path, {}, experiment, TrainState(0, {}, {}, None))
     monkeypatch.setattr("aejax.reports.study.open_run", lambda directory, with_data: directory)

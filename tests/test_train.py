@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from aejax.data import open_split
 from aejax.errors import UsageError
 from aejax.models import autoencoder
 from aejax.nets import MLP
@@ -18,7 +19,6 @@ from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
 from aejax.runs.checkpoint import digest
 from aejax.runs.opening import open_run
-from aejax.runs.run import as_dataset
 from aejax.training import recorder
 from aejax.training.recorder import Interrupted, NonFinite, means_over
 from aejax.training.settings import Settings
@@ -245,7 +245,7 @@ def test_what_would_fail_later_is_refused_before_anything_is_written(tmp_path):
     refuse("batch size 8 is not divisible by 3", QUICK._replace(devices=3))
     refuse("--seed -1", seed=-1)
     refuse(r"monitors 'elbo'.*denoising_nll", monitor="elbo")
-    refuse("shape", test=as_dataset(np.zeros((3, 5), np.float32)))
+    refuse("shape", test=open_split(np.zeros((3, 5), np.float32)))
 
 
 def test_a_run_directory_that_exists_is_not_touched(whole, tmp_path):

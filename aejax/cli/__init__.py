@@ -28,6 +28,7 @@ USAGE = """usage: aejax COMMAND ...
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests
   data list | data prepare NAME      the data sets at hand; download and prepare one
+  data inspect SOURCE                what is in a data set, a file or a folder, and which experiments take it
   experiments                        list the experiments that come with aejax, to be trained by name
   new NAME FILE.py                   copy one of them to start from
 

@@ -37,12 +37,22 @@ def start(
     keep_compiled()
 
 
-def existing(run: Path, /, file: Path | None = None, allow_changed: bool = False) -> None:
+def existing(
+    run: Path,
+    /,
+    file: Path | None = None,
+    data: str | None = None,
+    parent: Path | None = None,
+    allow_changed: bool = False,
+) -> None:
     """The flags of every command on a run.
     Args:
         run: The run directory.
         file: The experiment file, if it has moved.
-        allow_changed: Accept an experiment file or data that has changed since the run was started.
+        data: The path of the data, if they have moved; they must be the same.
+        parent: The run directory of the run that this one builds on, if it has moved.
+        allow_changed: Accept an experiment file or data that has changed since the run was started, and input that does not
+            seem to have the units of the training data.
     """
 
 

@@ -15,7 +15,7 @@ import jax
 
 from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, start
-from aejax.data import Streamed
+from aejax.data import Streamed, located
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import environment, finished_in, is_group, read_config, read_group, read_json, refuse_member
@@ -77,8 +77,9 @@ def train(args: list[str]) -> int:
     directory = wanted["run"] or Path("runs") / _name(file, arguments, members)
     if jax.process_count() > 1 and wanted["run"] is None:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
-    source = Source(str(Path(file).resolve()), sha256(file), plain(arguments))
-    given = {**plain(arguments), **({"data": Streamed(arguments["data"])} if wanted["stream"] else {})}
+    arguments = _located(plain(arguments))
+    source = Source(str(Path(file).resolve()), sha256(file), arguments)
+    given = {**arguments, **({"data": Streamed(arguments["data"])} if wanted["stream"] else {})}
     if wanted["seeds"] != 1 or wanted["sweep"]:
         runs = train_members(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
         _conclude_group(directory, runs, wanted["evaluate"])
@@ -86,6 +87,14 @@ def train(args: list[str]) -> int:
     experiment = build(function, given)
     _conclude(train_run(experiment, directory, settings, source, overwrite=wanted["overwrite"]), wanted["evaluate"])
     return 0
+
+
+def _located(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that are understood from any folder: a run is not bound to where it was started."""
+    arguments = {**arguments, "data": located(arguments["data"])}
+    if arguments.get("parent"):
+        arguments["parent"] = os.path.abspath(arguments["parent"])
+    return arguments
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from aejax.cli.flags import parse
 from aejax.cli.start import chosen_checkpoint, existing, start
-from aejax.data import available, open_split, prepare
+from aejax.data import available, load, open_split, prepare, usual_splits
 from aejax.errors import UsageError
 from aejax.files import replacing
 from aejax.runs.directory import finished_in, is_group
@@ -183,10 +184,10 @@ def sample(args: list[str]) -> int:
     return 0
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, overwrite: bool, suffix: str = ".npy") -> None:
     """Refused before the work, not after it."""
-    if out.suffix != ".npy":
-        raise UsageError(f"{out}: the output is a .npy file; name it so")
+    if out.suffix != suffix:
+        raise UsageError(f"{out}: the output is a {suffix} file; name it so")
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists; pass --overwrite to replace it")
     if not out.parent.is_dir():
@@ -200,16 +201,69 @@ def _write_array(out: Path, array: np.ndarray) -> None:
 
 
 def data(args: list[str]) -> int:
-    if args == ["list"]:
-        for name, shape, sizes, prepared, note in available():
-            state = "prepared" if prepared else "not prepared"
-            counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
-            print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<45} {state:<13} {note}".rstrip())
-        return 0
-    if len(args) == 2 and args[0] == "prepare":
-        for split in prepare(args[1]):
-            print(
-                f"{split.name:<28} {split.size} examples of {'×'.join(map(str, split.shape))}  sha256 {split.fingerprint[:16]}"
-            )
-        return 0
-    raise UsageError("usage: aejax data list, or aejax data prepare NAME")
+    subcommands = {"list": _data_list, "prepare": _data_prepare, "inspect": _data_inspect}
+    if not args or args[0] not in subcommands:
+        raise UsageError("usage: aejax data list, aejax data prepare NAME, or aejax data inspect SOURCE")
+    return subcommands[args[0]](args[1:])
+
+
+def _data_list(args: list[str]) -> int:
+    def flags() -> None:
+        """No flags."""
+
+    parse("aejax data list", [flags], args, "List the data sets at hand.")
+    for name, shape, sizes, prepared, note in available():
+        state = "prepared" if prepared else "not prepared"
+        counts = ", ".join(f"{split} {size}" for split, size in sizes.items())
+        print(f"{name:<20} {'×'.join(map(str, shape)) or '-':<10} {counts:<45} {state:<13} {note}".rstrip())
+    return 0
+
+
+def _data_prepare(args: list[str]) -> int:
+    def flags(name: str, /) -> None:
+        """
+        Args:
+            name: Of a data set (`aejax data list`).
+        """
+
+    (wanted,) = parse("aejax data prepare", [flags], args, "Download and prepare a data set.")
+    for split in prepare(wanted["name"]):
+        shape = "×".join(map(str, split.shape))
+        print(f"{split.name:<28} {split.size} examples of {shape}  sha256 {split.fingerprint[:16]}")
+    return 0
+
+
+def _data_inspect(args: list[str]) -> int:
+    def flags(source: str, /, out: Path | None = None, experiments: bool = True, overwrite: bool = False) -> None:
+        """
+        Args:
+            source: Name of a data set, or path of a .npy, .npz or folder of images.
+            out: The .png file to write with the first examples; by default inspected-NAME.png here.
+            experiments: Try which of the experiments that come with aejax can be trained on the data.
+            overwrite: Replace the picture if it exists.
+        """
+
+    about = (
+        "Show what is in a data source: splits, units, classes, duplicates, examples, and the experiments that take it."
+    )
+    (wanted,) = parse("aejax data inspect", [flags], args, about)
+    given = wanted["source"]
+    out = wanted["out"] or Path(f"inspected-{Path(given).stem}.png")
+    _check_out(out, wanted["overwrite"], ".png")
+    from aejax.figures.pixels import pixels_png
+    from aejax.reports import inspection
+
+    splits = load(given, usual_splits(given))
+    for line in inspection.lines(splits):
+        print(line)
+    images = inspection.pictures(splits[0])
+    print(inspection.in_text(images, sys.stdout.isatty()))
+    with replacing(out) as handle:
+        handle.write(pixels_png(inspection.grid(images), 640))
+    print(f"{out}: the first {len(images)} examples of {splits[0].name}")
+    if wanted["experiments"]:
+        taking, others = inspection.takers(given)
+        print(f"aejax train takes it for: {', '.join(taking) or 'none of its experiments'}")
+        for name, why in others.items():
+            print(f"  not {name}: {why}")
+    return 0

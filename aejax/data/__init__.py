@@ -1,20 +1,23 @@
 """Data sets by name or path, held once as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
-from aejax.data.batches import batch_at, batch_loader, batches_at, eval_batches, has_data, subset, take
+from aejax.data.batches import (
+    batch_at,
+    batch_loader,
+    batches_at,
+    checked_by,
+    eval_batches,
+    has_data,
+    in_units,
+    subset,
+    take,
+)
 from aejax.data.cache import cache_folder
 from aejax.data.factor_traversal import factor_traversal_of
-from aejax.data.loading import (
-    Recorded,
-    Streamed,
-    as_recorded_source,
-    describe,
-    load,
-    open_split,
-    prepare,
-    recorded,
-    usual_splits,
-)
+from aejax.data.kinds import is_image
+from aejax.data.loading import Recorded, Streamed, is_missing, load, located, open_split, prepare, usual_splits
 from aejax.data.named import Available, available
+from aejax.data.record import as_recorded_source, describe, found_line, recorded
+from aejax.data.units import found_of, joined
 
 __all__ = [
     "Available",
@@ -26,11 +29,19 @@ __all__ = [
     "batch_loader",
     "batches_at",
     "cache_folder",
+    "checked_by",
     "describe",
     "eval_batches",
     "factor_traversal_of",
+    "found_line",
+    "found_of",
     "has_data",
+    "in_units",
+    "is_image",
+    "is_missing",
+    "joined",
     "load",
+    "located",
     "open_split",
     "prepare",
     "recorded",

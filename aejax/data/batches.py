@@ -8,12 +8,13 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from aejax.data.units import found_of, refuse_other_units
 from aejax.errors import UsageError
-from aejax.types import Batch, Dataset
+from aejax.types import Batch, Check, Dataset, Found
 
 
 def take(dataset: Dataset, positions: np.ndarray) -> Batch:
@@ -96,6 +97,39 @@ def eval_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Batch, int
         positions = np.minimum(np.arange(start, start + batch_size), dataset.size - 1)
         batch = {**take(dataset, positions), "index": positions.astype(np.int32)}
         yield batch, min(batch_size, dataset.size - start)
+
+
+def checked_by(dataset: Dataset, check: Check, batch_size: int) -> Dataset:
+    """The data set, all whose examples a check has seen: at once where they are in memory, else whenever they are read."""
+    if dataset.read is None:
+        for batch, _ in eval_batches(dataset, batch_size):
+            check(batch["x"], dataset.name)
+        return dataset
+    from_disk = dataset.read
+
+    def read(positions: np.ndarray) -> Mapping[str, np.ndarray]:
+        examples = from_disk(positions)
+        check(
+            _in_data_range(examples["x"]), f"{dataset.name}, among its examples {positions.min()} to {positions.max()},"
+        )
+        return examples
+
+    return dataset._replace(read=read)
+
+
+def in_units(dataset: Dataset, trained: Found, batch_size: int) -> Dataset:
+    """The data set, once it is known to be in the units of those that a run was trained on; what is streamed is also looked at
+    whenever it is read."""
+    given, numbers = found_of(dataset), dataset.size * math.prod(dataset.shape)
+    refuse_other_units(trained, given, numbers, dataset.name)
+    if dataset.read is None:
+        return dataset
+
+    def check(x: np.ndarray, where: str) -> None:
+        wider = given._replace(low=min(given.low, float(x.min())), high=max(given.high, float(x.max())))
+        refuse_other_units(trained, wider, numbers, where)
+
+    return checked_by(dataset, check, batch_size)
 
 
 def _in_data_range(x: np.ndarray) -> np.ndarray:

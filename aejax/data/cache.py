@@ -20,10 +20,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from aejax.data.splits import Reader, all_as_stored
+from aejax.data.units import found_in
 from aejax.errors import UsageError
+from aejax.types import Found
 
 # Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
-_LAYOUT = 5
+_LAYOUT = 6
 _CHUNK = 1024
 
 
@@ -36,8 +38,9 @@ class Entry(NamedTuple):
     [n, t, s], float32."""
     classes: tuple[str, ...] | None
     fingerprint: str
-    factors: tuple[str, ...] | None = None
-    states: tuple[str, ...] | None = None
+    factors: tuple[str, ...] | None
+    states: tuple[str, ...] | None
+    found: Found
 
 
 def cache_folder() -> Path:
@@ -68,7 +71,7 @@ def open_entry(folder: Path) -> Entry | None:
         classes, factors, states = (
             None if meta[names] is None else tuple(meta[names]) for names in ("classes", "factors", "states")
         )
-        return Entry(folder, arrays, classes, meta["fingerprint"], factors, states)
+        return Entry(folder, arrays, classes, meta["fingerprint"], factors, states, Found(**meta["found"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -90,6 +93,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             "factors": reader.factors,
             "states": reader.states,
             "fingerprint": fingerprint_of(arrays),
+            "found": found_in(arrays["x"], reader.origin, where)._replace(passed_over=reader.passed_over)._asdict(),
             "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
         }
         (temporary / "meta.json").write_text(json.dumps(meta))

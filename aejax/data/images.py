@@ -1,19 +1,19 @@
-"""Data from a folder of images: one size and one mode; sub-folders are splits, or classes, or both."""
+"""Data from a folder of images of one size and one mode, decoded by Pillow."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax.data.arrays import numbered_names, refuse_factors
+from aejax.data.image_folder import ImageFolder, no_images, table_of
 from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_SPLITS = {"train", "test", "validation", "val", "valid"}
 # Pillow's modes that are held as they are; the others of eight bits become RGB, or RGBA where a palette has a transparent color.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
@@ -25,76 +25,81 @@ Kind = tuple[tuple[int, int], str]
 
 _LOOKED_AT = 500  # files whose headers are read before a folder is streamed
 
-Files = Mapping[str, Mapping[str | None, list[str]]]
-"""Split ("" for a folder without splits) -> class (None for images that lie loose) -> files, sorted. Strings, because a
-million Paths would take most of a gigabyte."""
 
-
-def image_files(folder: Path) -> Files:
-    """The images of a folder. Hidden files and files of other kinds are passed over.
-
-    Sub-folders are splits if `train` is among them and all are called train, test, validation, val or valid; otherwise, and
-    inside the splits, they are classes.
-    """
-    subfolders = _subfolders(folder)
-    names = {path.name for path in subfolders}
-    if "train" in names and names <= _SPLITS:
-        # train, then test, then the others: the order of `all`
-        ordered = sorted(subfolders, key=lambda path: (path.name != "train", path.name != "test", path.name))
-        return {path.name: _by_class(path) for path in ordered}
-    return {"": _by_class(folder)}
-
-
-def image_readers(folder: Path, files: Files, streamed: bool = False) -> Readers:
+def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Readers:
     """`x` [n, height, width, channels]: uint8, bool for images of mode 1; labels number the sorted class names.
 
-    Without `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from their
-    headers before anything is decoded; where they are streamed, of some, and of the others when they are read.
+    A table beside the images gives labels (its column `label`) and factors (its other columns, of whole numbers). Without
+    `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from their headers
+    before anything is decoded; where they are streamed, of some, and of the others when they are read.
     """
-    names = {name for by_class in files.values() for name in by_class}
-    if len(names) > 1 and None in names:
-        raise UsageError(f"{folder} has images in class folders and beside them; move them into class folders")
-    classes = None if names <= {None} else tuple(sorted(filter(None, names)))
-    for split, by_class in files.items():
-        if not by_class:
-            raise UsageError(f"{folder / split} has no images; put {', '.join(_SUFFIXES)} files there")
-    paths = [path for by_class in files.values() for paths in by_class.values() for path in paths]
+    paths = held.listed()
+    if not paths:
+        raise no_images(folder)
+    said, passed_over = _said(held, paths), held.passed_over
     _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT] if streamed else paths)
-    readers = {split: _reader(by_class, classes, paths[0]) for split, by_class in files.items()}
-    if streamed:
-        readers = {split: checked(reader, str(folder / split)) for split, reader in readers.items()}
+    readers, start = {}, 0
+    for split, by_class in held.files.items():
+        stop = start + sum(map(len, by_class.values()))
+        reader = _reader(paths[start:stop], said, slice(start, stop), paths[0])._replace(passed_over=passed_over)
+        readers[split] = checked(reader, str(folder / split)) if streamed else reader
+        start = stop
     return with_a_tenth_held_out(readers[""]) if "" in readers else permuted_with_all(readers)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+class _Said(NamedTuple):
+    """What class folders or a table say of all the images."""
+
+    classes: tuple[str, ...] | None = None
+    factors: tuple[str, ...] | None = None
+    arrays: Mapping[str, np.ndarray] = {}
+    """`label` [n] and `factors` [n, f], as far as there are such."""
 
 
-def _by_class(folder: Path) -> dict[str | None, list[str]]:
-    by_folder: dict[str | None, list[str]] = {None: _images(folder)}
-    by_folder |= {path.name: _images(path) for path in _subfolders(folder)}
-    return {name: paths for name, paths in by_folder.items() if paths}
+def _said(held: ImageFolder, paths: list[str]) -> _Said:
+    named = [name for by_class in held.files.values() for name, of_class in by_class.items() for _ in of_class]
+    in_folders = {name for name in named if name is not None}
+    if in_folders and None in named:
+        raise UsageError(
+            f"{os.path.dirname(paths[0])} has class folders and other splits have none; make the splits alike"
+        )
+    labels: list[str] = [name for name in named if name is not None]
+    columns, rows = table_of(held.tables, paths) if held.tables else ([], [])
+    if "label" in columns:
+        if labels:
+            raise UsageError(f"{held.tables[0]} has labels, and the images lie in class folders; leave out one of them")
+        labels = [row[columns.index("label")] for row in rows]
+    said = _Said()
+    if in_folders:
+        classes = tuple(sorted(in_folders))
+        place = {name: i for i, name in enumerate(classes)}
+        said = _Said(classes, None, {"label": np.array([place[name] for name in labels], np.int32)})
+    elif labels:
+        classes, numbers = numbered_names(np.array(labels), held.tables[0])
+        said = _Said(classes, None, {"label": numbers})
+    others = [i for i, column in enumerate(columns) if column != "label"]
+    if others:
+        try:
+            factors = np.array([[int(row[i]) for i in others] for row in rows], np.int64)
+        except ValueError as error:
+            raise UsageError(
+                f"{held.tables[0]} has, beside file_name and label, columns that are no whole numbers ({error}); number the "
+                "values of each factor from 0, and leave out other columns"
+            ) from error
+        refuse_factors(factors, len(paths), held.tables[0])
+        said = said._replace(factors=tuple(columns[i] for i in others), arrays={**said.arrays, "factors": factors})
+    return said
 
 
-def _images(folder: Path) -> list[str]:
-    return sorted(
-        entry.path
-        for entry in os.scandir(folder)
-        if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-    )
-
-
-def _reader(by_class: Mapping[str | None, list[str]], classes: tuple[str, ...] | None, first: str) -> Reader:
-    paths = [path for paths in by_class.values() for path in paths]
-    numbers = [classes.index(name) for name, paths in by_class.items() for _ in paths] if classes else None
-    label = None if numbers is None else np.array(numbers, np.int32)
+def _reader(paths: list[str], said: _Said, part: slice, first: str) -> Reader:
     _, kind = _opened(first, pixels=False)
+    arrays = {name: array[part] for name, array in said.arrays.items()}
 
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
-        batch = {"x": np.stack([_decode(paths[i], kind, first) for i in positions])}
-        return batch if label is None else {**batch, "label": label[positions]}
+        x = np.stack([_decode(paths[i], kind, first) for i in positions])
+        return {"x": x, **{name: array[positions] for name, array in arrays.items()}}
 
-    return Reader(len(paths), classes, read)
+    return Reader(len(paths), said.classes, read, said.factors)
 
 
 def _decode(path: str, kind: Kind, first: str) -> np.ndarray:

@@ -1,31 +1,39 @@
-"""From a name or a path to Datasets, decoded or streamed, and back from what a run recorded of them."""
+"""From what a user gives (a name, a path, data in memory) to Datasets, decoded or streamed."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from aejax.data import cache
-from aejax.data.arrays import npy_header, npy_readers, npy_streams, npz_readers, npz_splits
-from aejax.data.images import image_files, image_readers
-from aejax.data.named import identity, named_files, named_readers, named_streams, own_splits
+from aejax.data.array_files import npy_header, npy_readers, npy_streams, npz_readers, npz_splits
+from aejax.data.given import given_readers
+from aejax.data.image_folder import image_folder
+from aejax.data.images import image_readers
+from aejax.data.kinds import doubt
+from aejax.data.named import identity, is_known, named_files, named_readers, named_streams, own_splits
 from aejax.data.sets import sprites
 from aejax.data.splits import (
+    OWN,
     Reader,
     Readers,
     Spec,
+    all_as_stored,
     bounds,
     decoded_bytes,
     digest_of_files,
     divide,
     fingerprint_of_files,
-    is_of_files,
     parse,
     streamed,
 )
+from aejax.data.units import found_in
 from aejax.errors import UsageError
 from aejax.types import Dataset
 
@@ -33,7 +41,10 @@ STREAM_BYTES = 2 * 2**30
 """A data set that decoded takes more is streamed. A constant, so that a data set is read in the same way everywhere."""
 
 
-VALIDATION = ("validation", "val", "valid")
+THE_ARRAY = "the array"
+"""What messages call data in memory."""
+
+VALIDATION = ("validation", "val", "valid", "dev")
 """What a source may call a validation split of its own."""
 
 
@@ -51,16 +62,17 @@ class Recorded(NamedTuple):
     """By what was asked for, e.g. `train[:90%]`; without arrays."""
 
 
-def load(
-    data: str | os.PathLike[str] | Recorded | Streamed, splits: tuple[str, ...] = ("train", "test")
-) -> tuple[Dataset, ...]:
+def load(data: Any, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
     """One Dataset for each split, in TFDS's slicing language: `train`, `train[:90%]`, `train[100:200]`, `all`.
 
     `data` is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`); or a path to a .npy, a .npz or a
     folder of images, written with a `/`, a leading `.` or `~`, or the suffix .npy or .npz; an `os.PathLike` is always a
-    path. A path that has no splits of its own is split by a permutation of seed 0: a tenth is `test`, the rest `train`. The
-    splits of a path are permuted, so that a slice of a source sorted by class holds every class; `all` is in the order of
-    the source.
+    path, and a bare word is one where it is no data set's name. Data without splits of their own are split by a permutation of
+    seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so that a slice of a source sorted by
+    class holds every class; `all` is in the order of the source.
+
+    In memory `data` is an array [n, ...] (of NumPy, JAX, PyTorch), a table of numbers, a pair (x, label), or a mapping of arrays
+    that are named as in a .npz (see `aejax.data.array_files.npz_readers`).
 
     The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else
     `~/.cache/aejax`); the arrays are memory-mapped views of it. A `Recorded` gives Datasets without arrays.
@@ -75,72 +87,48 @@ def load(
     """
     if isinstance(data, Recorded):
         return tuple(_from_record(data, spec) for spec in splits)
-    name = _name(data)
-    source = _source(name)
-    return tuple(_dataset(source, spec, f"{name}:{spec}", isinstance(data, Streamed)) for spec in splits)
+    source = _source(_name(data))
+    datasets = tuple(_dataset(source, spec, f"{source.given}:{spec}", isinstance(data, Streamed)) for spec in splits)
+    asked = {parse(spec).split for spec in splits}
+    unused = (
+        {} if source.named or "all" in asked else {f"split {name}": 1 for name in source.splits() if name not in asked}
+    )
+    return tuple(_with_passed_over(dataset, unused) for dataset in datasets)
 
 
-def usual_splits(data: str | os.PathLike[str] | Recorded | Streamed) -> tuple[str, str, str]:
-    """Splits to train, validate and test on. Those of a path or of one of our data sets that has a validation split, called
-    as VALIDATION has it, are its own; of others the last tenth of `train` validates."""
-    splits = data.splits if isinstance(data, Recorded) else _own_splits(_name(data))
+def usual_splits(data: Any, training: str = "90%") -> tuple[str, str, str]:
+    """Splits to train, validate and test on. Data that have a validation split, called as VALIDATION has it, keep their own; of
+    others all that is beyond `training` of `train` validates."""
+    splits = data.splits if isinstance(data, Recorded) else _source(_name(data)).splits()
     own = next((name for name in VALIDATION if name in splits), None)
-    return ("train[:90%]", "train[90%:]", "test") if own is None else ("train", own, "test")
+    return (f"train[:{training}]", f"train[{training}:]", "test") if own is None else ("train", own, "test")
 
 
-def open_split(name: str | os.PathLike[str]) -> Dataset:
-    """One split by `NAME:SPLIT`, e.g. `digits:test[:10]` or `photos.npz:train`; a path alone means all its examples."""
-    name = _name(name)
+def open_split(given: Any) -> Dataset:
+    """All examples that a user means: a data set as it is; by `NAME:SPLIT` (`digits:test[:10]`, `photos.npz:train`) or by a path,
+    which alone means all its examples; or data in memory, as `load` takes them."""
+    if isinstance(given, Dataset):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        return _dataset(_source(given), "all", THE_ARRAY)
+    name = _name(given)
     path = _path(name)
     data, spec = (name, None) if path is not None and path.exists() else divide(name)
     if spec is None and path is None:
-        raise UsageError(f"{name!r} names no split; write e.g. {name}:test (a folder is written ./{name})")
+        raise UsageError(f"{name!r} names no split; write e.g. {name}:test")
     return _dataset(_source(data), spec or "all", name)
 
 
-def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
-    """What config.json records of the Datasets that one `load` gave, JSON-able; `recorded` reads it back."""
-    divided = [divide(dataset.name) for dataset in datasets]
-    names = sorted({name for name, _ in divided})
-    if len(names) != 1:
-        raise UsageError(f"an experiment reads one data set, not {' and '.join(names)}; join them in one .npz")
-    return {
-        "name": names[0],
-        "streamed": any(is_of_files(dataset.fingerprint) for dataset in datasets),
-        "splits": {
-            spec or "all": {
-                "shape": list(dataset.shape),
-                "size": dataset.size,
-                "classes": None if dataset.classes is None else list(dataset.classes),
-                "fingerprint": dataset.fingerprint,
-            }
-            for (_, spec), dataset in zip(divided, datasets)
-        },
-    }
+def located(data: str) -> str:
+    """A path as it is understood from anywhere; a name of a data set as it is."""
+    path = _path(data)
+    return data if path is None else os.path.abspath(path)
 
 
-def recorded(record: Mapping[str, Any]) -> Recorded:
-    """The inverse of `describe`, without the arrays."""
-    return Recorded(
-        record["name"],
-        {
-            spec: Dataset(
-                name=f"{record['name']}:{spec}",
-                shape=tuple(split["shape"]),
-                size=split["size"],
-                classes=None if split["classes"] is None else tuple(split["classes"]),
-                fingerprint=split["fingerprint"],
-                arrays=None,
-            )
-            for spec, split in record["splits"].items()
-        },
-    )
-
-
-def as_recorded_source(record: Mapping[str, Any], data: str) -> str | Streamed:
-    """The argument with which a run reads its data as it did when it recorded them."""
-    of_files = any(is_of_files(split["fingerprint"]) for split in record["splits"].values())
-    return Streamed(data) if of_files else data
+def is_missing(data: str) -> bool:
+    """Whether it is a path and nothing is there."""
+    path = _path(data)
+    return path is not None and not path.exists()
 
 
 def prepare(data: str) -> tuple[Dataset, ...]:
@@ -153,68 +141,97 @@ def prepare(data: str) -> tuple[Dataset, ...]:
 class _Source(NamedTuple):
     """Where examples come from: cheap to make; `readers` and `streams` are what imports, downloads and decodes."""
 
+    given: str
+    """As it was asked for."""
     name: str
     identity: Callable[[], object]
-    """Of the files as they are on this machine, for the cache."""
+    """Of the files as they are on this machine, for the cache; None for what is in memory and not cached."""
     readers: Callable[[], Readers]
     """To read them once, in order."""
     streams: Callable[[], Readers | None]
     """To read them at any position, at any time; None where that cannot be done."""
     files: Callable[[], str]
     """A digest that tells them from others, on any machine, without reading them."""
+    splits: Callable[[], Collection[str]]
+    """Names of the splits that it has of its own, as far as they are known without reading the data."""
+    passed_over: Mapping[str, int] = {}
+    """What is known to be passed over without reading the data."""
+    named: bool = False
+    """Whether it is a data set's name; which splits such a one has is known before, and looking them up here takes time."""
+    of_arrays: bool = False
+    """Whether the shape of an example is all that tells what it is."""
 
 
-def _source(data: str) -> _Source:
+def _source(data: Any) -> _Source:
+    if not isinstance(data, str):
+        return _of_memory(data)
     path = _path(data)
     if data in sprites.KINDS:
         return _of_sprites(data)
     if path is None:
         readers = functools.cache(lambda: named_readers(data))
         streams = functools.cache(lambda: named_streams(data, readers()))
-        return _Source(data, lambda: identity(data), readers, streams, lambda: digest_of_files(named_files(data)))
+        files = lambda: digest_of_files(named_files(data))
+        return _Source(
+            data, data, lambda: identity(data), readers, streams, files, lambda: own_splits(data), named=True
+        )
     if path.is_dir():
-        return _of_images(path)
+        return _of_images(data, path)
     if path.is_file() and path.suffix in _OF_ARRAYS:
-        return _of_arrays(path)
+        return _of_arrays(data, path)
     if path.is_file():
         raise UsageError(f"{path} is neither .npy nor .npz nor a folder of images; save it as one of these")
     raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
 
 
+def _of_memory(data: Any) -> _Source:
+    readers = given_readers(data, THE_ARRAY)
+    own = [split for split, reader in readers.items() if reader.origin == OWN]
+    return _Source("array", THE_ARRAY, lambda: None, lambda: readers, lambda: None, str, lambda: own, of_arrays=True)
+
+
 def _of_sprites(name: str) -> _Source:
     identity = [name, str(sprites.VERSION)]
     readers = functools.partial(sprites.sprites_readers, name)
-    return _Source(name, lambda: identity, readers, readers, lambda: digest_of_files(identity))
+    return _Source(name, name, lambda: identity, readers, readers, lambda: digest_of_files(identity), tuple)
 
 
 _OF_ARRAYS = {".npy": npy_readers, ".npz": npz_readers}
 
 
-def _of_arrays(path: Path) -> _Source:
+def _of_arrays(given: str, path: Path) -> _Source:
     return _Source(
+        given,
         path.name,
         lambda: _stamps(path, [str(path)]),
         functools.cache(functools.partial(_OF_ARRAYS[path.suffix], path)),
         functools.cache(lambda: npy_streams(path) if path.suffix == ".npy" else None),
         lambda: digest_of_files([f"{path.name} {path.stat().st_size} {npy_header(path)}"]),
+        functools.cache(lambda: npz_splits(path) if path.suffix == ".npz" else ()),
+        of_arrays=True,
     )
 
 
-def _of_images(path: Path) -> _Source:
-    files = image_files(path)
-    listed = [file for by_class in files.values() for paths in by_class.values() for file in paths]
+def _of_images(given: str, path: Path) -> _Source:
+    held = image_folder(path)
+    listed = [*held.listed(), *held.tables]
 
     def lines() -> Iterator[str]:
         yield "turned as EXIF says"  # how they are read is part of what the examples are
         for file in listed:
             yield f"{os.path.relpath(file, path)} {os.stat(file).st_size}"
+        for table in held.tables:
+            yield hashlib.sha256(Path(table).read_bytes()).hexdigest()
 
     return _Source(
+        given,
         path.name,
         functools.cache(lambda: _stamps(path, listed)),
-        functools.cache(lambda: image_readers(path, files)),
-        functools.cache(lambda: image_readers(path, files, streamed=True)),
+        functools.cache(lambda: image_readers(path, held)),
+        functools.cache(lambda: image_readers(path, held, streamed=True)),
         functools.cache(lambda: digest_of_files(lines())),
+        lambda: [split for split in held.files if split],
+        held.passed_over,
     )
 
 
@@ -223,40 +240,42 @@ def _stamps(path: Path, listed: list[str]) -> object:
     return ["path", str(path.resolve()), [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]]
 
 
-def _name(data: Any) -> str:
-    """As it is written on the command line."""
+def _name(data: Any) -> Any:
+    """Names and paths as they are written on the command line; what is in memory as it is."""
     data = data.name if isinstance(data, Streamed) else data
-    if isinstance(data, str):
-        return data
     if not isinstance(data, os.PathLike):
-        raise UsageError(
-            f"data is given as {type(data).__name__}; give a name or a path (np.save and np.savez make files of arrays)"
-        )
+        return data
     path = os.fsdecode(data)
-    return path if _path(path) is not None else os.path.join(os.curdir, path)
-
-
-def _own_splits(name: str) -> Collection[str]:
-    """Names of the splits, as far as they are known without reading the data."""
-    path = _path(name)
-    if path is None:
-        return own_splits(name)
-    if path.is_dir():
-        return image_files(path)
-    return npz_splits(path) if path.suffix == ".npz" and path.is_file() else ()
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
 
 
 def _path(data: str) -> Path | None:
-    """The path that is meant, or None for the name of a data set. A bare word is always a name."""
+    """The path that is meant, or None for the name of a data set."""
     path = Path(data).expanduser()
-    is_path = path.suffix in _OF_ARRAYS or data.startswith((".", "~", os.sep)) or data.endswith(os.sep)
-    return path if is_path or (os.sep in data and path.exists()) else None
+    if path.suffix in _OF_ARRAYS or data.startswith((".", "~", os.sep)) or data.endswith(os.sep):
+        return path
+    if not data or not path.exists():
+        return None
+    if os.sep not in data and is_known(data):
+        raise UsageError(
+            f"{data} is the name of a data set and of a {'folder' if path.is_dir() else 'file'} here; write .{os.sep}{data} for "
+            "the latter, and for the former start from another folder"
+        )
+    return path
 
 
 def _dataset(source: _Source, spec: str, name: str, as_stream: bool = False) -> Dataset:
-    split = parse(spec)
+    dataset = _opened(source, parse(spec), name, as_stream)
+    if source.of_arrays and dataset.found is not None:
+        dataset = dataset._replace(found=dataset.found._replace(doubt=doubt(dataset.shape) or ""))
+    return _with_passed_over(dataset, source.passed_over)
+
+
+def _opened(source: _Source, split: Spec, name: str, as_stream: bool) -> Dataset:
     if as_stream:
         return _stream(source, split, name)
+    if source.identity() is None:
+        return _held(_split_of(source.readers(), split, source.name), split, name)
     folder = cache.folder_of(source.name, source.identity(), split.split)
     entry = cache.open_entry(folder)  # first: on a warm cache nothing is imported
     if entry is None:
@@ -268,7 +287,22 @@ def _dataset(source: _Source, spec: str, name: str, as_stream: bool = False) -> 
     start, stop = bounds(split, len(entry.arrays["x"]), name)
     arrays, fingerprint = cache.part_of(entry, start, stop)
     shape, size = arrays["x"].shape[1:], stop - start
-    return Dataset(name, shape, size, entry.classes, fingerprint, arrays, None, entry.factors, entry.states)
+    return Dataset(
+        name, shape, size, entry.classes, fingerprint, arrays, None, entry.factors, entry.states, entry.found
+    )
+
+
+def _held(reader: Reader, split: Spec, name: str) -> Dataset:
+    """A split of what is in memory already."""
+    start, stop = bounds(split, reader.size, name)
+    positions = np.arange(start, stop)
+    arrays = all_as_stored(reader.read(positions), positions, name)
+    shape, found = arrays["x"].shape[1:], found_in(arrays["x"], reader.origin, name)
+    found = found._replace(passed_over=reader.passed_over)
+    fingerprint = cache.fingerprint_of(arrays)
+    return Dataset(
+        name, shape, stop - start, reader.classes, fingerprint, arrays, None, reader.factors, reader.states, found
+    )
 
 
 def _stream(source: _Source, split: Spec, name: str) -> Dataset:
@@ -284,6 +318,12 @@ def _split_of(readers: Readers, split: Spec, name: str) -> Reader:
     if split.split not in readers:
         raise UsageError(f"{name} has no split {split.split!r}; it has {', '.join(readers)}")
     return readers[split.split]
+
+
+def _with_passed_over(dataset: Dataset, more: Mapping[str, int]) -> Dataset:
+    if not more or dataset.found is None:
+        return dataset
+    return dataset._replace(found=dataset.found._replace(passed_over={**dataset.found.passed_over, **more}))
 
 
 def _from_record(data: Recorded, spec: str) -> Dataset:

@@ -9,7 +9,6 @@ import difflib
 import functools
 import importlib.metadata
 import importlib.util
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -100,6 +99,13 @@ def own_splits(name: str) -> Collection[str]:
     return () if ours is None else ours.sizes
 
 
+def is_known(name: str) -> bool:
+    """Whether it is the name of a data set: ours, TFDS's, or one that lies prepared."""
+    if name in _ours() or name in sprites.KINDS or any(Path(data_dir(), name).glob("**/dataset_info.json")):
+        return True
+    return name in _tfds().list_builders(with_community_datasets=False)
+
+
 def identity(name: str) -> list[str]:
     """What tells this data set from another of its name."""
     return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), data_dir()]
@@ -123,9 +129,13 @@ def named_readers(name: str) -> Readers:
     x_key, label_key = _feature_of_x(tfds, features, states, name), _feature_of_label(tfds, features)
     classes = tuple(features[label_key].names) if label_key else None
     factors = _factors_of(tfds, features)
+    read = {x_key, label_key, *(f"{_FACTOR}{factor}" for factor in factors or ()), _STATE if states else None}
+    passed_over = {f"feature {key}": 1 for key in features if key not in read}
     return with_all(
         {
-            split: _reader(source, x_key, label_key, classes, factors, f"{name}:{split}", states)
+            split: _reader(source, x_key, label_key, classes, factors, f"{name}:{split}", states)._replace(
+                passed_over=passed_over
+            )
             for split, source in sources.items()
         }
     )
@@ -184,8 +194,6 @@ def _builder(tfds: Any, name: str) -> Any:
 
 
 def _mend(name: str, wrong: str, known: list[str]) -> str:
-    if name and Path(name).exists():
-        return f"the file or folder is written .{os.sep}{name}"
     if divide(name)[1]:
         return "give the name and its split apart"
     close = difflib.get_close_matches(wrong, known, 3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax.data.units import found_in
 from aejax.errors import UsageError
 from aejax.types import Dataset
 
@@ -27,17 +29,28 @@ class Reader(NamedTuple):
     `state` [n, t, s]; of sequences that differ in length, `length` [n]."""
     factors: tuple[str, ...] | None = None
     states: tuple[str, ...] | None = None
+    origin: str = ""
+    """Where the split comes from, in words."""
+    passed_over: Mapping[str, int] = {}
+    """What lies in the source and is not read: what it is -> how many."""
 
 
 def with_all(splits: Readers) -> Readers:
     """Adds the split `all`: the splits in their order."""
+    splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
     return {**splits, "all": _joined(list(splits.values()))}
 
 
 def permuted_with_all(splits: Readers) -> Readers:
     """The splits that a user's files give, each in a permutation of seed 0, as slices need; `all` in the files' order."""
+    splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
     mixed = {name: _part(split, np.random.default_rng(0).permutation(split.size)) for name, split in splits.items()}
     return {**mixed, "all": _joined(list(splits.values()))}
+
+
+HELD_OUT = "split here (a tenth, drawn with seed 0, is test)"
+OWN = "in splits of its own"
+"""Where splits come from."""
 
 
 def with_a_tenth_held_out(whole: Reader) -> Readers:
@@ -51,8 +64,8 @@ def with_a_tenth_held_out(whole: Reader) -> Readers:
     order = np.random.default_rng(0).permutation(whole.size)
     held_out = max(1, round(whole.size / 10))
     return {
-        "train": _part(whole, order[held_out:]),
-        "test": _part(whole, order[:held_out]),
+        "train": _part(whole, order[held_out:])._replace(origin=HELD_OUT),
+        "test": _part(whole, order[:held_out])._replace(origin=HELD_OUT),
         "all": whole,
     }
 
@@ -131,7 +144,9 @@ def bounds(spec: Spec, size: int, where: str) -> tuple[int, int]:
         raise UsageError(f"{where} reaches beyond the {size} examples of the split; ask for positions up to {size}")
     start, stop = (end + size if end < 0 else end for end in (start, stop))
     if start >= stop:
-        raise UsageError(f"{where} is empty: positions {start} to {stop} of {size}; let the start lie before the end")
+        few = spec.percent and size < 5
+        mend = "give 6 examples or more, or splits of your own" if few else "let the start lie before the end"
+        raise UsageError(f"{where} is empty: positions {start} to {stop} of {size}; {mend}")
     return start, stop
 
 
@@ -175,6 +190,10 @@ def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
 
 
 # --- read at each use
+
+LOOKED_AT = 256
+LOOKED_AT_BYTES = 8 * 2**20
+"""Examples of a streamed split whose range is taken for that of all, at most."""
 
 _PREFIX = "files:"
 # Part of every fingerprint: raise it when the same files come to be read as other examples.
@@ -220,10 +239,13 @@ def decoded_bytes(readers: Readers) -> int:
 
 def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str) -> Dataset:
     """The examples from `start` up to `stop` of a split, none of which is held."""
-    shape = reader.read(np.arange(start, start + 1))["x"].shape[1:]
+    first = reader.read(np.arange(start, start + 1))["x"]
+    # As many as are read anyway before the first step.
+    looked_at = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // (4 * math.prod(first.shape))))
+    some = reader.read(np.unique(np.linspace(start, stop - 1, looked_at).astype(np.int64)))["x"]
     return Dataset(
         name,
-        shape,
+        first.shape[1:],
         stop - start,
         reader.classes,
         fingerprint,
@@ -231,6 +253,7 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
         lambda positions: reader.read(positions + start),
         reader.factors,
         reader.states,
+        found_in(some, reader.origin, name)._replace(passed_over=reader.passed_over),
     )
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aejax.data import has_data, subset, take
+from aejax.data import has_data, is_image, subset, take
 from aejax.evaluation.baselines import evaluated_part
 from aejax.evaluation.codebook import codebook_names, codes_by_level, sizes_by_level
 from aejax.evaluation.part import without_data
 from aejax.figures import charts, drawing, page
-from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.page import Section
 from aejax.figures.pixels import coarse, labeled_strips, pixels_png, strip
 from aejax.figures.tables import Column, Table

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.data import has_data, take
+from aejax.data import has_data, is_image, take
 from aejax.evaluation.baselines import LINEAR_DIMENSIONS, evenly_spaced
 from aejax.evaluation.jacobian import LARGE, charts, spectrum
 from aejax.evaluation.part import Context, Part, Result
-from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.tables import Column, Number, Table
 from aejax.runs.run import Run
 

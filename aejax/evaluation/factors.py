@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aejax.data import factor_traversal_of, has_data, subset, take
+from aejax.data import factor_traversal_of, has_data, is_image, subset, take
 from aejax.evaluation.disentanglement import disentanglement
 from aejax.evaluation.information import mig_sampled
 from aejax.evaluation.part import Context, Part, Result
-from aejax.figures.examples import Block, data_range, is_image
+from aejax.figures.examples import Block, data_range
 from aejax.figures.tables import Column, Number, Table
 from aejax.figures.words import slug
 from aejax.runs.run import Run, map_examples

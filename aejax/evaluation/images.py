@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from aejax.data import is_image
 from aejax.errors import UsageError
 
 Examples = np.ndarray | Array
@@ -46,7 +47,7 @@ def ssim(
     if window < 3 or window % 2 == 0:
         raise UsageError(f"ssim(window={window}): the window must be odd and at least 3")
     _refuse_unequal_shapes(x, y)
-    if x.ndim != 4 or min(x.shape[1:3]) < 3:
+    if not is_image(x.shape[1:]) or min(x.shape[1:3]) < 3:
         return None
     n, height, width, channels = x.shape
     largest_that_fits = min(height, width) - (min(height, width) + 1) % 2

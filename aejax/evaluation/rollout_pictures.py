@@ -6,12 +6,12 @@ import base64
 
 import numpy as np
 
-from aejax.data import has_data, subset, take
+from aejax.data import has_data, is_image, subset, take
 from aejax.evaluation.part import Result, without_data
 from aejax.evaluation.rollouts import AVERAGED, state_table
 from aejax.evaluation.traversals import animation
 from aejax.figures import charts, drawing, page
-from aejax.figures.examples import Block, data_range, is_image
+from aejax.figures.examples import Block, data_range
 from aejax.figures.pixels import coarse, pixels_png, tiles
 from aejax.runs.run import Run
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from aejax.data import has_data, subset, take
+from aejax.data import has_data, is_image, subset, take
 from aejax.figures import page
-from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.pixels import coarse, pixels_png, tiles
 from aejax.runs.run import Run
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import numpy as np
 
 from aejax.data import has_data, take
@@ -15,10 +13,6 @@ LOOKED_AT = 500
 
 Block = tuple[str, dict[str, bytes]]
 """Html, and PNG by name."""
-
-
-def is_image(shape: tuple[int, ...]) -> TypeGuard[tuple[int, int, int]]:
-    return len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) >= 2
 
 
 def data_range(x: np.ndarray) -> tuple[float, float]:

@@ -19,7 +19,8 @@ def strip(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
-    """Images [n, h, w, c], c = 1 or 3, in rows of `columns`, uint8 RGBA with transparent gaps."""
+    """Images [n, h, w, c], c = 1, 3 or 4 (RGBA, shown on white), in rows of `columns`, uint8 RGBA with transparent gaps."""
+    images = _on_white(images, low, high) if images.shape[3] == 4 else images
     n, h, w, c = images.shape
     # NaN becomes black: a diverged run still has a page.
     scaled = np.nan_to_num((np.asarray(images, np.float64) - low) / ((high - low) or 1.0), nan=0.0)
@@ -32,6 +33,11 @@ def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarr
         sheet[top : top + h, left : left + w, :3] = pixels[i] if c == 3 else np.repeat(pixels[i], 3, axis=-1)
         sheet[top : top + h, left : left + w, 3] = 255
     return sheet
+
+
+def _on_white(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    alpha = np.clip((images[..., 3:] - low) / ((high - low) or 1.0), 0, 1)
+    return alpha * images[..., :3] + (1 - alpha) * high
 
 
 def coarse(images: np.ndarray, sharpest: int) -> np.ndarray:

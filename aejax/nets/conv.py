@@ -219,4 +219,5 @@ def _kind(net: Any) -> str:
 
 
 def _instead(net: Any) -> str:
-    return "leave out signal= for images" if net.signal else "use MLP for what is no image, and signal=True for signals"
+    remedy = "leave out signal= for images" if net.signal else "MLP takes any shape, and signal=True signals [t, c]"
+    return f"{remedy} (`aejax data inspect` lists the experiments that take the data)"

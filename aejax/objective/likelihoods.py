@@ -129,7 +129,8 @@ def _check_unit(name: str) -> Check:
         if not (low >= 0.0 and high <= 1.0):
             raise UsageError(
                 f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]; "
-                "scale the data, or use gaussian() or squared_error()"
+                "scale the data to it, or write gaussian() or squared_error() in a copy of the experiment (`aejax new`); "
+                "`aejax data inspect` lists the experiments that take the data"
             )
 
     return check
@@ -347,7 +348,7 @@ def _check_levels(name: str, levels: int) -> Check:
             worst = float(np.ravel(x)[np.argmax(off)])
             raise UsageError(
                 f"{name}(levels={levels}) admits the gray values k/{levels - 1} from 0 to 1, but {where} holds {worst:g}; "
-                "round the data to them, or set levels"
+                "round the data to them, or set levels (--levels)"
             )
 
     return check

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.data import has_data, subset, take
+from aejax.data import has_data, is_image, subset, take
 from aejax.evaluation.part import without_data
 from aejax.figures import page
-from aejax.figures.examples import data_range, is_image, some_of_each_class
+from aejax.figures.examples import data_range, some_of_each_class
 from aejax.figures.page import Section
 from aejax.figures.pixels import coarse, pixels_png, tiles
 from aejax.runs.run import Run

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import has_data, subset, take
+from aejax.data import has_data, is_image, subset, take
 from aejax.evaluation.baselines import compresses, evaluated_part, linear_statistics
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
 from aejax.evaluation.part import corruption_of, without_data
 from aejax.figures import charts, drawing, page
-from aejax.figures.examples import Block, data_range, is_image, some_of_each_class
+from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.page import Section
 from aejax.figures.pixels import coarse, filters, labeled_strips, pixels_png, strip
 from aejax.figures.tables import decimals, fixed, is_number

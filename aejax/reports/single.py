@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from aejax.data import found_line
 from aejax.evaluation.parts import PARTS
 from aejax.evaluation.restoration import METHODS
 from aejax.evaluation.terms import base_of
@@ -209,6 +210,7 @@ def origin_section(record: Record) -> Section:
     if config["parent"] is not None:
         configuration["parent"] = config["parent"]
     environment = {**config["versions"], **config["platform"]}
+    html += page.paragraph(f"The data: {escape(found_line(config['data']))}.")
     tables = [rows("Configuration", configuration), rows("Data", data) + rows("Environment", environment)]
     return Section("To make this run again", html + page.columns(tables))
 

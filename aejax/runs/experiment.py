@@ -10,7 +10,9 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -143,6 +145,8 @@ def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
     if file.suffix != ".py" or spec is None or spec.loader is None:
         raise UsageError(f"{file} is not a Python file; give the path of a .py file with a function `experiment`")
     module = importlib.util.module_from_spec(spec)
+    if file.resolve() not in {shipped_file.resolve() for shipped_file in shipped().values()}:
+        _make_importable(file.resolve().parent)
     try:
         spec.loader.exec_module(module)
     except UsageError:
@@ -156,6 +160,23 @@ def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
     if missing:
         raise UsageError(f"{file}: `experiment` lacks the arguments {', '.join(missing)}, which every experiment takes")
     return module, function
+
+
+_importable: list[str] = []
+
+
+def _make_importable(folder: Path) -> None:
+    """The modules beside an experiment file, as under `python file.py`; a module that another folder's experiment imported does
+    not stand for one of the same name here."""
+    for name, module in list(sys.modules.items()):
+        beside = os.path.dirname(getattr(module, "__file__", None) or "")
+        if beside in _importable and beside != str(folder):
+            del sys.modules[name]
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
+    if str(folder) not in _importable:
+        _importable.append(str(folder))
 
 
 def sha256(file: str | Path) -> str:

@@ -5,11 +5,12 @@ Nothing in the directory is executable, and no code is loaded from it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aejax.data import as_recorded_source, describe, recorded
+from aejax.data import as_recorded_source, describe, is_missing, located, recorded
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import datasets, read_config
@@ -27,6 +28,8 @@ def open_run(
     checkpoint: str = "last",
     with_data: bool = False,
     allow_changed: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Opens a run directory.
 
@@ -36,12 +39,17 @@ def open_run(
         experiment: the experiment itself, for a run that was trained from Python without a file.
         checkpoint: `last`, or `best` by the monitored validation metric.
         with_data: also load the data sets (and refuse if they have changed); otherwise only their recorded shapes.
-        allow_changed: accept an experiment file whose sha256 is not the recorded one.
+        allow_changed: accept an experiment file whose sha256 is not the recorded one, data that have changed, and whatever the
+            run is given in units other than those of its training data.
+        data: where the data are, if they are no longer where `config.json` says; they must be the same.
+        parent: where the run is that this one builds on, likewise.
     """
     directory = Path(directory)
     config = read_config(directory)
     if experiment is None:
-        experiment = rebuild(directory, config, file=file, with_data=with_data, allow_changed=allow_changed)
+        experiment = rebuild(
+            directory, config, file=file, with_data=with_data, allow_changed=allow_changed, data=data, parent=parent
+        )
     if checkpoint not in ("last", "best"):
         raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
     if not (directory / "checkpoints").is_dir():
@@ -51,7 +59,7 @@ def open_run(
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
         state = restore(checkpoints, abstract_state(experiment), step)
-    return Run(directory, config, experiment, state)
+    return Run(directory, config, experiment, state, any_units=allow_changed)
 
 
 def open_parent(directory: str | Path) -> Parent:
@@ -79,24 +87,62 @@ def rebuild(
     file: str | Path | None = None,
     with_data: bool = True,
     allow_changed: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] | None = None,
 ) -> Experiment:
     """The experiment of a run, from the file and the arguments in its configuration."""
     function = rebuild_function(directory, config["source"], file=file, allow_changed=allow_changed)
-    arguments = config["source"]["arguments"]
-    data = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
-    experiment = build(function, arguments, data=data)
+    arguments = moved(directory, config["source"]["arguments"], with_data, data, parent)
+    given = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
+    experiment = build(function, arguments, data=given)
     if experiment.parent is not None and experiment.parent.digest != config["parent"]["digest"]:
         raise UsageError(
             f"{directory} was trained on top of another state of {experiment.parent.directory} (other digest); "
             "restore that run"
         )
     if with_data and not allow_changed:
-        for name, split in describe(datasets(experiment))["splits"].items():
-            if split["fingerprint"] != config["data"]["splits"].get(name, {}).get("fingerprint"):
-                raise UsageError(
-                    f"the data {name} is not what {directory} was trained on (other fingerprint); restore it"
-                )
+        refuse_other_data(directory, config["data"], experiment)
     return experiment
+
+
+def refuse_other_data(directory: Path, record: Mapping[str, Any], experiment: Experiment) -> None:
+    """UsageError where the data are not those that a run recorded."""
+    now = describe(datasets(experiment))
+    for name, split in now["splits"].items():
+        if split["fingerprint"] != record["splits"].get(name, {}).get("fingerprint"):
+            raise UsageError(
+                f"the data {now['name']}:{name} are not what {directory} was trained on (other fingerprint); restore them, or "
+                "say where they are with --data PATH"
+            )
+
+
+def moved(
+    directory: Path,
+    arguments: Mapping[str, Any],
+    with_data: bool,
+    data: str | os.PathLike[str] | None,
+    parent: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """A run's arguments with its data and its parent where they are now; UsageError where they are not there."""
+    arguments = dict(arguments)
+    if data is not None:
+        arguments["data"] = located(os.fspath(data))
+    if parent is not None:
+        arguments["parent"] = os.path.abspath(parent)
+    if with_data and is_missing(arguments["data"]):
+        raise UsageError(
+            f"{directory} was trained on {arguments['data']}, which is not there; say where it is with --data PATH"
+        )
+    below = arguments.get("parent")
+    if below and not os.path.isdir(below):
+        # Runs that moved together lie beside each other as before; the parent's digest is compared in any case.
+        arguments["parent"] = below = os.path.join(os.path.dirname(os.path.abspath(directory)), os.path.basename(below))
+    if below and not os.path.isdir(below):
+        raise UsageError(
+            f"{directory} was trained on top of a run {os.path.basename(below)}, which is not there and not beside it; say "
+            "where it is with --parent RUN"
+        )
+    return arguments
 
 
 def rebuild_function(

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import eval_batches, take
+from aejax.data import checked_by, eval_batches, in_units, joined, open_split, take
 from aejax.errors import UsageError
 from aejax.keys import evaluation_key
+from aejax.runs.directory import datasets
 from aejax.types import Batch, Dataset, Experiment, Params, TrainState
 
 INFERENCE_BATCH = 256
@@ -40,15 +41,32 @@ KEYS = {
 }
 """Function of a model -> the name of its key (`aejax.keys.EVALUATION`). Divergences are those of the terms' very draws."""
 
+SCORING = ("evaluate", "divergences", "log_weights")
+"""Functions in which an example is also what the likelihood is evaluated at."""
+
 STATIC = ("chain", "log_weights")
 """Functions whose last argument is a number of things to make, which the compiled program depends on."""
+
+
+Examples = Any
+"""A data set; or what `aejax.data.open_split` makes one of: examples [n, *shape] (floats in data range, or uint8), or a name with
+its split."""
 
 
 class Run:
     """A trained (or interrupted) run. `aejax.open_run(DIR)` makes one, and `aejax.train` returns one."""
 
-    def __init__(self, directory: Path, config: dict[str, Any], experiment: Experiment, state: TrainState) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        experiment: Experiment,
+        state: TrainState,
+        any_units: bool = False,
+    ) -> None:
+        """`any_units` is whether data are taken that do not look to be in the units of the training data."""
         self.directory, self.config, self.experiment, self.state = directory, config, experiment, state
+        self.any_units = any_units
         self._compiled: dict[str, Callable[..., Any]] = {}
 
     @property
@@ -60,11 +78,11 @@ class Run:
     def step(self) -> int:
         return int(self.state.step)
 
-    def encode(self, x: np.ndarray | Dataset) -> np.ndarray:
+    def encode(self, x: Examples) -> np.ndarray:
         """Codes [n, ...] of x [n, *shape] (floats in data range, or uint8), or of a data set's examples."""
         return self.apply("encode", x)
 
-    def codes(self, x: np.ndarray | Dataset) -> np.ndarray:
+    def codes(self, x: Examples) -> np.ndarray:
         """Discrete codes, int32 [n, *positions, codebooks]; of a hierarchy one row [n, all], all levels from the one next to x
         up."""
         codes = self.apply("codes", x)
@@ -72,11 +90,11 @@ class Run:
             return np.concatenate([level.reshape(len(level), -1) for level in codes], axis=1)
         return codes
 
-    def reconstruct(self, x: np.ndarray | Dataset) -> np.ndarray:
+    def reconstruct(self, x: Examples) -> np.ndarray:
         """Reconstructions [n, *shape] in data range; of a corrupted x, its restoration."""
         return self.apply("reconstruct", x)
 
-    def evaluate(self, x: np.ndarray | Dataset) -> dict[str, np.ndarray]:
+    def evaluate(self, x: Examples) -> dict[str, np.ndarray]:
         """The model's unweighted terms, {name: [n]}, nats per example unless the name says otherwise."""
         return self.apply("evaluate", x)
 
@@ -99,9 +117,7 @@ class Run:
         assert condition is not None
         return map_examples(jax.jit(condition), data)
 
-    def sample(
-        self, n: int, seed: int = 0, given: np.ndarray | Dataset | None = None, label: int | None = None
-    ) -> np.ndarray:
+    def sample(self, n: int, seed: int = 0, given: Examples | None = None, label: int | None = None) -> np.ndarray:
         """n samples [n, *shape] of the model; `sample(10)` equals the first ten of `sample(100)`.
 
         A conditional model's are given the examples `given` in turn (their labels, or a part of each), or `label` all of them.
@@ -115,7 +131,7 @@ class Run:
 
     def rollout(
         self,
-        given: np.ndarray | Dataset,
+        given: Examples,
         gaps: Sequence[int],
         prefix: int | None = None,
         seed: int = 0,
@@ -131,12 +147,13 @@ class Run:
             n: How many continuations; by default one for each sequence. The first ten of a hundred equal those of ten.
         """
         f = self.function("rollout", seed)
-        data = given if isinstance(given, Dataset) else as_dataset(given)
+        data = open_split(given)
         if data.shape[1:] != self.experiment.train.shape[1:]:
             raise UsageError(
                 f"{data.name} holds sequences of frames {data.shape[1:]}, this run was trained on frames "
                 f"{self.experiment.train.shape[1:]}"
             )
+        data = self._in_units(data, "rollout")
         t = data.shape[0] if prefix is None else prefix
         if not 1 <= t <= data.shape[0] or not len(gaps) or min(gaps) < 1:
             raise UsageError(
@@ -154,19 +171,19 @@ class Run:
             batches.append(np.asarray(f(batch, steps)))
         return np.concatenate(batches)[:n]
 
-    def apply(self, name: str, x: np.ndarray | Dataset, *rest: Any) -> Any:
+    def apply(self, name: str, x: Examples, *rest: Any) -> Any:
         """The model's function of this name over all examples, in NumPy: trees of [n, ...].
 
         Args:
             name: Of a function `(params, extras, batch, key, …)` of the model or of one of its groups.
-            x: Examples [n, *shape], or a data set.
+            x: Examples [n, *shape], a data set, or a name with its split.
             rest: What the function takes besides, such as the number of states of a chain.
 
         Raises:
-            UsageError: the model has no such function, or was trained on examples of another shape.
+            UsageError: the model has no such function, or was trained on examples of another shape or in other units.
         """
         f = self.function(name)
-        return map_examples(lambda batch: f(batch, *rest), self._fitting(x))
+        return map_examples(lambda batch: f(batch, *rest), self._fitting(x, name))
 
     def function(self, name: str, seed: int | None = None) -> Callable[..., Any]:
         """The model's function of this name as (batch, …) -> tree, on the run's parameters, with the key of its purpose made
@@ -184,9 +201,7 @@ class Run:
             raise UsageError(f"the model of {self.directory} has no `{name}`; its family does not offer it")
         return f
 
-    def _conditions(
-        self, given: np.ndarray | Dataset | None, label: int | None
-    ) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    def _conditions(self, given: Examples | None, label: int | None) -> Callable[[np.ndarray], Mapping[str, Any]]:
         """index [b] -> what else a batch to sample from holds; UsageError where the model has no use for it, or lacks it."""
         train = self.experiment.train
         if self.experiment.model.data.condition is None:
@@ -196,7 +211,7 @@ class Run:
                 )
             return lambda index: {}
         if given is not None and label is None:
-            data = self._fitting(given)
+            data = self._fitting(given, "sample")
             return lambda index: take(data, index % data.size)
         if label is not None and given is None:
             if train.classes is None or not 0 <= label < len(train.classes):
@@ -209,13 +224,26 @@ class Run:
             f"the model of {self.directory} samples given a condition; give it one of --given (examples) and --label"
         )
 
-    def _fitting(self, x: np.ndarray | Dataset) -> Dataset:
-        data = x if isinstance(x, Dataset) else as_dataset(x)
+    def _fitting(self, x: Any, name: str) -> Dataset:
+        """Examples for the function of this name; UsageError where the run was trained on others."""
+        data = open_split(x)
         if data.shape != self.experiment.train.shape:
             raise UsageError(
                 f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
             )
-        return data
+        return self._in_units(data, name)
+
+    def _in_units(self, data: Dataset, name: str) -> Dataset:
+        experiment = self.experiment
+        if any(data is own for own in datasets(experiment)):
+            return data
+        trained = joined([own.found for own in datasets(experiment)])
+        if trained is not None and not self.any_units:
+            data = in_units(data, trained, inference_batch(data))
+        contract = experiment.model.data
+        # A model that learned to restore is given what noise has moved out of the range that its likelihood admits.
+        restores = contract.corrupt is not None and name not in SCORING
+        return data if contract.check is None or restores else checked_by(data, contract.check, inference_batch(data))
 
 
 def inference_batch(data: Dataset) -> int:
@@ -234,13 +262,3 @@ def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
 def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
     """One mean over all examples, in double precision."""
     return {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}
-
-
-def as_dataset(x: np.ndarray) -> Dataset:
-    """Examples [n, *shape] in memory as a data set without a name."""
-    x = np.asarray(x)
-    if x.ndim < 2 or len(x) == 0:
-        raise UsageError(f"examples come as an array [n, ...] with n ≥ 1; this one has shape {x.shape}")
-    if x.dtype.kind != "f" and x.dtype not in (np.uint8, np.bool_):
-        raise UsageError(f"examples come as floats in data range, uint8 or bool; this array is {x.dtype}")
-    return Dataset("the array", x.shape[1:], len(x), None, "", {"x": x})

@@ -11,6 +11,7 @@ knows of it.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,7 +30,7 @@ from aejax.keys import evaluation_key, run_keys
 from aejax.runs.checkpoint import open_checkpoints, restore
 from aejax.runs.directory import FORMAT, GROUP, datasets, make_config, read_config, read_group
 from aejax.runs.experiment import Source, build
-from aejax.runs.opening import open_run, rebuild_function
+from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
 from aejax.runs.run import Run, map_examples
 from aejax.runs.shapes import abstract_state
 from aejax.training.cost import cost_of
@@ -37,7 +38,14 @@ from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
 from aejax.training.settings import Settings, layout_of
 from aejax.training.step import PlacedRunner, chunk, init_state, make_step, on_one_device
-from aejax.training.trainer import check, held_directory, new_directory, session, turn_back
+from aejax.training.trainer import (
+    checked,
+    held_directory,
+    new_directory,
+    say_what_was_found,
+    session,
+    turn_back,
+)
 from aejax.training.validation import Validation, summary_of, terms_of, validation_split
 from aejax.types import Batch, Experiment, TrainState
 
@@ -107,7 +115,7 @@ def train_members(
     group = Group(function, arguments, variants_of(function, arguments, varied))
     if settings.devices is None:
         settings = settings._replace(devices=devices_for(len(group.variants)))
-    check_members(group.variants, settings)
+    group = group._replace(variants=checked_members(group.variants, settings))
     members = [Member(directory / v.name, _config(v, source, settings), v.experiment) for v in group.variants]
     with new_directory(directory, overwrite):
         for member in members:
@@ -123,6 +131,7 @@ def train_members(
             "source": None if source is None else source._asdict(),
         }
         write_json(directory / GROUP, record)
+        say_what_was_found(members[0].config)
         return train_to_end(program_of(group, settings, 0), members, settings, first_states(group), directory)
 
 
@@ -133,15 +142,19 @@ def resume_members(
     file: str | Path | None = None,
     devices: int | None = None,
     allow_changed: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] | None = None,
 ) -> list[Run]:
     """Continues a group from the last step that all its members have saved.
 
     `function` is needed for a group that was trained from Python without an experiment file.
     """
     directory = Path(directory)
-    group, settings = open_group(directory, function=function, file=file, allow_changed=allow_changed)
+    group, settings = open_group(
+        directory, function=function, file=file, allow_changed=allow_changed, data=data, parent=parent
+    )
     settings = settings if devices is None else settings._replace(devices=devices)
-    check_members(group.variants, settings)
+    group = group._replace(variants=checked_members(group.variants, settings))
     with held_directory(directory):
         folders = [directory / v.name for v in group.variants]
         if all((folder / "result.json").exists() for folder in folders):
@@ -152,6 +165,7 @@ def resume_members(
             member.config["resumed"].append(session(step, settings))
             turn_back(member.directory, member.config, step)
         states = first_states(group) if states is None else states
+        say_what_was_found(members[0].config)
         return train_to_end(program_of(group, settings, step), members, settings, states, directory)
 
 
@@ -161,16 +175,20 @@ def open_group(
     function: Function | None = None,
     file: str | Path | None = None,
     allow_changed: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] | None = None,
 ) -> tuple[Group, Settings]:
     """The members of a group's directory with their data, and how they were trained."""
     record = read_group(directory)
     if function is None:
         function = rebuild_function(directory, record["source"], file=file, allow_changed=allow_changed)
-    data = as_recorded_source(read_config(directory / record["members"][0])["data"], record["arguments"]["data"])
-    arguments = {**record["arguments"], "data": data}
-    return Group(function, arguments, variants_of(function, arguments, record["varied"])), Settings(
-        **record["settings"]
-    )
+    arguments = moved(directory, record["arguments"], True, data, parent)
+    first = read_config(directory / record["members"][0])
+    arguments["data"] = as_recorded_source(first["data"], arguments["data"])
+    variants = variants_of(function, arguments, record["varied"])
+    if not allow_changed:
+        refuse_other_data(directory, first["data"], variants[0].experiment)
+    return Group(function, arguments, variants), Settings(**record["settings"])
 
 
 def variants_of(function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]) -> list[Variant]:
@@ -206,8 +224,8 @@ def devices_for(members: int) -> int:
     return max(n for n in range(1, jax.local_device_count() + 1) if members % n == 0)
 
 
-def check_members(variants: list[Variant], settings: Settings) -> None:
-    """Refuses at the edge what cannot be trained as a group."""
+def checked_members(variants: list[Variant], settings: Settings) -> list[Variant]:
+    """The variants, with data whose examples are all checked. Refuses at the edge what cannot be trained as a group."""
     if jax.process_count() > 1:
         raise UsageError("--seeds and --sweep train in one process; leave --coordinator out, or train runs one by one")
     if settings.exact_reduce:
@@ -217,8 +235,8 @@ def check_members(variants: list[Variant], settings: Settings) -> None:
         raise UsageError(f"{devices} devices asked for, but JAX sees {jax.local_device_count()}; lower --devices")
     if len(variants) % devices:
         raise UsageError(f"{len(variants)} members cannot be shared by {devices} devices; use a divisor for --devices")
-    for variant in variants:
-        check(variant.experiment, settings._replace(devices=1))
+    one = settings._replace(devices=1)
+    return [variant._replace(experiment=checked(variant.experiment, one)) for variant in variants]
 
 
 def program_of(group: Group, settings: Settings, start: int) -> Program:

@@ -7,9 +7,9 @@ steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the 
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from aejax.data import batch_at, batch_loader, eval_batches
+from aejax.data import batch_at, batch_loader, checked_by, eval_batches, found_line
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import run_keys
@@ -45,7 +45,7 @@ from aejax.training.recorder import Member
 from aejax.training.settings import Settings, layout_of
 from aejax.training.step import init_state, make_runner, refuse_coupling, total_devices
 from aejax.training.validation import Validation, make_validate
-from aejax.types import Experiment, TrainState
+from aejax.types import Dataset, Experiment, TrainState
 
 GPU_DETERMINISM = "--xla_gpu_deterministic_ops=true"
 
@@ -66,11 +66,12 @@ def train(
     """
     directory = Path(directory)
     settings = settings._replace(devices=1) if settings.devices is None else settings
-    check(experiment, settings)
+    experiment = checked(experiment, settings)
     program = program_of(experiment, settings)
     config = make_config(experiment, source, settings._asdict())
     with new_directory(directory, overwrite):
         processes.first_alone(lambda: write_json(directory / "config.json", config))
+        say_what_was_found(config)
         (run,) = train_to_end(
             program(0), [Member(directory, config, experiment)], settings, first_state(experiment), directory
         )
@@ -84,17 +85,19 @@ def resume(
     experiment: Experiment | None = None,
     devices: int | None = None,
     allow_changed: bool = False,
+    data: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Continues a run from its last checkpoint, to the bits it would have had without the interruption."""
     directory = Path(directory)
     config = read_config(directory)
     refuse_member(directory, config, "resume")
     if experiment is None:
-        experiment = rebuild(directory, config, file=file, allow_changed=allow_changed)
+        experiment = rebuild(directory, config, file=file, allow_changed=allow_changed, data=data, parent=parent)
     settings = Settings(**config["settings"])
     if devices is not None:
         settings = settings._replace(devices=devices)
-    check(experiment, settings)
+    experiment = checked(experiment, settings)
     program = program_of(experiment, settings)
     with held_directory(directory):
         if _is_complete(directory, experiment):
@@ -102,6 +105,7 @@ def resume(
         state, validations = _last_state(directory, experiment, settings)
         config["resumed"].append(session(int(state.step), settings))
         processes.first_alone(lambda: turn_back(directory, config, int(state.step)))
+        say_what_was_found(config)
         (run,) = train_to_end(
             program(int(state.step)), [Member(directory, config, experiment)], settings, state, directory, validations
         )
@@ -131,6 +135,12 @@ def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Pr
         )
 
     return program
+
+
+def say_what_was_found(config: dict[str, Any]) -> None:
+    """One line before training, by the first process: what the data are that were opened."""
+    if processes.is_first():
+        print(found_line(config["data"]), file=sys.stderr, flush=True)
 
 
 def session(step: int, settings: Settings) -> dict[str, Any]:
@@ -191,8 +201,11 @@ def held_directory(directory: Path) -> Iterator[None]:
         yield
 
 
-def check(experiment: Experiment, settings: Settings) -> None:
-    """Refuses at the edge what would fail inside jit, or silently train something else."""
+def checked(experiment: Experiment, settings: Settings) -> Experiment:
+    """The experiment, with data whose examples are all checked; what is streamed when it is read.
+
+    Refuses at the edge what would fail inside jit, or silently train something else.
+    """
     for name, value in [
         ("--steps", experiment.steps),
         ("--batch-size", experiment.batch_size),
@@ -215,7 +228,7 @@ def check(experiment: Experiment, settings: Settings) -> None:
     if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'")
     _check_model(experiment, settings)
-    _check_data(experiment)
+    return _with_checked_data(experiment)
 
 
 def _check_model(experiment: Experiment, settings: Settings) -> None:
@@ -226,18 +239,24 @@ def _check_model(experiment: Experiment, settings: Settings) -> None:
         raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
 
 
-def _check_data(experiment: Experiment) -> None:
-    check_x = experiment.model.data.check
+def _with_checked_data(experiment: Experiment) -> Experiment:
+    train, check = experiment.train, experiment.model.data.check
     for data in datasets(experiment):
-        if data.shape != experiment.train.shape:
+        if data.shape != train.shape:
             raise UsageError(
-                f"{data.name} holds examples of shape {data.shape}, {experiment.train.name} of {experiment.train.shape}"
+                f"{data.name} holds examples of shape {data.shape}, {train.name} of {train.shape}; give one shape to all"
             )
-        if check_x is not None:
-            batches = eval_batches(data, inference_batch(data))
-            # All that is in memory; of what is read from the disk, a first look.
-            for batch, _ in batches if data.read is None else itertools.islice(batches, 1):
-                check_x(batch["x"], data.name)
+    if check is None:
+        return experiment
+
+    def of(data: Dataset) -> Dataset:
+        data = checked_by(data, check, inference_batch(data))
+        if data.read is not None:  # what is in memory was looked at now; of this, the first
+            next(eval_batches(data, inference_batch(data)))
+        return data
+
+    validation = None if experiment.validation is None else of(experiment.validation)
+    return experiment._replace(train=of(train), validation=validation, test=of(experiment.test))
 
 
 def refuse_occupied(directory: Path, overwrite: bool) -> None:

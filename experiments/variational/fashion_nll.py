@@ -28,7 +28,7 @@ from typing import Literal
 import flax.linen as nn
 import optax
 
-from aejax import Experiment, fit, load
+from aejax import Experiment, fit, load, usual_splits
 from aejax.models import binarized, iwae, started_from, vae
 from aejax.nets import MLP
 from aejax.objective import bernoulli, mixture, standard_normal, vamp
@@ -63,7 +63,7 @@ def experiment(
         weight_decay: Of AdamW, relative to the learning rate; biases decay too.
         steps: Training steps; an epoch has 500.
     """
-    train, *_ = splits = load(data, ("train[:83.3333%]", "train[83.3333%:]", "test"))
+    train, *_ = splits = load(data, usual_splits(data, training="83.3333%"))
     gated = tuple(2 * width for width in hidden)  # nn.glu multiplies one half by the sigmoid of the other
     encoder, decoder = MLP(gated, 2 * latent, nn.glu), MLP(gated[::-1], train.shape, nn.glu)
     priors = {

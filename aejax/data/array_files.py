@@ -1,0 +1,133 @@
+"""Files of NumPy arrays: .npy and .npz. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from aejax.data.arrays import known_names, mapping_readers, refuse_shape
+from aejax.data.splits import Reader, Readers, checked, with_a_tenth_held_out
+from aejax.errors import UsageError
+
+
+def npy_readers(path: Path) -> Readers:
+    """One array [n, ...] of examples; a tenth of it is the test split."""
+    shape, *_ = _npy_header(path)
+    refuse_shape(shape, str(path))
+    try:
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path) from error
+    return mapping_readers({"x": x}, str(path))
+
+
+def npy_streams(path: Path) -> Readers | None:
+    """The same splits, each example read from the file when it is asked for; None for an array in Fortran order, where the
+    numbers of an example lie scattered over the whole file."""
+    shape, fortran_order, dtype, offset = _npy_header(path)
+    refuse_shape(shape, str(path))
+    if fortran_order:
+        return None
+    row = np.dtype((dtype, shape[1:]))
+
+    def read(positions: np.ndarray) -> dict[str, np.ndarray]:
+        # Not through a memory map, whose pages would count as this process's memory.
+        x = np.empty(len(positions), row)
+        flat = memoryview(x.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy declares the buffer protocol from Python 3.12 on
+        file = os.open(path, os.O_RDONLY)
+        try:
+            for i, position in enumerate(positions.tolist()):
+                read_bytes = os.pread(file, row.itemsize, offset + position * row.itemsize)
+                if len(read_bytes) < row.itemsize:
+                    raise UsageError(f"{path} ends within example {position} of {shape[0]}; save it again with np.save")
+                flat[i * row.itemsize : (i + 1) * row.itemsize] = read_bytes
+        finally:
+            os.close(file)
+        return {"x": x}
+
+    return with_a_tenth_held_out(checked(Reader(shape[0], None, read), str(path)))
+
+
+def npy_header(path: Path) -> str:
+    """Shape, order, dtype and where the numbers begin."""
+    shape, fortran_order, dtype, offset = _npy_header(path)
+    return f"{dtype.str} {shape} {fortran_order} {offset}"
+
+
+def npz_splits(path: Path) -> list[str]:
+    """Names of the splits in a .npz, without reading its arrays."""
+    with _opened_npz(path) as file:
+        return [name.removeprefix("x_") for name in file.files if name.startswith("x_")]
+
+
+def npz_readers(path: Path) -> Readers:
+    """`x` and, if there, `label` (or `y`), a tenth of them the test split; or `x_train`, `x_test`, `label_train`, …
+
+    Any other word after `x_` is a split of that name. Labels are numbers from 0 on or strings; `label_names` names the classes
+    of numbers. Beside `x` there may be `factors` [n, f], whole numbers (`factor_names` [f]), and beside sequences `x`
+    [n, t, ...] `state` [n, t, s] (`state_names` [s]), and `length` [n], how many of the t steps are theirs where the rest is
+    padding. Arrays of other names are passed over, and said to be.
+    """
+    with _opened_npz(path) as file:
+        names = list(file.files)
+        known = known_names(names, str(path))
+        arrays = {name: _without_objects(file, name, path) for name in names if name in known}
+    return mapping_readers(arrays, str(path), {f"array {name}": 1 for name in names if name not in known})
+
+
+def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, whether in Fortran order, dtype and the offset of the first number. NumPy's own messages for an object array
+    speak of pickles."""
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran_order, dtype = headers[version](file)
+            offset = file.tell()
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise _unreadable(path) from error
+    _refuse_objects(dtype, str(path))
+    return shape, fortran_order, dtype, offset
+
+
+@contextlib.contextmanager
+def _opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """A UsageError if it cannot be read, also within."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read as a .npz file; save it again with np.savez") from error
+
+
+def _unreadable(path: Path) -> UsageError:
+    return UsageError(f"{path} cannot be read as a .npy file; save it again with np.save")
+
+
+def _without_objects(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        if "Object arrays" in str(error):
+            raise _objects(f"{path} ({name})") from error
+        raise
+
+
+def _refuse_objects(dtype: np.dtype, where: str) -> None:
+    if dtype.hasobject:
+        raise _objects(where)
+
+
+def _objects(where: str) -> UsageError:
+    return UsageError(
+        f"{where} has dtype object, which is never unpickled; save one array of float32 or uint8 (sequences of several lengths: "
+        "pad them to one in x [n, t, ...], and save in a .npz with it the array length [n])"
+    )

@@ -1,0 +1,61 @@
+"""Data in memory, as a user of Python gives them: arrays of any library, a table, or several arrays by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aejax.data.arrays import known_names, mapping_readers
+from aejax.data.splits import Readers
+from aejax.errors import UsageError
+
+
+def given_readers(given: Any, where: str) -> Readers:
+    """The splits of data in memory: an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) whose columns are
+    numbers, a pair (x, label), or a mapping of arrays that are named as in a .npz.
+
+    Raises UsageError for anything else, by its type.
+    """
+    if isinstance(given, tuple) and len(given) == 2:
+        given = dict(zip(("x", "label"), given))
+    if not isinstance(given, Mapping):
+        given = {"x": given}
+    arrays = {str(name): _array(value, where) for name, value in given.items()}
+    known = known_names(list(arrays), where)
+    others = {f"array {name}": 1 for name in arrays if name not in known}
+    return mapping_readers({name: array for name, array in arrays.items() if name in known}, where, others)
+
+
+def _array(value: Any, where: str) -> np.ndarray:
+    columns = getattr(value, "columns", None)
+    if columns is not None and hasattr(value, "to_numpy"):
+        _refuse_words(value, list(columns), where)
+        value = value.to_numpy()
+    if not hasattr(value, "__array__"):
+        raise UsageError(
+            f"data is given as {type(value).__name__}; give a name or a path, an array or a table of numbers, (x, label), or a "
+            "mapping of arrays named as in a .npz"
+        )
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # of a tensor that needs a gradient or lies on a device
+        raise UsageError(
+            f"{where}, a {type(value).__name__}, gives no array: {' '.join(str(error).split())}"
+        ) from error
+    if array.dtype.hasobject:
+        raise UsageError(
+            f"{where} has dtype object; give one array of numbers (sequences of several lengths: pad them to one in x "
+            "[n, t, ...], and give {'x': x, 'length': length [n]})"
+        )
+    return array.astype(str) if array.dtype.kind in "ST" else array
+
+
+def _refuse_words(table: Any, columns: list[Any], where: str) -> None:
+    words = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "fiub"]
+    if words:
+        raise UsageError(
+            f"{where} has columns that are no numbers: {', '.join(words[:5])}; leave them out or make numbers of them "
+            "(pandas.get_dummies)"
+        )

@@ -1,0 +1,85 @@
+"""What data hold, in numbers: their distribution, components that never vary, classes, and examples that occur twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aejax.data.batches import take
+from aejax.types import Dataset
+
+LOOKED_AT = 10_000
+"""Examples of each split that are looked at: all of most data sets, the first of those that are streamed or larger."""
+
+BINS = 20
+
+
+class Inspection(NamedTuple):
+    """Of the splits of one data set."""
+
+    examples: Sequence[int]
+    """How many of each split were looked at."""
+    low: float
+    high: float
+    mean: float
+    sd: float
+    counts: np.ndarray
+    """Of all numbers, in BINS bins of equal width from the lowest to the highest."""
+    constant: np.ndarray
+    """Positions [k, rank] within an example of the components that have one value in all examples."""
+    components: int
+    balance: Sequence[np.ndarray] | None
+    """Examples of each class, for each split; None without labels."""
+    repeated: Sequence[int]
+    """For each split how many of its examples are equal to an earlier one of it."""
+    shared: Sequence[tuple[int, int, int]]
+    """(i, j, how many examples of split j are also in split i), for i < j."""
+
+
+def inspect(datasets: Sequence[Dataset]) -> Inspection:
+    """Looks at the first LOOKED_AT examples of each split."""
+    seen, labels = [], []
+    for data in datasets:
+        batch = take(data, np.arange(min(data.size, LOOKED_AT)))
+        seen.append(batch["x"])
+        labels.append(batch.get("label"))
+    low, high = min(float(x.min()) for x in seen), max(float(x.max()) for x in seen)
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    counts = np.sum([np.histogram(x, edges)[0] for x in seen], axis=0)
+    total = sum(x.size for x in seen)
+    mean = sum(float(x.sum(dtype=np.float64)) for x in seen) / total
+    variance = sum(float(np.square(x - mean, dtype=np.float64).sum()) for x in seen) / total
+    first = seen[0][:1]
+    constant = np.logical_and.reduce([(x == first).all(axis=0) for x in seen])
+    kinds = [_digests(x) for x in seen]
+    shared = [
+        (i, j, sum(digest in set(kinds[i]) for digest in kinds[j]))
+        for i in range(len(kinds))
+        for j in range(i + 1, len(kinds))
+    ]
+    classes = datasets[0].classes
+    balance = None
+    known = [label for label in labels if label is not None]
+    if classes is not None and len(known) == len(labels):
+        balance = [np.bincount(label, minlength=len(classes)) for label in known]
+    return Inspection(
+        [len(x) for x in seen],
+        low,
+        high,
+        mean,
+        float(np.sqrt(variance)),
+        counts,
+        np.argwhere(constant),
+        constant.size,
+        balance,
+        [len(digests) - len(set(digests)) for digests in kinds],
+        shared,
+    )
+
+
+def _digests(x: np.ndarray) -> list[bytes]:
+    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]

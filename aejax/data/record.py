@@ -1,0 +1,89 @@
+"""What a run records of its data, how that is read back, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aejax.data.kinds import kind
+from aejax.data.loading import Recorded, Streamed
+from aejax.data.splits import divide, is_of_files
+from aejax.data.units import units
+from aejax.errors import UsageError
+from aejax.types import Dataset, Found
+
+
+def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
+    """What config.json records of the Datasets that one `load` gave, JSON-able; `recorded` reads it back."""
+    divided = [divide(dataset.name) for dataset in datasets]
+    names = sorted({name for name, _ in divided})
+    if len(names) != 1:
+        raise UsageError(f"an experiment reads one data set, not {' and '.join(names)}; join them in one .npz")
+    return {
+        "name": names[0],
+        "streamed": any(is_of_files(dataset.fingerprint) for dataset in datasets),
+        "splits": {
+            spec or "all": {
+                "shape": list(dataset.shape),
+                "size": dataset.size,
+                "classes": None if dataset.classes is None else list(dataset.classes),
+                "fingerprint": dataset.fingerprint,
+                "found": None if dataset.found is None else dataset.found._asdict(),
+            }
+            for (_, spec), dataset in zip(divided, datasets)
+        },
+    }
+
+
+def recorded(record: Mapping[str, Any]) -> Recorded:
+    """The inverse of `describe`, without the arrays."""
+    return Recorded(
+        record["name"],
+        {
+            spec: Dataset(
+                name=f"{record['name']}:{spec}",
+                shape=tuple(split["shape"]),
+                size=split["size"],
+                classes=None if split["classes"] is None else tuple(split["classes"]),
+                fingerprint=split["fingerprint"],
+                arrays=None,
+                found=None if split.get("found") is None else Found(**split["found"]),  # earlier versions recorded none
+            )
+            for spec, split in record["splits"].items()
+        },
+    )
+
+
+def as_recorded_source(record: Mapping[str, Any], data: str) -> str | Streamed:
+    """The argument with which a run reads its data as it did when it recorded them."""
+    of_files = any(is_of_files(split["fingerprint"]) for split in record["splits"].values())
+    return Streamed(data) if of_files else data
+
+
+def found_line(record: Mapping[str, Any]) -> str:
+    """One line for a person: how many examples of what, in which splits and units, and what was passed over.
+
+    `record` is what `describe` gives.
+    """
+    splits = record["splits"]
+    first = next(iter(splits.values()))
+    counts = _listed([f"{split['size']} {spec}" for spec, split in splits.items()])
+    said = [f"{kind(tuple(first['shape']))} of {'×'.join(map(str, first['shape']))}"]
+    found = [Found(**split["found"]) for split in splits.values() if split.get("found")]
+    if found:
+        low, high = min(part.low for part in found), max(part.high for part in found)
+        said.append(units(found[0]._replace(low=low, high=high)))
+    if first["classes"] is not None:
+        said.append(f"{len(first['classes'])} classes")
+    origins = {part.origin: None for part in found if part.origin}
+    said += origins
+    line = f"{record['name']}: {counts} examples; {', '.join(said)}"
+    passed_over = {what: n for part in found for what, n in part.passed_over.items()}
+    if passed_over:
+        line += "; passed over: " + _listed([f"{n} {what}" for what, n in passed_over.items()])
+    doubts = {part.doubt: None for part in found if part.doubt}
+    return "; ".join([line, *doubts])
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
