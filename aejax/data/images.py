@@ -17,6 +17,7 @@ from aejax.errors import UsageError
 # Pillow's modes that are held as they are; the others of eight bits become RGB, or RGBA where a palette has a transparent color.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
+_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 """The tag of EXIF, and those of its values with which width and height change places."""
 
@@ -92,7 +93,7 @@ def _said(held: ImageFolder, paths: list[str]) -> _Said:
 
 
 def _reader(paths: list[str], said: _Said, part: slice, first: str) -> Reader:
-    _, kind = _opened(first, pixels=False)
+    _, kind = _opened(first)
     arrays = {name: array[part] for name, array in said.arrays.items()}
 
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,9 +115,11 @@ def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
 def _refuse_unlike(paths: list[str]) -> None:
     """Before anything is decoded: from the headers, which is quick."""
     first, *others = paths
-    _, kind = _opened(first, pixels=False)
+    _, kind = _opened(first)
     for other in others:
         _, own_kind = _opened(other, pixels=False)
+        if own_kind != kind:
+            _, own_kind = _opened(other)
         if own_kind != kind:
             raise _unlike(first, kind, other, own_kind)
 
@@ -126,11 +129,11 @@ def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
     return UsageError(f"images differ: {a} is {kinds[0]}, {b} is {kinds[1]}; give them one size and mode")
 
 
-def _kind(image: Any, path: str) -> Kind:
+def _kind(image: Any, path: str, orientation: int) -> Kind:
     """Nothing that Pillow knows of a file is dropped: it is kept, or the file is refused."""
     if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
         raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit gray, RGB or RGBA")
-    if any(";16" in str(part[3]) for part in image.tile):
+    if ";16" in str(image.tile):
         raise UsageError(
             f"{path} has 16 bits a channel, of which Pillow drops half; save it with 8, or as a .npy of float32"
         )
@@ -140,19 +143,31 @@ def _kind(image: Any, path: str) -> Kind:
     if transparent and image.mode != "P":
         raise UsageError(f"{path} has a transparent color, which mode {image.mode} cannot hold; save it as RGBA")
     mode = image.mode if image.mode in _AS_THEY_ARE else "RGBA" if transparent else "RGB"
-    # Pillow itself turns a TIFF.
-    turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+    turned = image.format != "TIFF" and orientation in _ON_ITS_SIDE  # Pillow itself turns a TIFF
     return (image.size[::-1] if turned else image.size), mode
 
 
+def _orientation(image: Any) -> int:
+    """As EXIF says. Of a PNG it may stand behind the pixels, and is not seen before they are decoded."""
+    said = _EXIF & image.info.keys() or hasattr(image, "tag_v2")
+    return image.getexif().get(_ORIENTATION, 1) if said else 1
+
+
 def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
-    """The image, and its kind as its header tells it."""
+    """The image, and its kind; without its pixels as far as its header tells it."""
     from PIL import Image, ImageOps  # not needed on a warm cache
 
     try:
         with Image.open(path) as image:
-            kind = _kind(image, path)
-            return (ImageOps.exif_transpose(image) if pixels else image), kind
+            if not pixels:
+                return image, _kind(image, path, _orientation(image))
+            refused_before = _kind(image, path, 1)  # before a file of any size is decoded
+            image.load()
+            orientation = _orientation(image)
+            if orientation == 1:
+                return image, refused_before
+            kind = _kind(image, path, orientation)
+            return ImageOps.exif_transpose(image), kind
     except Image.DecompressionBombError as error:
         raise UsageError(f"{path} has more pixels than Pillow decodes; make it smaller") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for broken files are all of these
