@@ -24,21 +24,21 @@ _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 Kind = tuple[tuple[int, int], str]
 """Width and height as they are looked at, and the mode in which the image is held."""
 
-_LOOKED_AT = 500  # files whose headers are read before a folder is streamed
+_LOOKED_AT = 500  # files whose headers are read first
 
 
 def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Readers:
     """`x` [n, height, width, channels]: uint8, bool for images of mode 1; labels number the sorted class names.
 
     A table beside the images gives labels (its column `label`) and factors (its other columns, of whole numbers). Without
-    `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from their headers
-    before anything is decoded; where they are streamed, of some, and of the others when they are read.
+    `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from some headers
+    before anything is decoded, and of each image when it is.
     """
     paths = held.listed()
     if not paths:
         raise no_images(folder)
     said, passed_over = _said(held, paths), held.passed_over
-    _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT] if streamed else paths)
+    _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT])
     readers, start = {}, 0
     for split, by_class in held.files.items():
         stop = start + sum(map(len, by_class.values()))
