@@ -183,6 +183,13 @@ class NumDiscreteDims(Protocol):
     def __call__(self, x: np.ndarray, /) -> int | None: ...
 
 
+@runtime_checkable
+class Observe(Protocol):
+    """x [b, *shape] -> what the model sees of it, [b, *shape]; applied twice it is the same."""
+
+    def __call__(self, x: Any, /) -> Shaped[Array, " b *shape"]: ...
+
+
 class DataContract(NamedTuple):
     """What a model asks of its data. None where it asks nothing."""
 
@@ -193,6 +200,9 @@ class DataContract(NamedTuple):
     condition: Condition | None = None
     """What the model is conditioned on; samples are given it too."""
     num_discrete_dims: NumDiscreteDims | None = None
+    observe: Observe | None = None
+    """What the model sees of the data, where that is not the data themselves: bits drawn from gray values. Baselines see it
+    too."""
 
 
 class Latent(NamedTuple):

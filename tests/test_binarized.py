@@ -8,7 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+import aejax
+from aejax.data import load, take
 from aejax.errors import UsageError
+from aejax.evaluation.part import Context, observed
+from aejax.evaluation.restoration import reconstruction
 from aejax.models import autoencoder, classifier, gsn
 from aejax.models.binarization import binarized, keys_of_content
 from aejax.models.stacked import on_top_of
@@ -16,6 +20,7 @@ from aejax.nets import MLP
 from aejax.objective.corruptions import masking, nothing
 from aejax.objective.likelihoods import bernoulli, categorical
 from aejax.runs.checkpoint import digest
+from aejax.runs.experiment import fit
 from aejax.training.step import Layout, init_state, make_runner, on_one_device
 from aejax.types import Discrete, Latent, Model, Parent, Sparse, Temporal
 from tiny import batch_of
@@ -23,6 +28,7 @@ from tiny import batch_of
 SHAPE = (4, 3)
 KEY = jax.random.key(5)
 rng = np.random.default_rng(0)
+GRAY = rng.random((40, *SHAPE)).astype(np.float32)
 
 
 def images(x=None):
@@ -76,6 +82,24 @@ def test_every_function_that_looks_at_x_sees_bits():
     # Who samples or decodes without an x is not asked for one.
     echo = binarized(looker()._replace(sample=lambda params, extras, batch, key: batch))
     assert echo.sample({}, {}, {"index": KEY}, KEY) == {"index": KEY}
+
+
+def test_what_a_model_of_bits_is_measured_by_are_the_bits(tmp_path):
+    """A model that gives back what it sees has no error, and baselines see the same bits."""
+    run = aejax.train(
+        fit(binarized(autoencoder(*nets(), bernoulli())), load(GRAY), steps=1, batch_size=8), tmp_path / "run"
+    )
+    see = lambda params, extras, batch, key: binarized(looker()).reconstruct(params, extras, batch, key)
+    run.experiment = run.experiment._replace(model=run.experiment.model._replace(reconstruct=see))
+    context = Context(run, 0)
+    assert context.test.arrays["x"].dtype == np.bool_
+    assert reconstruction(context)["model"]["mse"] == 0.0
+    raw = np.asarray(take(context.train, np.arange(context.train.size))["x"]).reshape(context.train.size, -1)
+    np.testing.assert_allclose(context.statistics.mean, raw.mean(0), rtol=1e-5)
+    # Their bits are theirs whoever draws them.
+    np.testing.assert_array_equal(
+        observed(context.test, run.experiment.model.data.observe).arrays["x"], context.test.arrays["x"]
+    )
 
 
 def test_gray_is_the_probability_of_white():

@@ -10,6 +10,8 @@ from aejax.cli import main
 from aejax.data import subset
 from aejax.errors import UsageError
 from aejax.evaluation import evaluate
+from aejax.evaluation.part import Context
+from aejax.evaluation.probing import PROBES, is_given_labels
 from aejax.models import cvae, vae
 from aejax.nets import MLP
 from aejax.objective.corruptions import fixed_mask
@@ -171,6 +173,14 @@ def runs(tmp_path_factory, root):
         line = f"train {script} --given {given} --hidden 8 --latent 2 --steps 20 --run {found[given]}"
         assert main([*line.split(), "--no-evaluate"]) == 0
     return found
+
+
+def test_no_probe_asks_a_code_for_the_label_that_it_was_made_with(runs):
+    for given in ("label", "quarter"):
+        context = Context(open_run(runs[given], with_data=True), 0)
+        assert context.codes is not None
+        assert is_given_labels(context) == (given == "label")
+        assert PROBES.applies(context) == (given == "quarter")
 
 
 def test_samples_are_given_a_label(runs, tmp_path):

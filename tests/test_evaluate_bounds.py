@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.data import open_split
-from aejax.evaluation.bounds import importance_nll, latent_use
+from aejax.evaluation.bounds import ENOUGH, importance_nll, latent_use, unless_collapsed
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run
 from aejax.types import Experiment, Latent, Model, TrainState
@@ -55,6 +55,15 @@ def test_streamed_sums_are_those_of_all_draws_at_once(draws):
     effective = w.sum(axis=1) ** 2 / (w**2).sum(axis=1)
     np.testing.assert_allclose(found["effective_draws"], np.median(effective), rtol=1e-4)
     np.testing.assert_allclose(found["sampling_error"], np.sqrt((1 / effective - 1 / draws).sum()) / 50, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "collapsed"), [(1.0, False), (8.0, True)])
+def test_an_estimate_that_rests_on_a_few_draws_is_withheld(scale, collapsed):
+    found = unless_collapsed(importance_nll(run_of(normal(scale)), open_split(X), draws=1000))
+    assert (found["effective_draws"] < ENOUGH) == collapsed
+    assert (found["nll"] is None) == collapsed
+    # A few draws are not meant as an estimate: with them it is the bound of so many draws.
+    assert unless_collapsed(importance_nll(run_of(normal(scale)), open_split(X), draws=5))["nll"] is not None
 
 
 def test_the_sampling_error_is_what_repetition_shows():

@@ -265,3 +265,11 @@ def test_a_run_directory_that_exists_is_not_touched(whole, tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UsageError, match="exists"):
         train(experiment(), tmp_path / "file", QUICK)
+
+
+def test_the_best_checkpoint_is_never_chosen_on_the_test_split(tmp_path):
+    chosen = experiment(4)._replace(validation=None)
+    train(chosen, tmp_path / "run", QUICK)
+    with pytest.raises(UsageError, match=r"no validation split.*--checkpoint last"):
+        open_run(tmp_path / "run", experiment=chosen, checkpoint="best")
+    assert open_run(tmp_path / "run", experiment=chosen).step == 4

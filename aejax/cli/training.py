@@ -233,7 +233,7 @@ def _compared(
         f"{name} {config[group].get(name)} then, {value} now"
         for group, values in environment().items()
         for name, value in values.items()
-        if config[group].get(name) != value
+        if name in config[group] and config[group][name] != value
     ]
     differences += [
         f"resumed at step {session['from_step']} on {session['devices']} devices and other versions or platform"

@@ -32,6 +32,13 @@ DRAWS = 5000
 AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
 """Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
+ENOUGH = 20.0
+"""Effective draws, in the median over examples, below which many draws give no estimate: nearly all of the weight lies on a few,
+and the estimate is too high by an unknown amount."""
+
+MANY = 100
+"""So many draws are meant as an estimate of -log p(x); fewer as the bound of so many draws (Burda et al. 2016), always valid."""
+
 ACTIVE = 0.01
 """A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
 
@@ -44,17 +51,18 @@ def bound(context: Context) -> Result:
     # Of a sequence a draw is one of every step's state.
     sequential = model.sequence is not None and model.sequence.rollout is not None
     of_each = max(1, draws // data.shape[0]) if sequential else draws
-    nll = importance_nll(run, data, of_each) if draws else None
+    nll = unless_collapsed(importance_nll(run, data, of_each)) if draws else None
     result = {**latent_use(run, data, context.codes), "importance": nll, "bits_per_dimension": None}
     some = take(data, np.arange(min(data.size, 256)))
     # Sequences that differ in length have no number of dimensions in common.
     count = None if "length" in some else model.data.num_discrete_dims
     dimensions = None if count is None else count(some["x"])
+    result["density"] = count is not None and dimensions is None
     if dimensions is not None:
         per_bit = dimensions * math.log(2)
         result["bits_per_dimension"] = {
             "nelbo": context.terms["nelbo"] / per_bit,
-            "importance": None if nll is None else nll["nll"] / per_bit,
+            "importance": None if nll is None or nll["nll"] is None else nll["nll"] / per_bit,
         }
     return result
 
@@ -78,6 +86,13 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
         "sampling_error": float(np.sqrt(np.sum(sums["variance"], dtype=np.float64)) / len(nll)),
         "effective_draws": float(np.median(sums["effective"])),
     }
+
+
+def unless_collapsed(estimate: dict[str, Any]) -> dict[str, Any]:
+    """The estimate, its number withheld (None) where too few of its draws count."""
+    if estimate["draws"] >= MANY and estimate["effective_draws"] < ENOUGH:
+        return {**estimate, "nll": None, "standard_error": None, "sampling_error": None}
+    return estimate
 
 
 def _streamed(log_weights: LogWeights, draws: int) -> Callable[..., dict[str, jax.Array]]:
@@ -138,6 +153,7 @@ def tables(result: Result) -> Sequence[Table]:
         columns += [
             Column("−log p(x)", f"nats, {importance['draws']} draws", [importance["nll"]], None, 2),
             Column("sampling error", "nats", [importance["sampling_error"]]),
+            Column("effective draws", "median", [importance["effective_draws"]], None, 1),
         ]
     if (bits := result["bits_per_dimension"]) is not None:
         columns += [
@@ -150,7 +166,14 @@ def tables(result: Result) -> Sequence[Table]:
 def numbers(result: Result) -> Sequence[Number]:
     importance, bits = result["importance"] or {"nll": None}, result["bits_per_dimension"] or {"importance": None}
     return [
-        Number("−log p(x)", "nats per example", importance["nll"], "low", 2),
+        # A density's logarithm changes with the unit of the data, and is never compared with a probability's.
+        Number(
+            "−log p(x)" if not result.get("density") else "−log density",
+            "nats per example",
+            importance["nll"],
+            "low",
+            2,
+        ),
         Number("−log p(x)", "bits per dimension", bits["importance"], "low", 4),
         Number("active latent units", f"of {result['units']}", result["active_units"], None, 0),
     ]
@@ -167,11 +190,17 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
     result = evaluation["bound"]
     text = f"{result['active_units']} of {result['units']} dimensions are active: their means vary over the test split."
     if (nll := result["importance"]) is not None:
-        text += (
-            f" -log p(x) by {nll['draws']} draws is {nll['nll']:.2f} nats, with a sampling error of "
-            f"{nll['sampling_error']:.2g}; median effective sample size: {nll['effective_draws']:.3g} of {nll['draws']}."
-        )
-        if (bits := result["bits_per_dimension"]) is not None:
+        if nll["nll"] is None:
+            text += (
+                f" -log p(x) is not given: its median effective sample size is {nll['effective_draws']:.3g} of {nll['draws']} "
+                f"draws, fewer than {ENOUGH:g}, so that the importance-sampling estimate has collapsed onto a few draws."
+            )
+        else:
+            text += (
+                f" -log p(x), estimated with {nll['draws']} draws, is {nll['nll']:.2f} nats, with a sampling error of "
+                f"{nll['sampling_error']:.2g}; median effective sample size: {nll['effective_draws']:.3g}."
+            )
+        if nll["nll"] is not None and (bits := result["bits_per_dimension"]) is not None:
             text += f" That is {bits['importance']:.4f} bits per dimension."
     images, pngs = [], {}
     if len(result["divergences"]) > 1:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from aejax.data import take
+from aejax.data import has_data, take
 from aejax.evaluation.baselines import evaluated_part, linear_statistics
 from aejax.evaluation.linear import Statistics
 from aejax.figures.tables import Number, Table
 from aejax.keys import evaluation_key
 from aejax.objective.corruptions import corrupt_batch
 from aejax.runs.run import Run, map_examples, means
-from aejax.types import Corrupt, Dataset, Model
+from aejax.types import Corrupt, Dataset, Found, Model, Observe
 
 if TYPE_CHECKING:  # pages bring matplotlib, which takes most of a second to import
     from aejax.figures.page import Section
@@ -35,9 +35,10 @@ class Context:
     def __init__(self, run: Run, draws: int) -> None:
         self.run, self.draws, self.experiment = run, draws, run.experiment
         self.model: Model = run.experiment.model
-        self.train: Dataset = run.experiment.train
-        self.test = evaluated_part(run.experiment.test)
-        """All of the test split, or the first examples of a streamed one."""
+        observe = run.experiment.model.data.observe
+        self.train: Dataset = observed(run.experiment.train, observe)
+        self.test = observed(evaluated_part(run.experiment.test), observe)
+        """All of the test split, or the first examples of a streamed one; as the model sees them, and baselines alike."""
 
         self._made: dict[str, Any] = {}
 
@@ -66,11 +67,30 @@ class Context:
     @cached_property
     def statistics(self) -> Statistics | None:
         """What the linear baselines know of the training split; None where there are none."""
-        return linear_statistics(self.experiment, self.components)
+        return linear_statistics(self.experiment._replace(train=self.train), self.components)
 
     @cached_property
     def has_labels(self) -> bool:
         return "label" in take(self.test, np.arange(1))
+
+
+def observed(data: Dataset, observe: Observe | None) -> Dataset:
+    """A data set as a model sees it: of a model of bits, the bits."""
+    if observe is None or not has_data(data):
+        return data
+    see = jax.jit(lambda x: observe(x) > 0.5)
+    seen = data._replace(
+        name=f"{data.name}, binarized", fingerprint=f"{data.fingerprint} binarized", found=Found("bool", 0.0, 1.0, "")
+    )
+    if data.read is None:
+        bits = map_examples(lambda batch: see(batch["x"]), data)
+        return seen._replace(arrays={**(data.arrays or {}), "x": bits})
+
+    def read(positions: np.ndarray) -> Mapping[str, np.ndarray]:
+        examples = take(data, positions)
+        return {**examples, "x": np.asarray(see(examples["x"]))}
+
+    return seen._replace(read=read)
 
 
 class Part(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.data import subset
+from aejax.data import subset, take
 from aejax.evaluation.baselines import LINEAR_DIMENSIONS, cached, compresses, evenly_spaced
 from aejax.evaluation.linear import pca_codes
 from aejax.evaluation.part import Context, Part, Result, corruption_of
@@ -92,7 +92,17 @@ def _probing(context: Context) -> Probing | None:
 
 
 def _applies(context: Context) -> bool:
-    return context.codes is not None and context.has_labels
+    return context.codes is not None and context.has_labels and not is_given_labels(context)
+
+
+def is_given_labels(context: Context) -> bool:
+    """Whether the model is conditioned on the label: its codes are then made with what a probe would be asked for."""
+    condition = context.model.data.condition
+    if condition is None:
+        return False
+    batch = take(context.test, np.arange(min(2, context.test.size)))
+    others = {**batch, "label": batch["label"] + 1}
+    return not np.array_equal(np.asarray(condition(batch)), np.asarray(condition(others)))
 
 
 def probe_tables(result: Result) -> Sequence[Table]:

@@ -36,9 +36,13 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     """
     fixed = 0 if seed is None else seed
 
+    def observe(x: Any) -> Array:
+        x = jnp.asarray(x)
+        return _bits(keys_of_content(fixed, x), x)
+
     def once(batch: Batch) -> Batch:
         """A batch to sample or decode for need not hold x, but a condition may be a part of it."""
-        return {**batch, "x": _bits(keys_of_content(fixed, batch["x"]), batch["x"])} if "x" in batch else batch
+        return {**batch, "x": observe(batch["x"])} if "x" in batch else batch
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         return model.init(key, once(batch))
@@ -85,6 +89,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
             corrupt=model.data.corrupt,
             condition=None if condition is None else lambda batch: condition(once(batch)),
             num_discrete_dims=None if count is None else lambda x: count((x > 0.5).astype(x.dtype)),
+            observe=observe,
         ),
         latent=None if latent is None else Latent(*map(on_bits, latent)),
         discrete=None if discrete is None else discrete._replace(codes=on_bits(discrete.codes)),

@@ -13,7 +13,7 @@ import numpy as np
 from aejax.data import has_data, is_image, subset, take
 from aejax.evaluation.baselines import compresses, evaluated_part, linear_statistics
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
-from aejax.evaluation.part import corruption_of, without_data
+from aejax.evaluation.part import corruption_of, observed, without_data
 from aejax.figures import charts, drawing, page
 from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.page import Section
@@ -70,6 +70,8 @@ def restored_rows(
     corrupt = run.experiment.model.data.corrupt
     examples = subset(run.experiment.test, positions)
     x = take(examples, np.arange(examples.size))["x"]
+    if (observe := run.experiment.model.data.observe) is not None:
+        x = np.asarray(observe(x))
     affine = linear_maps(run)
     if corrupt is None:
         rows = {"clean": x, "reconstructed": run.reconstruct(examples)}
@@ -94,11 +96,12 @@ def replaced(examples: Dataset, x: np.ndarray) -> Dataset:
 
 def linear_maps(run: Run) -> dict[str, Affine]:
     """The linear baselines of the evaluation that apply."""
-    train, model = run.experiment.train, run.experiment.model
+    model = run.experiment.model
+    train = observed(run.experiment.train, model.data.observe)
     if not has_data(train):
         return {}
     size = None if model.encode is None else math.prod(run.encode(subset(train, np.arange(1))).shape[1:])
-    moments = linear_statistics(run.experiment, size)
+    moments = linear_statistics(run.experiment._replace(train=train), size)
     if moments is None:
         return {}
     maps = {}

@@ -5,6 +5,7 @@ Nothing in a run directory is executable, and no code is loaded from it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -65,10 +66,20 @@ def environment() -> dict[str, Any]:
             "backend": jax.default_backend(),
             "device": jax.devices()[0].device_kind,
             "processes": jax.process_count(),
+            "processor": _processor(),
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "prng": str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
         },
     }
+
+
+def _processor() -> str:
+    """What the processor is called: another one may round, and so train, to other bits."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def read_config(directory: Path) -> dict[str, Any]:

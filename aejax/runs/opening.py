@@ -52,6 +52,11 @@ def open_run(
         )
     if checkpoint not in ("last", "best"):
         raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
+    if checkpoint == "best" and experiment.validation is None:
+        raise UsageError(
+            f"{directory} has no validation split, so its best checkpoint would be chosen on the test split; use "
+            "--checkpoint last"
+        )
     if not (directory / "checkpoints").is_dir():
         raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
     with open_checkpoints(directory / "checkpoints", monitor=experiment.monitor, read_only=True) as checkpoints:
