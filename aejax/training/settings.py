@@ -10,7 +10,7 @@ from aejax.training.step import Layout
 class Settings(NamedTuple):
     """How a run is carried out. Its bits depend on `devices` by rounding only, and with `exact_reduce` not at all.
 
-    Args:
+    Attributes:
         devices: Devices of each process that share every batch, by default one; of a group the devices that share its members,
             by default as many as divide their number (on a CPU they are made, by default one to a core).
         log_every: Steps between lines of metrics.jsonl.

@@ -1,0 +1,120 @@
+"""What the documentation shows must run, every command it shows must parse, and its links must lead somewhere."""
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import aejax
+from aejax.cli import COMMANDS, main
+from aejax.cli.flags import parse
+from aejax.runs.experiment import load_file, shipped
+from aejax.training.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
+TEXTS = [*PAGES, ROOT / "README.md", ROOT / "experiments" / "README.md"]
+NAME = {path: str(path.relative_to(ROOT)) for path in TEXTS}
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in PAGES if blocks(path, "python") and path.name != "contributing.md"], ids=NAME.get
+)
+def test_every_python_block_of_a_page_runs_in_turn(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    for block in blocks(page, "python"):
+        exec(compile(re.sub(r"\bsteps=\d+", "steps=2", block), NAME[page], "exec"), scope)
+
+
+def commands(path):
+    for block in blocks(path, ""):
+        for line in block.splitlines():
+            for command in line.split("&&"):
+                words = shlex.split(command, comments=True)
+                if words[:1] == ["aejax"]:
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("path", [path for path in TEXTS if any(commands(path))], ids=NAME.get)
+def test_every_command_that_is_shown_parses(path, monkeypatch):
+    """Up to where it would begin to work."""
+    for words in commands(path):
+        assert words[0] in COMMANDS, words
+        if words[0] == "train":
+            file = shipped().get(words[1].removesuffix(".py").rpartition("/")[2])
+            assert file is not None, words
+            _, function = load_file(file)
+            flags = [
+                "--run",
+                "--seeds",
+                "--sweep",
+                "--stream",
+                "--no-evaluate",
+                "--coordinator",
+                "--processes",
+                "--process",
+            ]
+            known = {
+                f"--{name.replace('_', '-')}" for name in [*inspect.signature(function).parameters, *Settings._fields]
+            }
+            unknown = [word for word in words if word.startswith("--") and word not in known | set(flags)]
+            assert not unknown, words
+            continue
+        if words[0] in ("data", "experiments", "new"):
+            continue
+        monkeypatch.setattr("aejax.cli.using.parse", stop_after_parsing)
+        monkeypatch.setattr("aejax.cli.training.parse", stop_after_parsing)
+        with pytest.raises(Parsed):
+            main(["--debug", *words])
+
+
+class Parsed(Exception):
+    """Raised where a command line was understood."""
+
+
+def stop_after_parsing(*arguments, **more):
+    parse(*arguments, **more)
+    raise Parsed
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=NAME.get)
+def test_every_link_to_a_file_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), target
+
+
+RETIRED = """
+as most|what of it passes|how-manieth|judged? (on|by|with)|those that it is surest|the judg(e|ed|ement)|is right of [0-9]|
+costs nothing|in the eyes of|by the how|is told (the|its) class|what a bound's divergence costs
+"""
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=NAME.get)
+def test_retired_words_do_not_come_back(path):
+    found = re.search(RETIRED.replace("\n", ""), " ".join(path.read_text().split()))
+    assert found is None, found
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    build(load_config(str(ROOT / "docs" / "mkdocs.yml"), site_dir=str(tmp_path / "site")))
+    assert (tmp_path / "site" / "families" / "vae.html").exists()
+
+
+def test_every_public_name_is_in_the_reference():
+    text = "\n".join(path.read_text() for path in (ROOT / "docs" / "pages" / "api").glob("*.md"))
+    for module in (aejax.models, aejax.objective, aejax.nets):
+        for name in module.__all__:
+            assert f"::: {module.__name__}.{name}\n" in text
