@@ -20,7 +20,8 @@ NAME = {path: str(path.relative_to(ROOT)) for path in TEXTS}
 
 
 def blocks(path, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    every = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for of, text in every if of == language]
 
 
 @pytest.mark.parametrize(

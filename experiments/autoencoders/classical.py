@@ -1,10 +1,10 @@
-"""The classical family by its arguments: the plain, denoising, sparse and contractive autoencoder, and any of them at once, with
-the same encoder everywhere. `python experiments/results/probe_table.py` compares their codes.
+"""The classical family by its arguments: plain, denoising, sparse and contractive autoencoders, and any combination, with one
+encoder. `python experiments/results/probe_table.py` compares their codes.
 
 aejax train classical --corruption masking --l1-weight 0.1 --code relu --seeds 5
-2 CPU cores, 91 s: a denoising sparse autoencoder, of whose 32 units an example of digits activates 9.0 ± .4. Logistic regression
-on the code 96.8 ± .9 % and, at examples masked by 30 %, 87.5 ± 2.3 %, where raw pixels have 96.9 and 72.0, principal components
-94.7 and 71.0. Restores these to an MSE of .0185 ± .0003, the optimal linear denoiser to .0264.
+2 CPU cores, 91 s. A denoising sparse autoencoder, of whose 32 units a digit activates 9.0 ± .4. Logistic regression on the
+codes 96.8 ± .9 %, and 87.5 ± 2.3 % on digits masked by 30 %; raw pixels have 96.9 and 72.0 %, principal components 94.7 and
+71.0 %. It restores the masked digits with an MSE of .0185 ± .0003, the optimal linear denoiser with .0264.
 
 `--contraction 0.01` makes it contractive too.
 """

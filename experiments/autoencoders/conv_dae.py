@@ -1,10 +1,10 @@
-"""Convolutional denoising autoencoder (Vincent et al. 2008, in the nets of van den Oord et al. 2017), on images of any size.
+"""Convolutional denoising autoencoder (Vincent et al. 2008, with the nets of van den Oord et al. 2017), for images of any size.
 
 aejax train conv_dae --steps 300
-2 CPU cores, 11 s: restores test digits masked by 30 % to an MSE of .0256 ± .0008 over 3 seeds.
+2 CPU cores, 11 s. Restores test digits masked by 30 % with an MSE of .0256 ± .0008 over 3 seeds.
 
-The corruption and the size of the code are those of experiments/dae.py, whose nets are MLPs: the two can be compared.
-Digits of 8×8 are halved once; for 28×28 pass --hidden 32 64, for 64×64 --hidden 32 64 128.
+The corruption and the size of the code are those of dae.py, whose nets are MLPs, so that the two can be compared. Digits of 8×8
+are halved once; for 28×28 pass --hidden 32 64, for 64×64 --hidden 32 64 128.
 """
 
 from typing import Literal

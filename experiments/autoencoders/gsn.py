@@ -1,15 +1,17 @@
-"""Denoising autoencoders as generative models, with walkback (Bengio, Yao, Alain & Vincent 2013).
+"""Generative stochastic network (Bengio, Yao, Alain & Vincent 2013): sampling from a denoising autoencoder's Markov chain, with
+walkback.
 
-A run's samples come from its Markov chain; `aejax sample RUN OUT.npy --n N` gives as many as one likes:
+`aejax sample RUN OUT.npy --n N` draws from the chain of a run:
 
     aejax train gsn --rate 0.1 --walkback 5
 
-The table of what walkback changes is one command, which goes on where it was stopped:
+One command makes the table of what walkback changes, and continues where it was stopped:
 
     python experiments/results/gsn.py
 
-2 CPU cores (processor time), 333 s: digits, mean ± sd over 3 seeds. Nats of a test image given its corruption at this rate;
-distance of a sample to the nearest training image, of a test image to the nearest sample; total variation of the labels' law:
+2 CPU cores (processor time), 333 s. Digits, mean ± sd over 3 seeds: nats of a test image given its corruption at this rate,
+distance of a sample to the nearest training image, of a test image to the nearest sample, and total variation between the
+labels' distributions:
 
     test images                            1.058            1.058
     a Gaussian with their moments          1.628 ± .005     1.553 ± .005     .084 ± .003
@@ -18,13 +20,13 @@ distance of a sample to the nearest training image, of a test image to the neare
     rate .3, walkback 1  18.91 ± .10       1.161 ± .008     1.204 ± .003     .167 ± .003
     rate .3, walkback 5  20.09 ± .08       1.463 ± .002     1.465 ± .014     .617 ± .006
 
-Little corruption leaves the plain chain among strokes that are no digits; walkback brings it back to digits, if blurred ones,
-at the price of the denoising it is also judged by. More corruption does so too, and better. With both, the walk forgets the
-digit it started from: most samples are the mean image, since p(x|x̃), a product over pixels, can say no more of many
-candidates than their mean. On a finite state space, where p(x|x̃) can be any law, the stationary law is within .003 of the
-data law in total variation with and without walkback (`tests/test_gsn.py`). Labels are nearer to their law
-in draws of the Gaussian, which resemble digits least. A sample is the mean of p(x|x̃), smoother than an image, which flatters
-its distance. No log-density is estimated: Parzen's is biased.
+With little corruption the plain chain stays among strokes that are no digits. Walkback brings it back to digits, though blurred
+ones, and denoising gets worse. More corruption does the same, and better. With both, the chain forgets the digit it started
+from: most samples are the mean image, because p(x|x̃) is a product over pixels and can only give the mean of many candidates.
+On a finite state space, where p(x|x̃) can be any distribution, the stationary distribution is within .003 of the data's in
+total variation, with and without walkback (`tests/test_gsn.py`). Labels are closest to their distribution in the Gaussian's
+draws, which look least like digits. A sample is the mean of p(x|x̃) and therefore smoother than an image, which shortens its
+distance. No log-density is estimated, since Parzen's estimate is biased.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A deep autoencoder of curves beside linear codes three times as long (Hinton & Salakhutdinov 2006).
+"""A deep autoencoder of curves, compared with linear codes three times as long (Hinton & Salakhutdinov 2006).
 
 aejax train hinton2006_curves
-2 CPU cores, 175 s: a squared error of 1.23 ± .05 per test image over 3 seeds, .218 ± .009 of PCA-18's; the paper has 1.44,
-.244 of its PCA-18.
+2 CPU cores, 175 s. The squared error is 1.23 ± .05 per test image over 3 seeds, .218 ± .009 of that of PCA-18; the paper has
+1.44, .244 of its PCA-18.
 
                        squared error   of PCA-18's   the paper's
     autoencoder 6      1.23 ± .05      .218 ± .009   1.44   .244
@@ -13,16 +13,16 @@ aejax train hinton2006_curves
     linear encoder 6   9.06 ± .19      1.612 ± .034
     linear encoder 18  3.39 ± .02       .604 ± .004
 
-Our logistic PCA is far below the paper's, which does not tell how its own was fitted: here the code of a test image minimizes
-that image's cross-entropy, a convex problem, by Newton's method, and so knows the image as no encoder does. With codes that are a
-linear function of the image the same model is the linear encoder; the paper's numbers, as ratios, are between the two.
+Our logistic PCA is far below the paper's, which does not say how its own was fitted. Here the code of a test image minimizes
+that image's cross-entropy, a convex problem, by Newton's method, and so uses the image as no encoder can. With codes that are a
+linear function of the image, the same model is the linear encoder. As ratios, the paper's numbers lie between the two.
 
-The table, three trainings and the baselines, is one command, which goes on where it was stopped:
+One command makes the table, three trainings and the baselines, and continues where it was stopped:
 
     python experiments/results/hinton2006_curves.py
 
-The paper trains a stack of restricted Boltzmann machines first; with GELU and Adam none is needed. It publishes no rendering of
-its curves: compare the ratios to PCA's squared error, not the errors.
+The paper first trains a stack of restricted Boltzmann machines; with GELU and Adam none is needed. The paper does not specify
+how its curves are rendered, so compare the ratios to PCA's squared error, not the errors.
 """
 
 from __future__ import annotations

@@ -1,31 +1,31 @@
-"""Stacked denoising autoencoders (Vincent et al. 2010): layers trained one by one to restore masked input, then a classifier.
+"""Stacked denoising autoencoders (Vincent et al. 2010): layers are trained one by one to restore masked input, then a classifier.
 
-The whole table, from data to test errors with their intervals, is one command, which goes on where it was stopped:
+One command makes the whole table, from data to test errors with their intervals, and continues where it was stopped:
 
     python experiments/results/vincent2010.py --data rectangles
 
-A stage alone is a run as any other; `--parent` names the run of the layer below:
+Each stage is a run; `--parent` names the run of the layer below:
 
     aejax train vincent2010 --rate 0.1 --steps 3000 --run runs/layer1
     aejax train vincent2010 --rate 0.1 --lr 0.1 --steps 5000 --parent runs/layer1 --run runs/layer2
     aejax train vincent2010 --stage supervised --lr 0.1 --steps 3000 --parent runs/layer3
 
-2 CPU cores, 75 s: SDAE-3 with 20 % masked, which validation chooses, errs on .86 ± .14 % of 50 000 test images, over
-five training sets of 1000 rectangles. Noise helps throughout:
+2 CPU cores, 75 s. SDAE-3 with 20 % masked, chosen by validation, has a test error of .86 ± .14 % on 50 000 images, over five
+training sets of 1000 rectangles. Noise helps throughout:
 
     masked, %     0 (SAE-3)   10          20         30         40         50
     error, %      1.67 ± .27  1.14 ± .14  .86 ± .14  .80 ± .14  .73 ± .10  .69 ± .09
 
-From random initialization, tuned, 6.5 ± .7 %. A support vector machine on the same 1000, its C and γ chosen on the
-200 validation images, errs on 3.2 ± .5 %; with C = 10, γ = .05 on 2.87 ± .18 %. Paired over training sets (95 %)
-SDAE-3 is .82 ± .31 below SAE-3, 5.6 ± .9 below the random start and 2.4 ± .7 below the machine. The paper, on its own
-drawing, has 2.41 for SAE-3, 1.99 for SDAE-3 with 10 % and 2.15 for the machine.
+From random initialization, tuned, 6.5 ± .7 %. A support vector machine on the same 1000 images, with C and γ chosen on the 200
+validation images, has 3.2 ± .5 %; with C = 10, γ = .05 it has 2.87 ± .18 %. Paired over training sets (95 %), SDAE-3 is .82 ±
+.31 below SAE-3, 5.6 ± .9 below random initialization and 2.4 ± .7 below the support vector machine. The paper, with its own
+rendering, has 2.41 for SAE-3, 1.99 for SDAE-3 with 10 % and 2.15 for the support vector machine.
 
-Convex, three training sets (--data convex --data-seeds 0 1 2 --rates 0 0.1): SAE-3 19.44 ± .24 %, SDAE-3 with 10 %
-19.64 ± .65, the random start 22.1 ± .7, the machine on the same 6000 images 20.27 ± .28, refitted with the 2000
-validation images 19.21 ± .29. Noise does not help there: SDAE-3 is .2 ± 1.3 above SAE-3 and .6 ± 1.8 below the
-machine. With 25 passes of fine-tuning instead of 75 both had 20.4 to 20.5, and 22.1 with 30 % on one set. The paper's
-machine has 19.13.
+Convex, three training sets (--data convex --data-seeds 0 1 2 --rates 0 0.1): SAE-3 19.44 ± .24 %, SDAE-3 with 10 % 19.64 ± .65,
+random initialization 22.1 ± .7, the support vector machine on the same 6000 images 20.27 ± .28, and refitted with the 2000
+validation images 19.21 ± .29. Noise does not help: SDAE-3 is .2 ± 1.3 above SAE-3 and .6 ± 1.8 below the support vector
+machine. With 25 epochs of fine-tuning in place of 75, both had 20.4 to 20.5, and 22.1 with 30 % on one set. The paper's support
+vector machine has 19.13.
 """
 
 from __future__ import annotations

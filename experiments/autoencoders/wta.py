@@ -1,18 +1,17 @@
-"""Winner-take-all autoencoders (Makhzani & Frey 2015): each unit keeps its largest activations in the batch while it is trained,
-and none is held back afterwards.
+"""Winner-take-all autoencoders (Makhzani & Frey 2015): in training, each unit keeps only its largest activations in the batch.
 
 aejax train wta
-2 CPU cores, 20 s: on test digits 14.7 ± .5 of the 256 units are active, 58 ± 11 never; MSE .0104 ± .0001 over 3 seeds, in
-training .0040 ± .0003. Logistic regression on the codes 98.1 ± .4 %, on raw pixels 96.9.
+2 CPU cores, 20 s. On test digits 14.7 ± .5 of the 256 units are active and 58 ± 11 never are; MSE .0104 ± .0001 over 3 seeds,
+.0040 ± .0003 in training. Logistic regression on the codes 98.1 ± .4 %, on raw pixels 96.9 %.
 
 aejax train wta --net conv --hidden 32 --latent 64 --lr 0.003 --steps 300
-2 CPU cores, 97 s: logistic regression on the codes 98.2 ± .2 % over 3 seeds. The MSE is .17 ± .09, .03 in training.
+2 CPU cores, 97 s. Logistic regression on the codes 98.2 ± .2 % over 3 seeds. The MSE is .17 ± .09, and .03 in training.
 
-Only the MSE in training is of winners alone. Afterwards none is held back, so the monitored nll, by which the best checkpoint
-is chosen, is that of dense codes, and the decoder sees as many units as the biases let through: in the MLP about as many as in
-training, if the learning rate is large enough for the biases to move that far (at .001, 101 units and an MSE of .81 after 2000
-steps); in the spatial code all positions instead of one. On Fashion-MNIST with 512 units .01 is too much: it leaves 471 dead
-after 500 steps, .001 leaves 118 after 1500.
+Units compete in training only. Afterwards the code is dense, and so is the code of the monitored nll, which picks the best
+checkpoint; the decoder then sees as many units as the biases let through. In the MLP these are about as many as in training if
+the learning rate is large enough for the biases to move (at .001, 101 units are active and the MSE is .81 after 2000 steps); in
+the spatial code all positions are active instead of one. On Fashion-MNIST with 512 units a rate of .01 is too large: 471 units
+are dead after 500 steps, against 118 after 1500 steps at .001.
 """
 
 from typing import Literal

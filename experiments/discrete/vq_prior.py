@@ -1,21 +1,21 @@
-"""A prior over discrete codes (van den Oord et al. 2017, §3.2; Razavi et al. 2019, §3.2), which makes a VQ-VAE generate.
+"""A learned prior over discrete codes (van den Oord et al. 2017, §3.2; Razavi et al. 2019, §3.2), which makes a VQ-VAE generate.
 
 aejax train vqvae --run runs/vq && aejax train vq_prior --parent runs/vq --run runs/prior
-1 busy CPU core, 37 s: the 16 codes of a test digit cost 33.9 ± .2 nats over 3 seeds, 3.06 ± .02 bits each, where a uniform
-prior of 64 takes 66.5 and 6; with them the whole bound is 2.129 ± .004 bits a pixel, by the uniform prior 2.864.
+1 busy CPU core, 37 s. The 16 codes of a test digit cost 33.9 ± .2 nats over 3 seeds, 3.06 ± .02 bits each; a uniform prior over
+64 codes takes 66.5 nats and 6 bits. The whole bound falls from 2.864 to 2.129 ± .004 bits per pixel.
 
 aejax train vq_prior --parent runs/vq --by-class
-Told the class, 30.6 ± .3 nats and 2.055 ± .007 bits a pixel. Of 1000 samples, a hundred of each class, 84.7 ± 2.4 % are
-what was asked for in the eyes of a net (vincent2010.py --stage supervised --hidden 256 128) that is right of 91.9 % of the
-real test digits.
+Given the class, 30.6 ± .3 nats and 2.055 ± .007 bits per pixel. Of 1000 samples, a hundred of each class, a classifier with
+91.9 % test accuracy (vincent2010.py --stage supervised --hidden 256 128) assigns 84.7 ± 2.4 % to the requested class.
 
-So few images are soon learnt by heart: after 1500 steps in place of 400 the codes of test images cost 45 nats.
+The prior overfits such few images quickly: after 1500 steps in place of 400, the codes of test images cost 45 nats.
 
 python experiments/results/priors.py
-Fashion-MNIST, 1 busy CPU core, 494 ± 82 s a prior: told the class, 3.864 ± .014 bits of each of 49 codes of 512 over 3 seeds, and
-3.358 ± .001 bits a pixel, by the uniform prior 9 and 3.679. Of 1000 samples 80.1 ± 1.9 % are what was asked for in the eyes of
-a net that is right of 87.2 % of the real test images. 64 samples take 2.1 s. Of the two levels of vqvae2.py on mosaics, told the
-digit, with attention at the upper level, after 600 steps: 3.24 bits of each code on validation images in place of 7 (one seed).
+Fashion-MNIST, 1 busy CPU core, 494 ± 82 s per prior. Given the class, each of 49 codes of 512 costs 3.864 ± .014 bits over 3
+seeds (9 under a uniform prior), and the bound is 3.358 ± .001 bits per pixel (3.679). Of 1000 samples, a classifier with 87.2 %
+test accuracy assigns 80.1 ± 1.9 % to the requested class. 64 samples take 2.1 s. For the two levels of vqvae2.py on mosaics,
+given the digit, with attention at the upper level, after 600 steps: 3.24 bits per code on validation images, against 7 (one
+seed).
 """
 
 import jax

@@ -1,15 +1,16 @@
-"""TD-VAE (Gregor et al. 2019, §5.2) of noisy oscillations, 200 steps long: jumps of 20 and of 100 steps at once.
+"""TD-VAE (Gregor et al. 2019, §5.2) of noisy oscillations of 200 steps: jumps of 20 and of 100 steps at once.
 
 aejax train tdvae_oscillator
-2 CPU cores, busy, of which it had half of one, 199 to 264 s: error of the phase after a jump of 20 steps .156 ± .012 rad over 3
-seeds, of 100 .301 ± .032, where an extrapolation by the mean frequency has 1.04 and 1.49; of one future, by
-results/sequences.py, which goes on from 80 frames and fits a phase to 16 jumps, of 20 to 35, or of 100 to 115 steps.
+2 busy CPU cores, about half of one core used, 199 to 264 s. The error of the phase after a jump of 20 steps is .156 ± .012 rad
+over 3 seeds, and after a jump of 100 steps .301 ± .032; an extrapolation by the mean frequency has 1.04 and 1.49. The error is
+that of one sampled future, measured by results/sequences.py, which continues from 80 frames and fits a phase to 16 jumps of 20
+to 35, or of 100 to 115 steps.
 
-What it takes, by one seed each and 500 test sequences; chance has 1.57, and by jumps of at most 10 in training:
-a gated map of state and gap, 1000 steps: 1.73, though mean states and their squares tell the frequency to .035 rad a step
-a state that goes round with its own speed, its correction told the gap, 3000 steps: 1.64, the frequency being known to .001
-the same, its correction not told the gap, 500 steps: .49; 2500 steps: .18, and .60 after a jump of 100
-as here, with long jumps after .4 of 3000 steps: .14 and .28; with all of them from the start, after 500 steps: 1.63
+What is needed for that, by one seed each on 500 test sequences (chance has 1.57), after jumps of 20 steps:
+a gated map of state and gap, 1000 steps: 1.73, although mean states and their squares give the frequency to .035 rad per step
+a state that rotates with its own speed, whose correction sees the gap, 3000 steps: 1.64, with the frequency known to .001
+the same, with a correction that does not see the gap, 500 steps: .49; after 2500 steps .18, and .60 after a jump of 100
+as here, with long jumps only after .4 of 3000 steps: .14 and .28; with long jumps from the start, after 500 steps: 1.63
 """
 
 import flax.linen as nn

@@ -1,23 +1,22 @@
 """β-VAE (Higgins et al. 2017), and its variant with a capacity (Burgess et al. 2018), on binarized images.
 
 aejax train beta_vae
-1 busy CPU core, 7 s: at β = 2 -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds by 5000 draws, the bound 24.10 ±
-.25, the divergence 1.68 ± .01 with 4 of 16 dimensions active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07 ±
-.01 and 16.
+1 busy CPU core, 7 s. At β = 2, -log p(x) of test digits is 23.39 ± .01 nats over 3 seeds, estimated with 5000 draws; the bound
+is 24.10 ± .25, the KL 1.68 ± .01, and 4 of 16 dimensions are active. At β = 1 (vae.py) they are 22.25 ± .02, 22.52 ± .15, 6.07
+± .01 and 16.
 
 aejax train beta_vae --objective capacity
-1 busy CPU core, 8 s: held at 5 nats the divergence is 5.03 ± .01, and -log p(x) 23.01 ± .08, the bound 24.04 ± .06; all
-dimensions active. At a divergence of 4.64 tcvae.py has 22.58 and 23.15: there the total correlation pays, here every nat
-beyond the capacity.
+1 busy CPU core, 8 s. Held at 5 nats, the KL is 5.03 ± .01, -log p(x) 23.01 ± .08 and the bound 24.04 ± .06; all dimensions are
+active. tcvae.py reaches 22.58 and 23.15 with a KL of 4.64.
 
 aejax train beta_vae --data sprites --beta 4 --hidden 256 256 --latent 10 --batch-size 64 --steps 10000
-1 busy CPU core, 806 s, images drawn as they are read, one seed: of the first 10 000 test images -log p(x|z) is 110.42 nats,
-the divergence 14.82 with 7 of 10 dimensions active; MIG .088, DCI .110, SAP .040, BetaVAE .835, FactorVAE .663, modularity
-.732, explicitness .721, IRS .409. All metrics took 112 s, 48 of the processor. Beside the other objectives and weights, on
-smaller images: results/disentanglement.py, and its table in README.md.
+1 busy CPU core, 806 s, images drawn as they are read, one seed. On the first 10 000 test images -log p(x|z) is 110.42 nats and
+the KL 14.82, with 7 of 10 dimensions active; MIG .088, DCI .110, SAP .040, BetaVAE .835, FactorVAE .663, modularity .732,
+explicitness .721, IRS .409. All metrics took 112 s, of which 48 s of processor time. results/disentanglement.py compares
+objectives and weights on smaller images; its table is in README.md.
 
-At β = 4 the code of digits' small images is empty (a divergence of .01 nats). The bound judged is the one with β = 1; no number
-of a paper compares.
+At β = 4 the code of these small digits is empty (a KL of .01 nats). The bound that is reported has β = 1. No number of a paper
+compares.
 """
 
 from typing import Literal

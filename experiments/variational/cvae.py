@@ -1,9 +1,9 @@
-"""Conditional variational autoencoder (Sohn et al. 2015) of binarized images: completed from a quarter, a half or three
-quarters of them, or given their class.
+"""Conditional variational autoencoder (Sohn et al. 2015) of binarized images, given a quarter, a half or three quarters of the
+image, or its class.
 
 aejax train cvae
-1 busy CPU core, 54 s: given a quarter of a test digit -log p of the rest is 16.37 ± .03 nats over 3 seeds by 1000 draws,
-the bound 16.56 ± .12. With --baseline, a net without a latent, it is 18.69 ± .01.
+1 busy CPU core, 54 s. Given a quarter of a test digit, -log p of the rest is 16.37 ± .03 nats over 3 seeds, estimated with 1000
+draws; the bound is 16.56 ± .12. With --baseline, a net without a latent, it is 18.69 ± .01.
 
 aejax train cvae --given half
 11.00 ± .00, the bound 11.16 ± .05; the baseline 12.56 ± .00.
@@ -12,16 +12,12 @@ aejax train cvae --given three_quarters
 5.19 ± .03, the bound 5.30 ± .08; the baseline 5.45 ± .02.
 
 aejax train cvae --given label
-Of a whole digit given its class 19.40 ± .02, the bound 19.73 ± .15; without the class (vae.py) 22.25 ± .02.
+-log p of a whole digit given its class is 19.40 ± .02, the bound 19.73 ± .15; without the class (vae.py) it is 22.25 ± .02.
 
-aejax train cvae --data fashion_mnist
-1 busy CPU core, 213 to 224 s: of 10 000 test images of clothes the bound of the rest given a quarter is 172.3 nats (a second seed
-172.5), given half 125.3, given three quarters 60.2; one seed. With --baseline 191.4 (191.3), 132.5 and 61.8.
-
-The Gaussian stochastic net (--alpha 0) does no better than the baseline given a quarter, 18.69 ± .01: by one draw it learns
-not to look at z. The hybrid with α = .5 lies between, 17.95 ± .02; from its prior's single draws its own term is 19.1, the
-conditional autoencoder's 27.4. The order is that of the paper's table on other images (quarters of MNIST: net without a
-latent 100.4, 61.9, 25.4; conditional autoencoder 71.8, 51.0, 24.2).
+The Gaussian stochastic net (--alpha 0) does no better than the baseline given a quarter, 18.69 ± .01: with one draw it learns
+to ignore z. The hybrid with α = .5 lies between, 17.95 ± .02; with a single draw from the prior its own term is 19.1, the
+conditional autoencoder's 27.4. The order is that of the paper's table for MNIST quadrants (net without a latent 100.4, 61.9,
+25.4; conditional autoencoder 71.8, 51.0, 24.2).
 """
 
 from typing import Literal

@@ -1,16 +1,16 @@
-"""DIP-VAE (Kumar et al. 2018) on binarized images: a covariance of the codes that is near the identity.
+"""DIP-VAE (Kumar et al. 2018) on binarized images: the covariance of the codes is held near the identity.
 
 aejax train dip_vae
-1 busy CPU core, 9 s: kind I: -log p(x) of test digits is 22.95 ± .03 nats over 3 seeds by 5000 draws, the bound 25.22 ±
-.22, the divergence 9.68 ± .03 with all 16 dimensions active.
+1 busy CPU core, 9 s. Kind I: -log p(x) of test digits is 22.95 ± .03 nats over 3 seeds, estimated with 5000 draws; the bound is
+25.22 ± .22, the KL 9.68 ± .03, and all 16 dimensions are active.
 
 aejax train dip_vae --kind II
-1 busy CPU core, 11 s: 22.98 ± .03, 23.34 ± .06 and 3.08 ± .02 with 5 or 4 active; the others are noise of variance 1, which
-II counts.
+1 busy CPU core, 11 s. 22.98 ± .03, 23.34 ± .06 and 3.08 ± .02, with 4 or 5 active dimensions; the others are noise of variance
+1, which kind II counts.
 
-The variational autoencoder (vae.py) has 22.25 ± .02, 22.52 ± .15 and 6.07 ± .01. Kind I asks variance 1 of every mean, on
-top of which comes the posterior's own, so that the aggregate is wider than the prior and the bound loose. No number of a
-paper compares.
+The variational autoencoder (vae.py) has 22.25 ± .02, 22.52 ± .15 and 6.07 ± .01. Kind I asks for variance 1 of the means, to
+which the posterior's own variance is added, so that the aggregate posterior is wider than the prior and the bound is loose. No
+number of a paper compares.
 """
 
 from typing import Literal

@@ -1,15 +1,15 @@
-"""VampPrior (Tomczak & Welling 2018) on binarized images, beside a mixture of as many free Gaussians.
+"""VampPrior (Tomczak & Welling 2018) on binarized images, compared with a mixture of as many free Gaussians.
 
 aejax train vamp
-1 busy CPU core, 15 s: -log p(x) of test digits is 21.63 ± .03 nats over 3 seeds by 5000 draws, the bound 21.99 ± .07, the
-divergence 5.79 ± .02; all 16 dimensions active. With one standard normal (vae.py) they are 22.25 ± .02, 22.52 ± .15 and
-6.07 ± .01.
+1 busy CPU core, 15 s. -log p(x) of test digits is 21.63 ± .03 nats over 3 seeds, estimated with 5000 draws; the bound is 21.99
+± .07, the KL 5.79 ± .02, and all 16 dimensions are active. With a standard normal prior (vae.py) they are 22.25 ± .02, 22.52 ±
+.15 and 6.07 ± .01.
 
 aejax train vamp --prior mixture
-1 busy CPU core, 15 s: 21.84 ± .04, 22.23 ± .09 and 6.07 ± .08.
+1 busy CPU core, 15 s. 21.84 ± .04, 22.23 ± .09 and 6.07 ± .08.
 
-The free mixture gets two thirds of what the pseudo-inputs give, though it has fewer constraints. No number of a paper
-compares; fashion_nll.py makes the table of one.
+The free mixture gets two thirds of the gain of the pseudo-inputs, although it has fewer constraints. No number of a paper
+compares; fashion_nll.py reproduces a paper's table.
 """
 
 from typing import Literal
