@@ -32,9 +32,9 @@ DRAWS = 5000
 AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
 """Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
-ENOUGH = 20.0
-"""Effective draws, in the median over examples, below which many draws give no estimate: nearly all of the weight lies on a few,
-and the estimate is too high by an unknown amount."""
+ENOUGH = 0.005
+"""Effective draws, in the median over examples, as a fraction of all: below it, nearly all of the weight lies on a few draws, and the
+estimate is too high by an unknown amount."""
 
 MANY = 100
 """So many draws are meant as an estimate of -log p(x); fewer as the bound of so many draws (Burda et al. 2016), always valid."""
@@ -90,7 +90,7 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
 
 def unless_collapsed(estimate: dict[str, Any]) -> dict[str, Any]:
     """The estimate, its number withheld (None) where too few of its draws count."""
-    if estimate["draws"] >= MANY and estimate["effective_draws"] < ENOUGH:
+    if estimate["draws"] >= MANY and estimate["effective_draws"] < ENOUGH * estimate["draws"]:
         return {**estimate, "nll": None, "standard_error": None, "sampling_error": None}
     return estimate
 
@@ -193,7 +193,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
         if nll["nll"] is None:
             text += (
                 f" -log p(x) is not given: its median effective sample size is {nll['effective_draws']:.3g} of {nll['draws']} "
-                f"draws, fewer than {ENOUGH:g}, so that the importance-sampling estimate has collapsed onto a few draws."
+                f"draws, less than {100 * ENOUGH:g} %, so that the importance-sampling estimate rests on a few of them."
             )
         else:
             text += (

@@ -113,7 +113,7 @@ def tables(results: Results) -> str:
     lines += ["### Digits: variational models of gray images", ""]
     lines += [
         "−log p(x) is of a density: it may be negative, and compares with no probability. It is withheld where fewer than",
-        f"{ENOUGH:g} draws count.",
+        f"{100 * ENOUGH:g} % of the draws count.",
         "",
     ]
     densities = {
@@ -209,7 +209,7 @@ def _cell(result: dict, metric: str, digits: int, factor: float) -> str:
 def _collapsed(result: dict) -> bool:
     metrics = result["metrics"]
     draws, effective = (metrics.get(f"bound/importance/{name}") for name in ("draws", "effective_draws"))
-    return draws is not None and effective is not None and draws["mean"] >= MANY and effective["mean"] < ENOUGH
+    return draws is not None and effective is not None and draws["mean"] >= MANY and effective["mean"] < ENOUGH * draws["mean"]
 
 
 def _withheld(result: dict) -> str:
