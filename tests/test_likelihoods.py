@@ -7,12 +7,11 @@ import pytest
 from scipy import integrate, stats
 
 from aejax.errors import UsageError
+from aejax.objective.discretized import discretized_logistic, discretized_logistic_mixture
 from aejax.objective.likelihoods import (
     bernoulli,
     categorical,
     continuous_bernoulli,
-    discretized_logistic,
-    discretized_logistic_mixture,
     gaussian,
     gaussian_learned,
     squared_error,

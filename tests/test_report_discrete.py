@@ -70,7 +70,7 @@ def test_signals_are_drawn_above_their_codes(tmp_path):
     with drawing.style():
         section = code_maps.code_maps_section(*evaluated(tmp_path, model, (10, 1)))
     assert set(section.pngs) == {"use-0", "signals"}
-    assert "codes, 5 in time" in section.html
+    assert "its 5 codes along time" in section.html
 
 
 def test_every_code_is_in_one_bar():

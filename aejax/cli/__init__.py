@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from aejax.cli.recipes import experiments, new
+from aejax.cli.reproducing import reproduce
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
 from aejax.errors import UsageError
@@ -27,6 +28,7 @@ USAGE = """usage: aejax COMMAND ...
   reconstruct RUN IN OUT.npy         reconstructions of IN
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests
+  reproduce NAME                     train a published row of the results again and compare its numbers
   data list | data prepare NAME      the data sets at hand; download and prepare one
   data inspect SOURCE                what is in a data set, a file or a folder, and which experiments take it
   experiments                        list the experiments that come with aejax, to be trained by name
@@ -86,7 +88,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     f.__name__: f
-    for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, data, experiments, new)
+    for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, reproduce, data, experiments, new)
 }
 
 

@@ -33,8 +33,8 @@ AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
 """Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
 ENOUGH = 0.005
-"""Effective draws, in the median over examples, as a fraction of all: below it, nearly all of the weight lies on a few draws, and the
-estimate is too high by an unknown amount."""
+"""Effective draws, in the median over examples, as a fraction of all: below it, nearly all of the weight lies on a few draws, and
+the estimate is too high by an unknown amount."""
 
 MANY = 100
 """So many draws are meant as an estimate of -log p(x); fewer as the bound of so many draws (Burda et al. 2016), always valid."""

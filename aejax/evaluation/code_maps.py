@@ -112,7 +112,7 @@ def _maps_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, 
     maps = [codes[..., k] for codes in spatial for k in range(codes.shape[-1])]
     for name, codes in list(zip(names, maps))[:CODEBOOKS]:
         rows[name] = strip(_enlarged(colors(codes), rows["clean"].shape[0]), 0.0, 1.0)
-    caption = f"{how} of {test.name}. A color is a code; the same color in different rows says nothing."
+    caption = f"{how} of {test.name}. Each color is a code. Colors are not comparable between rows."
     return _strips_block("code-maps", "Code maps", rows, caption)
 
 
@@ -145,8 +145,8 @@ def _levels_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray
             total += run.decode(codes, some) / len(others)
         rows["all levels" if least == 0 else f"level {least}" + " and up" * (least < len(by_level) - 1)] = total
     caption = (
-        f"{how} of {test.name}. Where a level is left out, the mean of what is decoded with that level's codes of "
-        f"{OTHERS} other examples."
+        f"{how} of {test.name}. Where a level is left out, the picture is the mean over decodings with that level's codes "
+        f"taken from {OTHERS} other examples."
     )
     strips = {label: strip(coarse(images, SHARPEST), low, high) for label, images in rows.items()}
     return _strips_block("levels", "Level by level", strips, caption)
@@ -166,8 +166,8 @@ def _signals_block(run: Run, codes: np.ndarray, chosen: np.ndarray) -> Block:
     x = take(run.experiment.test, chosen)["x"]
     drawn = signals(x[..., 0], run.reconstruct(x)[..., 0], colors(codes[chosen][..., 0]))
     caption = (
-        "The first test signals of each class, gray, and reconstructed, blue; below each its codes, "
-        f"{codes.shape[1]} in time."
+        "The first test signals of each class (gray) and their reconstructions (blue). Below each signal are its "
+        f"{codes.shape[1]} codes along time, as colors."
     )
     image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Signals, reconstructed, and their codes")
     return f"<h3>Signals and their codes</h3>{image}", {"signals": drawing.png(drawn)}

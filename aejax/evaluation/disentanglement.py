@@ -24,7 +24,7 @@ Codes = np.ndarray | Array
 Factors = np.ndarray | Array
 
 VOTES, TEST_VOTES, BATCH = 10_000, 5_000, 64
-"""Points to learn from and to judge by, and the examples of each, in the metrics that compare groups: Locatello et al. 2019."""
+"""Points for training and for testing, and the examples of each, in the metrics that compare groups: Locatello et al. 2019."""
 
 PRUNED = 0.05
 """Dimensions of a smaller deviation do not vote in FactorVAE's metric (Locatello et al. 2019)."""
@@ -129,7 +129,7 @@ def dci(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], see
     every number, which does the same in seconds.
     """
     z, v = checked(representations, factors)
-    train, test = _learnt_and_judged(len(z), seed)
+    train, test = _train_and_test(len(z), seed)
     importances, accuracy = np.zeros((z.shape[1], v.shape[1])), np.zeros(v.shape[1])
     for k, column in enumerate(v.T):
         importances[:, k], accuracy[k] = _boosted(z[train], column[train], z[test], column[test])
@@ -156,7 +156,7 @@ def sap(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], see
     from sklearn.svm import LinearSVC
 
     z, v = checked(representations, factors)
-    train, test = _learnt_and_judged(len(z), seed)
+    train, test = _train_and_test(len(z), seed)
     scale = scaler(z[train])
     codes, test_codes = (scale(z[part]).astype(np.float64) for part in (train, test))
     accuracies = np.zeros((z.shape[1], v.shape[1]))
@@ -178,7 +178,7 @@ def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n
     from sklearn.metrics import roc_auc_score
 
     z, v = checked(representations, factors)
-    train, test = _learnt_and_judged(len(z), seed)
+    train, test = _train_and_test(len(z), seed)
     scale = scaler(z[train])
     codes, test_codes = scale(z[train]), scale(z[test])
     means = []
@@ -281,8 +281,8 @@ def _in_parts(rows: np.ndarray) -> list[np.ndarray]:
     return np.array_split(rows, len(rows) // 2000 + 1)
 
 
-def _learnt_and_judged(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to learn from, two thirds, and to judge by."""
+def _train_and_test(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions for training, two thirds, and for testing."""
     order = np.random.default_rng(seed).permutation(size)
     return order[: size - size // 3], order[size - size // 3 :]
 

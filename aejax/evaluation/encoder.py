@@ -141,8 +141,8 @@ def charts_block(run: Run, rank: int) -> Block | None:
     rows = [np.concatenate([(image[None] - low) / ((high - low) or 1.0), signed(v)]) for image, v in zip(x, vectors)]
     pixels = tiles(np.concatenate(rows), 1 + shown, 0.0, 1.0)
     caption = (
-        f"Local charts: at the left a test image, then the {shown} directions in which its code changes most, the largest "
-        "change first. Each is scaled by itself, and gray is zero; the sign of a direction has no meaning."
+        f"Left: a test image. Right: the {shown} input directions along which its code changes most (right singular vectors of "
+        "the encoder's Jacobian), largest first. Each is scaled separately, gray is zero, and its sign has no meaning."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Local charts of the encoder", "pixels wide")
     return image, {"charts": pixels_png(pixels, 1000)}

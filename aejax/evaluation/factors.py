@@ -138,8 +138,8 @@ def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
         for name, pixels in strips.items()
     )
     caption = (
-        f"The first test image with other values of one factor, up to {SHOWN} of them, evenly spaced, and below them their "
-        "reconstructions; then the code by the value, in color the two dimensions with the most information about the factor."
+        f"Strips: the first test image with one factor changed, at up to {SHOWN} evenly spaced values, and the reconstructions "
+        "below. Panels: the code against the value; the two dimensions with the most information about the factor are colored."
     )
     html = page.paragraph(caption) + f'<div class="strips">{cells}</div>' + page.panels(panels)
     return html, {**pngs, "factors": drawing.png(labeled_strips(strips))}

@@ -94,7 +94,7 @@ def checked(representations: Codes, factors: Factors) -> tuple[Float[np.ndarray,
     """Both as arrays; UsageError for codes of one dimension or not finite, and for one factor or one that does not vary."""
     z, v = np.asarray(representations, np.float64), np.asarray(factors)
     if not np.all(np.isfinite(z)):
-        raise UsageError("the representations are not all finite: the run has diverged; judge another one")
+        raise UsageError("the representations are not all finite: the run has diverged; evaluate another one")
     if z.shape[1] < 2 or v.shape[1] < 2:
         raise UsageError(
             f"disentanglement of {z.shape[1]} dimensions and {v.shape[1]} factors has no meaning; give at least two of each"

@@ -111,7 +111,7 @@ def probe_tables(result: Result) -> Sequence[Table]:
         Column(label(p), "accuracy", [result[name][p] for name in names], "high", 3)
         for p in ("logistic_regression", "nearest_neighbors")
     ]
-    caption = f"Classified from, with {result['train_examples']} training examples"
+    caption = f"Linear probe and nearest neighbors, {result['train_examples']} training examples"
     return [Table(caption, [label(name) for name in names], columns, "codes")]
 
 

@@ -205,8 +205,8 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
             pngs[f"restoration-{key}"] = drawing.png(panel)
             drawn.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{name} against the level of corruption"))
     caption = (
-        "The model, trained at one level, at every level of the sweep. PCA projects the corrupted input; the optimal "
-        "linear map is computed anew for each level. The PSNR of an uncorrupted input is infinite and not drawn."
+        "The model was trained at one level and is evaluated at every level of the sweep. PCA projects the corrupted input. The "
+        "optimal linear denoiser is recomputed for each level. The PSNR of an uncorrupted input is infinite and not drawn."
     )
     html = page.panels(drawn) + page.paragraph(caption, "caption")
     return page.Section("Restoration against the level of corruption", html, pngs)

@@ -62,16 +62,16 @@ def _drawn(run: Run, x: np.ndarray, futures: np.ndarray, prefix: int) -> list[Bl
     shown = rows[:, :, ::every]
     pixels = sheet(shown, shown.shape[2], low, high)
     caption = (
-        f"In fours: a test sequence, and {FUTURES} futures after its first {prefix} frames"
-        + (f"; every {every}th frame" if every > 1 else "")
-        + ". The first sequences, none picked."
+        f"Each group shows a test sequence and {FUTURES} sampled futures after its first {prefix} frames"
+        + (f", every {every}th frame" if every > 1 else "")
+        + ". These are the first sequences of the test split."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Futures", "pixels wide")
     moving = [sheet(rows[:, :, i], 1 + FUTURES, low, high) for i in range(t)]
     factor = max(1, round(MOVING / x.shape[3]))
     gif = animation([frame.repeat(factor, axis=0).repeat(factor, axis=1) for frame in moving])
     uri = "data:image/gif;base64," + base64.b64encode(gif).decode()
-    caption = f"The same in motion: the test sequence at the left, its futures beside it, from frame {prefix + 1} on."
+    caption = f"The same as animations: left, the test sequence; right of it, its futures, from frame {prefix + 1} on."
     image += page.folded("Futures in motion", page.figure(uri, caption, "Animated futures", "pixels"))
     sampled = run.sample(SAMPLES, run.experiment.seed)[:, ::every]
     from_nothing = sheet(sampled, sampled.shape[1], low, high)

@@ -74,8 +74,8 @@ def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
     still = flat(moved(run, dimensions, 1, np.linspace(-SPAN, SPAN, STATES)))
     pixels = tiles(coarse(still, SHARPEST), STATES, *data_range(x))
     caption = (
-        f"Traversals: the code of the first test image, one dimension of which is set to {-SPAN:g} at the left up to {SPAN:g} at "
-        f"the right. Dimensions, sorted by KL (largest first): {', '.join(map(str, dimensions))}."
+        f"The code of the first test image, with one dimension per row set to values from {-SPAN:g} (left) to {SPAN:g} (right). "
+        f"Dimensions, sorted by KL (largest first): {', '.join(map(str, dimensions))}."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Traversals of the latent", "pixels wide")
     # By the cosine, which dwells at the ends and joins its end to its start.
@@ -89,7 +89,7 @@ def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
         if len(file) < LARGEST:
             break
     caption = (
-        f"The same for the first {min(shown, len(x))} test images, in columns, from {-SPAN:g} to {SPAN:g} and back. Dimensions "
+        f"The same for the first {min(shown, len(x))} test images (columns), from {-SPAN:g} to {SPAN:g} and back. Dimensions "
         "are sorted by KL (largest first)."
     )
     gif = "data:image/gif;base64," + base64.b64encode(file).decode()
@@ -119,8 +119,8 @@ def interpolations_block(run: Run) -> Block:
     rows = np.concatenate([images[:, 0], between.reshape(pairs, STATES, *test.shape), images[:, 1]], axis=1)
     pixels = tiles(coarse(flat(rows), SHARPEST), STATES + 2, *data_range(x))
     caption = (
-        "Interpolations: between the test images at both ends, the straight line from the code of the one to that of the other, "
-        "decoded. The first images of each class in turn, none picked."
+        "At both ends of a row are test images; between them are decodings along the straight line from one code to the "
+        "other. The images are the first of each class, in turn."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Interpolations between test images", "pixels wide")
     return image, {"interpolations": pixels_png(pixels, 1000)}
@@ -137,8 +137,8 @@ def plane_block(run: Run) -> Block:
     images = decoded(run, z, np.zeros(len(z), np.int64))
     pixels = tiles(coarse(images, SHARPEST), GRID, *data_range(x))
     caption = (
-        f"The plane of codes, decoded: the first component from {low[0]:.2g} at the left to {high[0]:.2g}, the second from "
-        f"{low[1]:.2g} at the bottom to {high[1]:.2g}, where {100 * WITHIN:.0f} % of the test codes lie in each."
+        f"Decodings on a grid of codes: the first component runs from {low[0]:.2g} (left) to {high[0]:.2g}, the second from "
+        f"{low[1]:.2g} (bottom) to {high[1]:.2g}. In each component, {100 * WITHIN:.0f} % of the test codes lie in this range."
     ).replace("-", "−")
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "The plane of codes, decoded", "pixels wide")
     return image, {"plane": pixels_png(pixels, 1000)}

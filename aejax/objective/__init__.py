@@ -15,14 +15,13 @@ from aejax.objective.corruptions import (
     patches,
     salt_and_pepper,
 )
+from aejax.objective.discretized import discretized_logistic, discretized_logistic_mixture
 from aejax.objective.divergences import capacity, free_bits, weighted
 from aejax.objective.likelihoods import (
     Likelihood,
     bernoulli,
     categorical,
     continuous_bernoulli,
-    discretized_logistic,
-    discretized_logistic_mixture,
     gaussian,
     gaussian_learned,
     restrict,

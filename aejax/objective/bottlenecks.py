@@ -29,8 +29,19 @@ Bottleneck = Callable[[Array, str | None, Any], Array]
 def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     """Keeps the k largest units of each example and sets the others to zero (Makhzani & Frey 2013).
 
-    The largest, not the largest in modulus. Outside training alpha·k are kept, rounded, of a schedule its last k; always at
-    least one and at most all of them.
+    The largest values are kept, not the largest absolute values.
+
+    Args:
+        k: Number of units in training, or a schedule of it.
+        alpha: Outside training `round(alpha * k)` units are kept (with a schedule, of its last k), at least one and at most
+            all.
+
+    Returns:
+        A bottleneck `(h, axis, step) -> z`, both [b, ...]; the step is None outside training.
+
+    Example:
+        >>> top_k(2)(jnp.array([[3.0, -5.0, 1.0, 2.0]]), None, 0).tolist()
+        [[3.0, 0.0, 0.0, 2.0]]
     """
     at = schedule_of("top_k", "k", k, 1.0, math.inf)
     factor = schedule_of("top_k", "alpha", alpha, 0.0, math.inf)
@@ -45,10 +56,17 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
 
 
 def winner_take_all(rate: Strength) -> Bottleneck:
-    """Lifetime sparsity: of each unit keeps the largest round(rate·B) activations, at least one, among the B examples of the
-    global batch; the identity outside training (Makhzani & Frey 2015). For rectified codes.
+    """Lifetime sparsity: each unit keeps its largest activations in the batch (Makhzani & Frey 2015).
 
-    Couples the examples of a batch, and what the decoder gets outside training is denser than what it was trained on.
+    It couples the examples of a batch, over all devices. Outside training it is the identity, so that the code is then
+    denser than the one
+    the decoder was trained on.
+
+    Args:
+        rate: Fraction of the B examples of the global batch in which a unit stays active; `round(rate * B)`, at least one.
+
+    Returns:
+        A bottleneck `(h, axis, step) -> z` for rectified codes [b, units].
     """
     at = schedule_of("winner_take_all", "rate", rate, 0.0, 1.0)
 
@@ -59,10 +77,15 @@ def winner_take_all(rate: Strength) -> Bottleneck:
 
 
 def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
-    """Of each example's channel keeps the largest activation over all positions; then, with a rate, the channel's largest
-    round(rate·B) of these among the B examples of the global batch (Makhzani & Frey 2015).
+    """Keeps the largest activation of each channel over all positions of an example (Makhzani & Frey 2015).
 
-    For spatial codes, `ConvEncoder(..., spatial=True)`, rectified. The identity outside training: see `winner_take_all`.
+    Outside training it is the identity, as `winner_take_all` is.
+
+    Args:
+        rate: Where given, each channel also keeps only its largest `round(rate * B)` examples of the global batch.
+
+    Returns:
+        A bottleneck for rectified spatial codes [b, h, w, channels], as of `ConvEncoder(..., spatial=True)`.
     """
     at = None if rate is None else schedule_of("spatial_winner_take_all", "rate", rate, 0.0, 1.0)
 

@@ -63,7 +63,7 @@ def corrupt_batch(
 
 
 def nothing() -> Corruption:
-    """Leaves x as it is."""
+    """Leaves examples as they are; `touched` is False everywhere."""
 
     def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         return x, jnp.zeros(x.shape, bool)
@@ -84,7 +84,24 @@ def unless_nothing(corrupt: Corrupt | None) -> Corrupt | None:
 
 
 def masking(rate: Strength) -> Corruption:
-    """Sets exactly round(rate·d) of the d components, chosen afresh for each example, to zero (Vincent et al. 2008, §2.3)."""
+    """Masking noise with an exact count: sets `round(rate * d)` of the d components to zero.
+
+    The components are drawn anew for each example at each step (Vincent et al. 2008, §2.3).
+
+    Args:
+        rate: Fraction of components to mask, in [0, 1], or a schedule from the training step to one.
+
+    Returns:
+        A corruption `(key, x, step) -> (x_tilde, touched)` for one example of any shape.
+
+    Raises:
+        UsageError: `rate` is outside [0, 1].
+
+    Example:
+        >>> x_tilde, touched = masking(0.25)(jax.random.key(0), jnp.ones(8))
+        >>> int(touched.sum())
+        2
+    """
     strength = schedule_of("masking", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
@@ -101,7 +118,19 @@ def masking(rate: Strength) -> Corruption:
 
 
 def bernoulli_masking(rate: Strength) -> Corruption:
-    """Sets each component to zero with probability `rate`, independently: their number varies, unlike `masking`'s."""
+    """Masks each component independently with probability `rate`.
+
+    The number of masked components varies from example to example; with `masking` it does not.
+
+    Args:
+        rate: Probability in [0, 1], or a schedule.
+
+    Returns:
+        A corruption for one example of any shape.
+
+    Raises:
+        UsageError: `rate` is outside [0, 1].
+    """
     strength = schedule_of("bernoulli_masking", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
@@ -120,7 +149,22 @@ def bernoulli_masking(rate: Strength) -> Corruption:
 
 
 def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
-    """Sets these components to zero, the same of every example: what is left is a part of it to be completed."""
+    """Sets the same components of every example to zero, so that the rest is given and these are to be completed.
+
+    Args:
+        hidden: bool, of an example's shape; True where components are set to zero.
+
+    Returns:
+        A corruption for one example of this shape.
+
+    Raises:
+        UsageError: When it is applied, the example has another shape.
+
+    Example:
+        >>> x_tilde, _ = fixed_mask(np.array([True, False, True]))(jax.random.key(0), jnp.ones(3))
+        >>> x_tilde.tolist()
+        [0.0, 1.0, 0.0]
+    """
 
     def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         if x.shape != hidden.shape:
@@ -135,7 +179,22 @@ def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
 
 
 def salt_and_pepper(rate: Strength) -> Corruption:
-    """Sets exactly round(rate·d) components to 0 or 1 by a fair coin each (Vincent et al. 2010, §3.4); for data in [0, 1]."""
+    """Sets `round(rate * d)` components to 0 or 1, each by a fair coin (Vincent et al. 2010, §3.4).
+
+    Args:
+        rate: Fraction of components, in [0, 1], or a schedule.
+
+    Returns:
+        A corruption for one example of any shape, with data in [0, 1].
+
+    Raises:
+        UsageError: `rate` is outside [0, 1].
+
+    Example:
+        >>> x_tilde, touched = salt_and_pepper(0.5)(jax.random.key(0), jnp.full(10, 0.5))
+        >>> int(jnp.sum(x_tilde == 0.5))
+        5
+    """
     strength = schedule_of("salt_and_pepper", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
         return nothing()
@@ -158,7 +217,17 @@ def salt_and_pepper(rate: Strength) -> Corruption:
 
 
 def gaussian_noise(sigma: Strength) -> Corruption:
-    """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4); sigma in units of the data."""
+    """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4).
+
+    Args:
+        sigma: Standard deviation in units of the data, at least 0, or a schedule.
+
+    Returns:
+        A corruption for one example of any shape. Every component counts as touched.
+
+    Raises:
+        UsageError: `sigma` is negative.
+    """
     strength = schedule_of("gaussian_noise", "sigma", sigma, 0.0, np.inf)
     if _is_zero(sigma):
         return nothing()
@@ -175,9 +244,19 @@ def gaussian_noise(sigma: Strength) -> Corruption:
 
 
 def patches(size: int, count: int = 1) -> Corruption:
-    """Sets `count` squares of `size`×`size` pixels, wholly inside the image and placed independently, to zero in all channels.
+    """Sets `count` squares of `size` × `size` pixels to zero in all channels.
 
-    For x of shape [height, width, channels].
+    Each square lies inside the image and is placed independently, so that squares may overlap.
+
+    Args:
+        size: Side of a square in pixels.
+        count: How many squares.
+
+    Returns:
+        A corruption for one image [height, width, channels].
+
+    Raises:
+        UsageError: A number is below 1; or, when it is applied, the example is no image or smaller than a square.
     """
     if size < 1 or count < 1:
         raise UsageError(f"patches(size={size}, count={count}): both must be at least 1")
@@ -213,7 +292,14 @@ def patches(size: int, count: int = 1) -> Corruption:
 
 
 def chain(*corruptions: Corruption) -> Corruption:
-    """One after the other, each with a key of its own; touched is what any of them touched."""
+    """Applies corruptions one after the other, each with a key of its own.
+
+    Args:
+        corruptions: In the order in which they are applied.
+
+    Returns:
+        A corruption; `touched` is what any of them touched.
+    """
     if not corruptions:
         raise UsageError("chain() of no corruptions; use nothing()")
 

@@ -21,14 +21,28 @@ KLCost = Callable[[Array, Any, str | None], Array]
 
 
 def weighted(beta: Strength) -> KLCost:
-    """β·KL (Higgins et al. 2017, eq. 4); with a schedule that rises from 0 to 1 the warm-up of Bowman et al. (2016)."""
+    """KL cost β · KL (Higgins et al. 2017, eq. 4).
+
+    Args:
+        beta: Weight, or a schedule; one that rises from 0 to 1 is the warm-up of Bowman et al. (2016).
+
+    Returns:
+        A KL cost with one term per example, [b].
+    """
     at = schedule_of("weighted", "beta", beta, 0.0, math.inf)
     return lambda kl, step, axis: at(step) * jnp.sum(kl, axis=1)
 
 
 def capacity(gamma: Strength, nats: Strength) -> KLCost:
-    """γ·|E KL − C| with C in `nats`, which a schedule lets grow (Burgess et al. 2018, eq. 8); the mean is over the global
-    batch, and the term the same for all its examples."""
+    """KL cost γ · |E KL - C| (Burgess et al. 2018, eq. 8).
+
+    Args:
+        gamma: Weight γ, or a schedule.
+        nats: Capacity C in nats, or a schedule that lets it grow.
+
+    Returns:
+        A KL cost. The mean is over the global batch, so the term is the same for all its examples.
+    """
     weight, at = (
         schedule_of("capacity", "gamma", gamma, 0.0, math.inf),
         schedule_of("capacity", "nats", nats, 0.0, math.inf),
@@ -42,9 +56,17 @@ def capacity(gamma: Strength, nats: Strength) -> KLCost:
 
 
 def free_bits(nats: Strength, beta: Strength = 1.0) -> KLCost:
-    """β·Σ_j max(λ, E KL_j) with λ `nats` for each part, below which it costs nothing more (Kingma et al. 2016, eq. 15); the
-    mean is over the global batch, and the term the same for all its examples. Where the divergence has no parts (other than
-    diagonal posteriors and priors) λ is for all of it."""
+    """KL cost β · Σ_j max(λ, E KL_j): below λ nats a dimension costs nothing more (Kingma et al. 2016, eq. 15).
+
+    Where the KL has no parts (posteriors or priors that are not diagonal), λ is for the whole KL.
+
+    Args:
+        nats: λ, or a schedule.
+        beta: Weight β, or a schedule.
+
+    Returns:
+        A KL cost. The mean is over the global batch, so the term is the same for all its examples.
+    """
     floor, weight = (
         schedule_of("free_bits", "nats", nats, 0.0, math.inf),
         schedule_of("free_bits", "beta", beta, 0.0, math.inf),

@@ -41,7 +41,17 @@ Strength = float | jax.Array
 
 
 def l1(strength: Strength) -> Penalty:
-    """strength·Σ_j |h_j|, [b]. The code shrinks and an untied decoder grows: see this module's note on the scale."""
+    """L1 penalty strength · Σ_j |h_j| on the code.
+
+    The code shrinks and an untied decoder grows, which evades the penalty: tie the weights (see the note at the top of this
+    module).
+
+    Args:
+        strength: Weight in nats per unit of activation, or a schedule.
+
+    Returns:
+        A penalty with one term per example, [b].
+    """
     strength = non_negative("l1", "strength", strength)
 
     def l1(f: Any, x: Array | None, h: Array, keys: Key[Array, " b"] | None, axis: Axis) -> Array:
@@ -51,11 +61,18 @@ def l1(strength: Strength) -> Penalty:
 
 
 def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
-    """strength·Σ_j KL(ρ‖ρ̂_j), [], with ρ̂_j the mean of unit j over the global batch. Logs `rho_hat`, the mean over units.
+    """Sparsity penalty strength · Σ_j KL(ρ ‖ ρ̂_j), with ρ̂_j the mean activation of unit j over the global batch (Ng 2011).
 
-    Both are probabilities: for units in (0, 1), that is an encoder that ends in a sigmoid. No error can be raised for
-    others within a compiled step: where a mean lies outside (0, 1) the term is that of the nearest number inside and its gradient
-    zero, so look at `rho_hat`. A small batch makes ρ̂ noisy and the penalty too large.
+    Units must lie in (0, 1), so the encoder ends in a sigmoid. Where a mean lies outside, the term is that of the nearest
+    number inside and
+    its gradient is zero; look at the logged `rho_hat`. A small batch makes ρ̂ noisy and the penalty too large.
+
+    Args:
+        rho: Target ρ in (0, 1), or a schedule.
+        strength: Weight in nats, or a schedule.
+
+    Returns:
+        A penalty with one term for the batch, [].
     """
     strength, rho = non_negative("kl_sparsity", "strength", strength), non_negative("kl_sparsity", "rho", rho)
     if isinstance(rho, float) and not 0.0 < rho < 1.0:
@@ -75,9 +92,17 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
 
 
 def contractive(strength: Strength) -> Penalty:
-    """strength·‖J_f(x)‖²_F, [b], exact (Rifai et al. 2011), by the cheapest way known: see `squared_jacobian`.
+    """Contractive penalty strength · ‖J_f(x)‖²_F of the encoder's Jacobian, exact (Rifai et al. 2011).
 
-    See this module's note on the scale: the paper ties the weights.
+    The norm is computed by the cheapest known way (`squared_jacobian`); for one sigmoid layer that is a closed form. The
+    paper ties the
+    weights.
+
+    Args:
+        strength: Weight in nats, or a schedule.
+
+    Returns:
+        A penalty with one term per example, [b].
     """
     strength = non_negative("contractive", "strength", strength)
 
@@ -107,12 +132,20 @@ def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Pena
 
 
 def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
-    """strength·‖J_f(x)‖²_F, [b], estimated without bias as the mean of ‖vᵀJ‖² over `probes` sign vectors v (Hutchinson 1989).
+    """Contractive penalty strength · ‖J_f(x)‖²_F, estimated without bias (Hutchinson 1989).
 
-    Costs about as much as a backward pass of the encoder for each probe, whatever the width of the code. Logs
-    `hutchinson_variance`, [], the variance of an example's term over draws of v, mean over examples, in nats², without
-    bias too; the standard error of the term's mean over n examples is its root over √n. A single probe tells no
-    variance: every eighth example then gets a second one for that alone.
+    The estimate is the mean of ‖vᵀJ‖² over random sign vectors v. A probe costs about as much as a backward pass of the
+    encoder, whatever
+    the width of the code. Logs `hutchinson_variance`, [], in nats²: an unbiased estimate of the variance of an example's
+    term over draws of
+    v, averaged over examples. With a single probe, every eighth example gets a second one for that purpose.
+
+    Args:
+        strength: Weight in nats, or a schedule.
+        probes: Number of sign vectors per example.
+
+    Returns:
+        A penalty with one term per example, [b].
     """
     strength = non_negative("hutchinson", "strength", strength)
     at_least_one("hutchinson", "probes", probes)

@@ -47,7 +47,11 @@ class Prior(NamedTuple):
 
 
 def standard_normal() -> Prior:
-    """N(0, I)."""
+    """Standard normal prior N(0, I).
+
+    Returns:
+        A prior without parameters.
+    """
 
     def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
         return -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, axis=1)
@@ -63,7 +67,14 @@ def standard_normal() -> Prior:
 
 
 def mixture(components: int) -> Prior:
-    """Σ_k π_k N(μ_k, diag σ_k²), trained with the rest."""
+    """Mixture of Gaussians Σ_k π_k N(μ_k, diag σ_k²), trained with the model.
+
+    Args:
+        components: Number of Gaussians.
+
+    Returns:
+        A prior whose parameters are trained.
+    """
     at_least_one("mixture", "components", components)
 
     def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, Array]:
@@ -91,10 +102,18 @@ def mixture(components: int) -> Prior:
 
 
 def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
-    """1/K Σ_k q(z|u_k), the posterior's mean over K pseudo-inputs u_k in [low, high], which are trained (Tomczak & Welling 2018,
-    eq. 8). They begin near the first batch's examples, with a little noise so that no two are equal.
+    """VampPrior 1/K Σ_k q(z|u_k): the posterior averaged over K trained pseudo-inputs u_k (Tomczak & Welling 2018, eq. 8).
 
-    Needs a posterior with a `log_prob`.
+    The pseudo-inputs begin near examples of the first batch, with a little noise so that no two are equal. The posterior
+    needs a `log_prob`.
+
+    Args:
+        components: Number of pseudo-inputs.
+        low: Smallest value of a pseudo-input.
+        high: Largest value.
+
+    Returns:
+        A prior whose parameters are trained.
     """
     at_least_one("vamp", "components", components)
     if not low < high:
@@ -138,7 +157,14 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
 
 
 def conditional(net: nn.Module) -> Prior:
-    """N(μ(c), diag σ²(c)), with (μ, raw log σ²) [n, 2d] = net(c): the prior network of Sohn et al. (2015)."""
+    """Gaussian prior N(μ(c), diag σ²(c)) that depends on the condition c (Sohn et al. 2015).
+
+    Args:
+        net: Linen module, c [n, ...] -> [n, 2d], the mean and the raw log-variance.
+
+    Returns:
+        A prior whose parameters are trained.
+    """
 
     def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, dict[str, Array]]:
         if c is None:

@@ -157,11 +157,19 @@ def nearest(
 
 
 def finite_scalar(levels: Sequence[int]) -> Quantizer:
-    """Each number of a vector, bounded by tanh, rounded to one of its levels (Mentzer et al. 2024): a code of ∏ levels, all of
-    which can be used, without a codebook or a loss of its own.
+    """Finite scalar quantization: each number of a vector is bounded by tanh and rounded (Mentzer et al. 2024).
 
-    The L levels lie evenly on [−1, 1]. For odd L that is the paper's; for even L theirs lie half a step to the left, and the
-    shift by which z = 0 comes to lie on one leaves two levels next to no gradient.
+    There is no codebook and no loss of its own, and all ∏ levels codes can be used. The L levels of a number lie evenly on
+    [-1, 1]. For odd
+    L that is the paper's rule; for even L the paper's levels lie half a step to the left, and the shift that puts z = 0 on
+    a level leaves two
+    levels with almost no gradient.
+
+    Args:
+        levels: Number of levels of each number of a vector.
+
+    Returns:
+        A quantizer of vectors of `len(levels)` numbers.
     """
     if not levels or any(not isinstance(n, int) or n < 2 for n in levels):
         raise UsageError(
@@ -216,7 +224,14 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
 
 
 def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
-    """Each codebook quantizes what those before it left over (Zeghidour et al. 2021); z_q is the sum."""
+    """Residual quantization: each codebook quantizes what those before it left over (Zeghidour et al. 2021).
+
+    Args:
+        quantizers: In this order, all of one width.
+
+    Returns:
+        A quantizer whose output is the sum, and whose codes have one codebook for each quantizer.
+    """
     _same_width("residual", quantizers)
 
     def apply(params: Params, extras: Extras, z: Array, key: Key[Array, ""] | None, step: Any, axis: Axis) -> Quantized:
@@ -246,7 +261,14 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
 
 
 def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
-    """A vector in parts, each with a codebook of its own (Yang et al. 2023): z_q is the parts, side by side."""
+    """Grouped quantization: a vector is split into parts, each with a codebook of its own (Yang et al. 2023).
+
+    Args:
+        quantizers: One for each part; the width of the vector is the sum of theirs.
+
+    Returns:
+        A quantizer whose output is the parts, concatenated.
+    """
     if not quantizers:
         raise UsageError("grouped([]): at least one codebook")
     ends = np.cumsum([quantizer.width for quantizer in quantizers])[:-1].tolist()

@@ -109,10 +109,17 @@ def decompose(latents: Latents, examples: int, weights: Weights, axis: Axis) -> 
 
 
 def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate: bool) -> Regularizer:
-    """λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii − 1)² (Kumar et al. 2018, eq. 6-7).
+    """DIP-VAE's penalty λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii - 1)² on the covariance of the codes (Kumar et al. 2018, eq. 6-7).
 
-    C is the covariance over the batch of the posterior's means (DIP-VAE-I; the paper takes λ_d = 10 λ_od), or with
-    `aggregate` that of the aggregate posterior, Cov(μ) + E[σ²] (DIP-VAE-II; λ_d = λ_od).
+    Args:
+        off_diagonal: λ_od, at least 0.
+        diagonal: λ_d, at least 0. The paper takes 10 λ_od for kind I and λ_od for kind II.
+        aggregate: False for DIP-VAE-I, where C is the covariance over the batch of the posterior's means; True for
+            DIP-VAE-II, where C is the
+            covariance of the aggregate posterior, Cov(μ) + E[σ²].
+
+    Returns:
+        A regularizer with one term for the batch, [].
     """
     off_diagonal = non_negative("dip", "off_diagonal", off_diagonal)
     diagonal = non_negative("dip", "diagonal", diagonal)
@@ -130,11 +137,20 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
 
 
 def mmd(strength: float | jax.Array, scale: float | None = None) -> Regularizer:
-    """strength·MMD²(q(z), p(z)) with the kernel C/(C + ‖z − z'‖²), by a U-statistic of the batch's codes and as many draws
-    of the prior (Tolstikhin et al. 2018, Algorithm 2): on the prior itself 0 in expectation, so at times negative.
+    """Squared maximum mean discrepancy strength · MMD²(q(z), p(z)) (Tolstikhin et al. 2018, Algorithm 2).
 
-    C is `scale`, by default 2d (theirs for a prior of variance 1). With β = 0 the whole is WAE-MMD; with β = 1 − α and a
-    strength of α + λ − 1 InfoVAE (Zhao et al. 2019, eq. 6).
+    A U-statistic of the batch's codes and as many draws of the prior, with the kernel C / (C + ‖z - z'‖²). Its expectation
+    is 0 where codes
+    follow the prior, so it is negative at times. With β = 0 the objective is WAE-MMD; with β = 1 - α and a strength of α +
+    λ - 1 it is
+    InfoVAE (Zhao et al. 2019, eq. 6).
+
+    Args:
+        strength: Weight, at least 0.
+        scale: C; by default 2d, the paper's for a prior of variance 1.
+
+    Returns:
+        A regularizer with one term for the batch, [].
     """
     strength = non_negative("mmd", "strength", strength)
     if scale is not None and not scale > 0.0:

@@ -56,8 +56,21 @@ def schedule_of(name: str, what: str, value: Strength, low: float, high: float) 
 
 
 def cyclical(period: int, rising: float = 0.5, highest: float = 1.0) -> Schedule:
-    """A schedule for β: in each period of steps it rises evenly from 0 to `highest` during the fraction `rising`, and stays
-    (Fu et al. 2019, eq. 6-7)."""
+    """Cyclical schedule for β: in each period it rises linearly from 0 to `highest`, then stays (Fu et al. 2019, eq. 6-7).
+
+    Args:
+        period: Steps in a period.
+        rising: Fraction of a period during which it rises, in (0, 1].
+        highest: Largest value.
+
+    Returns:
+        A schedule from the training step to a number.
+
+    Example:
+        >>> schedule = cyclical(100)
+        >>> float(schedule(25)), float(schedule(75))
+        (0.5, 1.0)
+    """
     if period < 1 or not 0.0 < rising <= 1.0 or not highest > 0.0:
         raise UsageError(
             f"cyclical(period={period}, rising={rising}, highest={highest}): a period of at least one step, "

@@ -19,7 +19,14 @@ def nonzero(z: Float[Array, " b *code"]) -> Bool[Array, "b units"]:
 
 
 def above_half(z: Float[Array, " b *code"]) -> Bool[Array, "b units"]:
-    """Active where a sigmoid unit is more on than off."""
+    """Which sigmoid units are active: those above one half.
+
+    Args:
+        z: Codes [b, ...].
+
+    Returns:
+        bool [b, units].
+    """
     return _units(z > 0.5)
 
 

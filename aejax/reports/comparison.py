@@ -236,8 +236,8 @@ def kl_distortion_section(
     ]
     picture = charts.kl_distortion(traded, joined)
     caption = (
-        "A point for each run: the KL term of its bound (the rate of the code) and its distortion, -E log p(x|z). Their sum "
-        "bounds -log p(x) from above: along a gray line the bound is the same; it is lower toward the lower left."
+        "Each point is a run: the KL term of its bound (the rate of the code) against its distortion, -E log p(x|z). Their sum "
+        "is an upper bound of -log p(x). It is constant along a gray line, and lower toward the lower left."
     ).replace("-", "−")
     image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against KL")
     return Section("KL and distortion", page.columns([image]), {"kl-distortion": drawing.png(picture)})

@@ -36,7 +36,7 @@ def samples_section(run: Run) -> Section | None:
     for name, title, images in (("samples", "Model", samples), ("examples", "Test split", examples)):
         if images is not None:
             pixels = tiles(coarse(images, SHARPEST), 8, low, high)
-            caption = f"The first {len(images)}, none chosen."
+            caption = f"The first {len(images)} samples."
             if conditional and images is samples:
                 caption += " Each is given the condition of the test example at its place."
             blocks.append(f"<h3>{title}</h3>" + page.figure(page.png_uri(pixels_png(pixels)), caption, name, "pixels"))
@@ -58,9 +58,9 @@ def conditions_section(run: Run) -> Section | None:
     images = np.concatenate(columns, axis=1)
     pixels = tiles(coarse(images.reshape(-1, *test.shape), SHARPEST), images.shape[1], *data_range(batch["x"]))
     caption = (
-        f"{how} of {test.name}, at the left"
-        + (", then what the model is shown of each" if len(columns) == 3 else "")
-        + f", then {ALTERNATIVES} samples given it."
+        f"Left: {how[0].lower()}{how[1:]} of {test.name}. "
+        + ("Then: what the model is shown of each. " if len(columns) == 3 else "")
+        + f"Right: {ALTERNATIVES} samples given that condition."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Samples by condition", "pixels")
     return Section("Samples by condition", image, {"conditions": pixels_png(pixels, 1000)})

@@ -169,11 +169,11 @@ def curves_section(record: Record) -> Section | None:
     if not drawn:
         return None
     caption = (
-        "Training values are means since the last log point. The scale is that of the run after its first "
-        f"{100 * SETTLED:.0f} %; the start may lie beyond it."
+        "Training values are means since the last log point. The vertical scale is chosen without the first "
+        f"{100 * SETTLED:.0f} % of the run, which may lie outside it."
     )
     if record.run.experiment.model.data.corrupt is not None:
-        caption += " Training sees corrupted input, so its terms compare with those of the corrupted validation split."
+        caption += " Training terms are of corrupted input; compare them with the validation terms of corrupted input."
     return Section("Training", page.panels(drawn) + page.paragraph(caption, "caption"), pngs)
 
 

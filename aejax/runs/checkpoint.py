@@ -28,8 +28,8 @@ def open_checkpoints(
 
     Only the process that holds the run's lock may open it to write: what another is just saving would be cleaned away.
     """
-    # Orbax warns of what is meant: of read_only, and of a checkpoint without metrics, which is one saved on a signal, unjudged.
-    # Its errors are raised as well.
+    # Orbax warns of what is intended: of read_only, and of a checkpoint without metrics, which was saved on a signal before
+    # validation. Its errors are raised as well.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     lowest = policies.BestN(
         get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False

@@ -113,6 +113,13 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for family in FAMILIES for file in sorted((root / family).glob("*.py"))}
 
 
+def published() -> dict[str, Path]:
+    """Name -> file of the results that come with the package, `experiments/results/rows/NAME.json`."""
+    package = Path(__file__).resolve().parent.parent
+    root = package / "experiments" if (package / "experiments").is_dir() else package.parent / "experiments"
+    return {file.stem: file for file in sorted((root / "results" / "rows").glob("*.json"))}
+
+
 def command_of(file: str, arguments: Mapping[str, Any], settings: Mapping[str, Any] = {}) -> str:
     """The command that trains an experiment with these arguments; `settings` are those that differ from the defaults. An
     experiment that comes with the package is named, so that the command works from anywhere."""

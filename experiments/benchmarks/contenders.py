@@ -30,7 +30,7 @@ class Task(NamedTuple):
     """What the contenders of one kind learn, and when they have learnt it."""
 
     shown: str
-    """What is reconstructed to judge it: `test` or `masked`."""
+    """What is reconstructed in evaluation: `test` or `masked`."""
     goal: float
     """The mean squared error, per pixel, of reconstructions of the clean test split at which the clock stops."""
 

@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     seeds: int
     """How often every contender trains to its goal."""
     between: float
-    """Seconds of training from one judging to the next, on the way to a goal."""
+    """Seconds of training between evaluations, on the way to a goal."""
     limit: float
     """Seconds of training after which a goal counts as missed."""
     repeats: int
@@ -79,7 +79,7 @@ def times_to_goals(
     """For every seed the seconds and steps of training until the test MSE is below the goal, None where it is missed.
 
     Judging is not counted; the first step is, with what compiling or loading a program it takes. `curve` holds (steps,
-    seconds, MSE) at every judging.
+    seconds, MSE) at every evaluation.
     """
     found: dict[str, list[dict]] = {name: [] for name in workers}
     for seed in range(plan.seeds):

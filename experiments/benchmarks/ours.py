@@ -1,4 +1,4 @@
-"""Contenders in JAX: the models of aejax, and the matmul beside which their rate is judged."""
+"""Contenders in JAX: the models of aejax, and the matrix multiplication that their rate is compared with."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     aejax train dae --seeds 5 --run runs/dae-digits
     python experiments/results/collect.py dae-digits runs/dae-digits/seed*
 
-Writes experiments/results/NAME.json and, from all of these, the tables between the markers in docs/pages/results.md. Without
+Writes experiments/results/rows/NAME.json and, from all of these, the tables between the markers in docs/pages/results.md. Without
 arguments it only makes the tables again.
 """
 
@@ -23,6 +23,7 @@ from aejax.runs.directory import read_config, read_evaluation, read_json
 from aejax.runs.experiment import command_of
 
 RESULTS = Path(__file__).parent
+ROWS = RESULTS / "rows"
 PAGE = RESULTS.parent.parent / "docs" / "pages" / "results.md"
 BEGIN, END = "<!-- results: made by results/collect.py -->", "<!-- end of results -->"
 
@@ -36,8 +37,8 @@ def collect(name: str = "", runs: tuple[Path, ...] = (), /, paper: str = "") -> 
         paper: The paper's number to stand beside, with its source; empty where it has none that compares.
     """
     if runs:
-        write_json(RESULTS / f"{name}.json", summary(runs, paper))
-    results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
+        write_json(ROWS / f"{name}.json", summary(runs, paper))
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(ROWS.glob("*.json"))}
     put_between(PAGE, BEGIN, END, "Results", tables(results))
 
 
@@ -92,19 +93,13 @@ def tables(results: Results) -> str:
             "",
         ]
     lines += ["### Digits: reconstruction and restoration", ""]
+    lines += ["MSE per dimension × 1000.", ""]
+    lines += [*_table(digits, RESTORATION), "", "### Digits: codes", ""]
     lines += [
-        "MSE per dimension × 1000 of test images. Models of bits are left out where they were measured against gray images.",
+        "Test accuracy in %. Baselines stand only where they saw what the model saw.",
         "",
     ]
-    gray = {name: r for name, r in digits.items() if not _measured_bits_as_gray(r)}
-    lines += [*_table(gray, RESTORATION), "", "### Digits: codes", ""]
-    lines += [
-        "Test accuracy in %. Left out are codes that were made with the label, and baselines on gray images where the",
-        "codes are of bits.",
-        "",
-    ]
-    unlabeled = {name: r for name, r in digits.items() if "--given label" not in r["command"]}
-    lines += [*_table(unlabeled, PROBES), "", "### Digits: variational models of bits", ""]
+    lines += [*_table(digits, PROBES), "", "### Digits: variational models of bits", ""]
     lines += ["Nats per example. Effective draws: median over test images.", ""]
     lines += [
         *_table({n: r for n, r in digits.items() if "bound/bits_per_dimension/nelbo" in r["metrics"]}, BOUNDS),
@@ -200,32 +195,24 @@ def _table(results: Results, columns: Columns) -> list[str]:
 
 
 def _cell(result: dict, metric: str, digits: int, factor: float) -> str:
-    gray_baseline = "/pca/" in metric or "/raw/" in metric
-    if metric not in result["metrics"] or (gray_baseline and _measured_bits_as_gray(result)):
-        return ""
-    return cell(result["metrics"][metric], digits, factor)
+    return cell(result["metrics"][metric], digits, factor) if metric in result["metrics"] else ""
 
 
 def _collapsed(result: dict) -> bool:
     metrics = result["metrics"]
     draws, effective = (metrics.get(f"bound/importance/{name}") for name in ("draws", "effective_draws"))
-    return draws is not None and effective is not None and draws["mean"] >= MANY and effective["mean"] < ENOUGH * draws["mean"]
+    return (
+        draws is not None
+        and effective is not None
+        and draws["mean"] >= MANY
+        and effective["mean"] < ENOUGH * draws["mean"]
+    )
 
 
 def _withheld(result: dict) -> str:
     metrics = result["metrics"]
     draws, effective = (metrics[f"bound/importance/{name}"]["mean"] for name in ("draws", "effective_draws"))
     return f"withheld: {effective:.0f} of {draws:.0f} draws count"
-
-
-def _measured_bits_as_gray(result: dict) -> bool:
-    """Version 0.1 compared models of bits with gray images, and with baselines that saw these."""
-    old = result["versions"]["aejax"].startswith("0.1")
-    return old and (
-        "bound/bits_per_dimension/nelbo" in result["metrics"]
-        or "completion" in result["command"]
-        or "cvae" in result["command"]
-    )
 
 
 def _command(result: dict) -> str:

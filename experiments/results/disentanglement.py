@@ -2,9 +2,9 @@
 
     python experiments/results/disentanglement.py
 
-Trains and judges what is not there yet under runs/disentanglement/, then writes studies/disentanglement-DATA.json and
-disentanglement-DATA.png beside this file, and the table between the markers in experiments/README.md. Killed and started
-again, it goes on where it was.
+Trains and evaluates what is missing under runs/disentanglement/, then writes studies/disentanglement-DATA.json and
+disentanglement-DATA.png beside this file, and the table between the markers in experiments/README.md. It can be
+killed and started again.
 """
 
 import sys

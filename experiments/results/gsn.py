@@ -55,16 +55,16 @@ def study(
     keep_compiled()
     train, _, test = load(data, usual_splits(data))
     seen, unseen = images(train), images(test)
-    judge = judge_of(seen, unseen)
-    rows = {"test images": [judge(unseen[0], seen[0])]}
-    rows["a Gaussian"] = [judge(gaussian_fit(seen[0], seed)) for seed in seeds]
+    distances = distances_of(seen, unseen)
+    rows = {"test images": [distances(unseen[0], seen[0])]}
+    rows["a Gaussian"] = [distances(gaussian_fit(seen[0], seed)) for seed in seeds]
     for rate in rates:
         for walkback in walkbacks:
             where, name = folder / f"{data}-rate{rate:g}-walkback{walkback}", f"rate {rate:g}, walkback {walkback}"
             arguments = {"data": data, "rate": rate, "walkback": walkback, "steps": steps}
             settings = Settings(save_every=max(1, steps // 5), keep=1)
             runs = finished_members(EXPERIMENT, where, {"seed": seeds}, settings, **arguments)
-            rows[name] = [measured(run, judge, len(seen[0]), test) for run in runs]
+            rows[name] = [measured(run, distances, len(seen[0]), test) for run in runs]
     for name, found in rows.items():
         cells = (
             f"{term} {spread.mean:.3f} ± {spread.sd or 0:.3f}" for term, v in columns(found) for spread in [mean_sd(v)]
@@ -78,16 +78,16 @@ def columns(found: list[dict[str, float]]):
     return [(term, [row[term] for row in found]) for term in found[0]]
 
 
-def measured(run: Run, judge, n: int, test: Dataset) -> dict[str, float]:
+def measured(run: Run, distances, n: int, test: Dataset) -> dict[str, float]:
     """Of a run: how it denoises test images, and how good its samples are. Kept in the run's folder."""
     file = run.directory / "samples.json"
     if not file.exists():
         samples = run.sample(n, run.config["seed"]).reshape(n, -1)
-        write_json(file, {"denoising_nll": means(run.evaluate(test))["denoising_nll"], **judge(samples)})
+        write_json(file, {"denoising_nll": means(run.evaluate(test))["denoising_nll"], **distances(samples)})
     return json.loads(file.read_text())
 
 
-def judge_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]):
+def distances_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]):
     """Of samples [n, d]: their mean distance to the nearest training image; that of test images to the nearest sample (or to
     the nearest of other images); and how far the law of their labels, as logistic regression sees them, is in total variation
     from that of the test images."""
@@ -103,14 +103,14 @@ def judge_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.nd
     def nearest(x, others):
         return float(np.mean(pairwise_distances_argmin_min(x, others)[1]))
 
-    def judge(samples: np.ndarray, others: np.ndarray | None = None) -> dict[str, float]:
+    def distances(samples: np.ndarray, others: np.ndarray | None = None) -> dict[str, float]:
         return {
             "to training images": nearest(samples, train[0]),
             "from test images": nearest(test[0], samples if others is None else others),
             "labels": float(0.5 * np.sum(np.abs(law(samples) - law(test[0])))),
         }
 
-    return judge
+    return distances
 
 
 def images(data: Dataset) -> tuple[np.ndarray, np.ndarray]:

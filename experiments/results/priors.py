@@ -2,7 +2,7 @@
 
     python experiments/results/priors.py
 
-Trains and judges what is not there yet under runs/priors/ (vqvae.py or vqvae2.py, vq_prior.py over seeds on its codes, and a
+Trains and evaluates what is missing under runs/priors/ (vqvae.py or vqvae2.py, vq_prior.py over seeds on its codes, and a
 classifier of real images, vincent2010.py), then writes studies/priors-DATA.json and a page of samples, priors-DATA.png, beside
 this file, and the table between the markers in experiments/README.md. Killed and started again, it goes on where it was.
 """
@@ -87,7 +87,7 @@ def made(name: str, seeds: int, directory: Path, results: Path) -> dict[str, Any
     classifier = trained(
         "vincent2010.py", directory / "classifier", stage="supervised", data=name, **DATA[name]["classifier"]
     )
-    judge = open_run(classifier.directory, with_data=True)
+    classifier_run = open_run(classifier.directory, with_data=True)
     runs = [
         trained(
             "vq_prior.py",
@@ -103,8 +103,8 @@ def made(name: str, seeds: int, directory: Path, results: Path) -> dict[str, Any
     classes = base.experiment.train.classes
     assert classes is not None  # all of these have
     drawn = [[run.sample(OF_EACH, label=label) for label in range(len(classes))] for run in runs]
-    page(drawn[0], judge.experiment.test, results / f"priors-{name}.png")
-    found = [numbers(run, of_run, judge) for run, of_run in zip(runs, drawn)]
+    page(drawn[0], classifier_run.experiment.test, results / f"priors-{name}.png")
+    found = [numbers(run, of_run, classifier_run) for run, of_run in zip(runs, drawn)]
     uniform = codebook_of(base)
     return {
         "codes": {"file": file, "arguments": arguments, "digest": digest_of(base)},
@@ -113,7 +113,7 @@ def made(name: str, seeds: int, directory: Path, results: Path) -> dict[str, Any
         "digests": [digest_of(run) for run in runs],
         "positions": uniform["positions"],
         "uniform": {"bits_per_code": uniform_bits(uniform), "bits_per_dimension": uniform["bits_per_dimension"]},
-        "real": 100.0 * (1.0 - float(np.mean(judge.evaluate(judge.experiment.test)["error"]))),
+        "real": 100.0 * (1.0 - float(np.mean(classifier_run.evaluate(classifier_run.experiment.test)["error"]))),
         **{key: mean_sd([of[key] for of in found])._asdict() for key in found[0]},
     }
 
@@ -136,7 +136,7 @@ def uniform_bits(found: dict[str, Any]) -> float:
     return float(np.mean([math.log2(book["size"]) for book in found["books"]]))
 
 
-def numbers(run: Run, drawn: list[np.ndarray], judge: Run) -> dict[str, float]:
+def numbers(run: Run, drawn: list[np.ndarray], classifier_run: Run) -> dict[str, float]:
     """Of one seed: bits on the test split, percent of samples whose class is right, seconds."""
     opened = open_run(run.directory, with_data=True)
     terms = means(opened.evaluate(opened.experiment.test))
@@ -150,7 +150,7 @@ def numbers(run: Run, drawn: list[np.ndarray], judge: Run) -> dict[str, float]:
     return {
         "bits_per_code": terms["bits_per_code"],
         "bits_per_dimension": found["bits_per_dimension"],
-        "right": 100.0 * (1.0 - float(np.mean(judge.evaluate(shown)["error"]))),
+        "right": 100.0 * (1.0 - float(np.mean(classifier_run.evaluate(shown)["error"]))),
         "sampling": time.perf_counter() - start,
         "training": read_json(run.directory / "result.json", "")["seconds"],
     }

@@ -2,7 +2,7 @@
 
     python experiments/results/probe_table.py
 
-Trains and judges what is not there yet under runs/probe_table/, then writes what `aejax report` makes of all the runs
+Trains and evaluates what is missing under runs/probe_table/, then writes what `aejax report` makes of all the runs
 (runs/probe_table/probe_table.html), the tables between the markers in experiments/README.md, and their figures beside this file.
 Killed and started again, it goes on where it was.
 """

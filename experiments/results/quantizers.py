@@ -2,7 +2,7 @@
 
     python experiments/results/quantizers.py
 
-Trains and judges what is not there yet under runs/quantizers/ (vqvae.py and fsq.py), then writes studies/quantizers-DATA.json
+Trains and evaluates what is missing under runs/quantizers/ (vqvae.py and fsq.py), then writes studies/quantizers-DATA.json
 beside this file, and the tables between the markers in experiments/README.md. Killed and started again, it goes on where it was.
 """
 

@@ -2,9 +2,9 @@
 
     python experiments/results/sequences.py
 
-Trains and judges what is not there yet under runs/sequences/ (tdvae_digits.py, tdvae_oscillator.py, tdvae_linear.py), then
-writes studies/sequences.json beside this file, and the tables between the markers in experiments/README.md. Killed and started
-again, it goes on where it was.
+Trains and evaluates what is missing under runs/sequences/ (tdvae_digits.py, tdvae_oscillator.py, tdvae_linear.py), then
+writes studies/sequences.json beside this file, and the tables between the markers in experiments/README.md. It can be
+killed and started again.
 """
 
 import sys
@@ -37,7 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "filtering": {"model": "filtering"},
     "mean field": {"model": "mean_field"},
 }
-"""Each is trained by its own bound, and judged by that of a whole sequence, step by step."""
+"""Each is trained by its own bound, and evaluated by that of a whole sequence, step by step."""
 STEPS = {"moving_digits": 12_000, "maze": 4_000, "oscillator": 3_000, "linear": 5_000}
 """Of training, by the parts of the study."""
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -85,10 +85,13 @@ def study(
         elif part == "linear":
             rows = {"TD-VAE": summary([beside_exact(run) for run in trained("TD-VAE", "tdvae_linear.py")])}
         else:
-            judge = with_rollouts if part == "moving_digits" else numbers
+            evaluated_by = with_rollouts if part == "moving_digits" else numbers
             rows = {
                 name: summary(
-                    [judge(run) for run in trained(name, "tdvae_digits.py", data=part, **SETTINGS[part], **arguments)]
+                    [
+                        evaluated_by(run)
+                        for run in trained(name, "tdvae_digits.py", data=part, **SETTINGS[part], **arguments)
+                    ]
                 )
                 for name, arguments in MODELS.items()
             }

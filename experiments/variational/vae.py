@@ -50,7 +50,7 @@ def experiment(
     """A variational autoencoder of binarized images.
 
     Args:
-        beta: Weight of the divergence in training (Higgins et al. 2017); what is judged is always the bound.
+        beta: Weight of the divergence in training (Higgins et al. 2017); evaluation always uses β = 1.
         warm_up: Steps over which this weight rises from 0.
         posterior: q(z|x); of the last three kinds of flow four (planar: eight) follow one another.
     """
