@@ -93,7 +93,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _no_space(error: BaseException | None) -> str | None:
-    """Where the disk was full, if that is what an error, or what caused it, says; TensorStore tells it in words only."""
+    """Where the disk was full, if that is what an error, or what caused it, says; TensorStore says so only in its message."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f" ({error.filename})" if error.filename else ""

@@ -154,7 +154,7 @@ def _orientation(image: Any) -> int:
 
 
 def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
-    """The image, and its kind; without its pixels as far as its header tells it."""
+    """The image, and its kind; without its pixels, as far as its header says."""
     from PIL import Image, ImageOps  # not needed on a warm cache
 
     try:

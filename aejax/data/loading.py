@@ -151,7 +151,7 @@ class _Source(NamedTuple):
     streams: Callable[[], Readers | None]
     """To read them at any position, at any time; None where that cannot be done."""
     files: Callable[[], str]
-    """A digest that tells them from others, on any machine, without reading them."""
+    """A digest that identifies them on any machine, without reading them."""
     splits: Callable[[], Collection[str]]
     """Names of the splits that it has of its own, as far as they are known without reading the data."""
     passed_over: Mapping[str, int] = {}
@@ -159,7 +159,7 @@ class _Source(NamedTuple):
     named: bool = False
     """Whether it is a data set's name; which splits such a one has is known before, and looking them up here takes time."""
     of_arrays: bool = False
-    """Whether the shape of an example is all that tells what it is."""
+    """Whether only the shape of an example says what it is."""
 
 
 def _source(data: Any) -> _Source:

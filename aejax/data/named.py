@@ -107,7 +107,7 @@ def is_known(name: str) -> bool:
 
 
 def identity(name: str) -> list[str]:
-    """What tells this data set from another of its name."""
+    """What distinguishes this data set from another of its name."""
     return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), data_dir()]
 
 
@@ -150,7 +150,7 @@ def named_streams(name: str, readers: Readers) -> Readers:
 
 
 def named_files(name: str) -> Iterator[str]:
-    """What tells a prepared data set from another without reading it: version, shards, names and sizes of its files."""
+    """What distinguishes a prepared data set from another without reading it: version, shards, names and sizes of its files."""
     with quiet():
         info = _builder(_tfds(), name).info
         yield f"{info.full_name}"

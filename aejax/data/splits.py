@@ -258,7 +258,7 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
 
 
 def digest_of_files(lines: Iterable[str]) -> str:
-    """sha256 over what a source tells of its files, line by line."""
+    """sha256 over what a source says about its files, line by line."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode())

@@ -117,7 +117,7 @@ def _maps_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, 
 
 
 def colors(codes: np.ndarray) -> np.ndarray:
-    """[..., 3] in [0, 1]: hues a golden section apart, so that codes that follow each other are told apart."""
+    """[..., 3] in [0, 1]: hues a golden section apart, so that neighboring codes are easy to distinguish."""
     wheel = np.array(
         [colorsys.hsv_to_rgb(0.618034 * k % 1.0, 0.45 + 0.1 * (k % 5), 0.95 - 0.15 * (k % 3)) for k in range(1021)]
     )

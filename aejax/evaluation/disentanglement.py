@@ -55,7 +55,7 @@ def disentanglement(
 def beta_vae_score(
     representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
 ) -> dict[str, Any]:
-    """Higgins et al. 2017, §3: from the mean |z − z'| over 64 pairs that share one factor, a linear classifier tells which.
+    """Higgins et al. 2017, §3: from the mean |z − z'| over 64 pairs that share one factor, a linear classifier predicts which.
 
     `score` is its accuracy on points it has not seen, `confusion` [f, f] their shares by true factor and answer.
     """

@@ -1,7 +1,7 @@
-"""What each dimension of a representation tells of each factor of variation, in nats, and what metrics make of that table.
+"""Mutual information between each dimension of a representation and each factor of variation, in nats, and metrics of that table.
 
 Codes are cut into 20 bins of equal width between their extremes, as in the large study of Locatello et al. 2019: such
-numbers hold under affine maps of a code, not under others, and of a factor with more values than bins not all can be told.
+numbers hold under affine maps of a code, not under others, and a factor with more values than bins cannot be resolved.
 `mig_sampled` does without bins where the posterior is a diagonal Gaussian.
 """
 
@@ -37,7 +37,7 @@ def entropies(factors: Int[Factors, "n f"]) -> Float[np.ndarray, " f"]:
 
 
 def mig(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
-    """Mutual information gap (Chen et al. 2018, eq. 6): for each factor the lead of the dimension that tells most of it over
+    """Mutual information gap (Chen et al. 2018, eq. 6): for each factor the lead of the most informative dimension over
     the second, in units of the factor's entropy. `gaps` are by factor, `score` their mean."""
     return _gaps(mutual_information(representations, factors, bins), entropies(factors))
 
@@ -78,10 +78,12 @@ def mig_sampled(
 
 
 def modularity(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
-    """Whether each dimension tells of one factor alone (Ridgeway & Mozer 2018, eq. 2): 1 less the squared information on the
-    others, as a share of (f − 1) times that on the first. `dimensions` are by dimension, `score` their mean.
+    """Modularity: whether each dimension is informative about one factor only (Ridgeway & Mozer 2018, eq. 2).
 
-    A dimension that tells nothing counts as 0.
+    1 minus the squared information on the other factors, divided by (f − 1) times that on the first. `dimensions` are by dimension,
+    `score` is their mean.
+
+    An uninformative dimension counts as 0.
     """
     squares = np.square(mutual_information(representations, factors, bins))
     best = squares.max(axis=1)

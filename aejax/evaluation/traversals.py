@@ -103,7 +103,7 @@ def interpolations_block(run: Run) -> Block:
     """Rows from one test image to another, decoded from the straight line between their codes; at the ends the images themselves.
 
     Straight, not along a great circle: that is for draws of a standard normal prior, which lie near a sphere. Means of posteriors
-    do not (a dimension that costs nothing has its mean at zero), and other priors have no center to turn about.
+    do not (a dimension with a KL of zero has its mean at zero), and other priors have no center to turn about.
     """
     test = run.experiment.test
     ends = some_of_each_class(test)[0]

@@ -4,7 +4,7 @@ sees it.
     loss = bound + γ·E log D(z)/(1 − D(z))  +  cross-entropy of D, with z ~ q(z) against z̄ ~ Π_j q(z_j)
 
 One objective and one step for both: in the first part the discriminator's parameters are constants, in the second z is. An
-optimizer that tells them apart finds the discriminator's under `params["discriminator"]`.
+optimizer that treats them differently finds the discriminator's under `params["discriminator"]`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What models of sequences share: steps, lengths and windows, how they are evaluated and continue what they have seen.
 
-A sequence is x [t, *frame]. Those of a batch that are shorter are padded at the end, and `batch["length"]` [b] tells how many
+A sequence is x [t, *frame]. Those of a batch that are shorter are padded at the end, and `batch["length"]` [b] says how many
 frames count; where a batch has no such thing, all do.
 """
 

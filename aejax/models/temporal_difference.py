@@ -73,7 +73,7 @@ def tdvae(
         posterior: the kind of all distributions of z; an exact belief of correlated dimensions takes `full_rank()`.
         corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
 
-    Sequences of unequal length are padded at the end, `batch["length"]` tells the frames that count.
+    Sequences of unequal length are padded at the end, `batch["length"]` is the number of frames that count.
     """
     if pairs < 1:
         raise UsageError(f"tdvae(pairs={pairs}): at least one")

@@ -6,7 +6,7 @@ per example, `axis` as in `aejax.collectives`. A term is [b], or [] where the ba
 log gives (term, {name: value}).
 
 Penalties of the encoder alone hold the code back, not the decoder: where the decoder's weights are free, the code may shrink and
-the weights of the decoder grow by as much, which costs nothing. Tied weights (`tied=True`), which Rifai et al. use, or
+the weights of the decoder grow by as much, which the penalty does not see. Tied weights (`tied=True`), which Rifai et al. use, or
 weight decay close that way.
 """
 

@@ -114,7 +114,7 @@ def notices(records: Sequence[Record]) -> str:
         )
     if len(by_configuration(records)) > len(COLORS):
         lines.append(
-            f"The curves of more than {len(COLORS)} configurations are not drawn, as they could not be told apart; "
+            f"The curves of more than {len(COLORS)} configurations are not drawn, because they could not be distinguished; "
             "compare fewer to see them."
         )
     return "".join(page.paragraph(t, "notice") for t in lines)

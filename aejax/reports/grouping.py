@@ -1,4 +1,4 @@
-"""Which of several runs are seeds of one configuration, what tells the configurations apart, and what to call them."""
+"""Which of several runs are seeds of one configuration, what distinguishes the configurations, and what to call them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Variant(NamedTuple):
     """One combination of what varies."""
 
     name: str
-    """Of its run directory within the group's: what tells it from the others, as in `lr0.001-seed0`."""
+    """Of its run directory within the group's: what distinguishes it from the others, as in `lr0.001-seed0`."""
     varied: dict[str, int | float]
     """The arguments in which members differ."""
     experiment: Experiment
@@ -242,10 +242,10 @@ def checked_members(variants: list[Variant], settings: Settings) -> list[Variant
 def program_of(group: Group, settings: Settings, start: int) -> Program:
     """The members' program from a step on: leaves of the state are [m, ...], batches [t, m, b, ...], terms [t, m]."""
     experiments = [variant.experiment for variant in group.variants]
-    feeds = {e.seed: batch_loader(e.train, e.seed, start, e.batch_size) for e in experiments}
+    loaders = {e.seed: batch_loader(e.train, e.seed, start, e.batch_size) for e in experiments}
 
     def next_batches(n: int) -> Batch:
-        by_seed = {seed: batches(n) for seed, batches in feeds.items()}
+        by_seed = {seed: batches(n) for seed, batches in loaders.items()}
         return {
             name: np.stack([by_seed[e.seed][name] for e in experiments], axis=1)
             for name in by_seed[experiments[0].seed]

@@ -43,7 +43,7 @@ def collect(name: str = "", runs: tuple[Path, ...] = (), /, paper: str = "") -> 
 
 
 def summary(runs: tuple[Path, ...], paper: str) -> dict:
-    """Mean and sd (n - 1) over the seeds of every number in eval.json, with all that tells where they came from."""
+    """Mean and sd (n - 1) over the seeds of every number in eval.json, with all that says where they came from."""
     configs = [read_config(run) for run in runs]
     first = {k: v for k, v in configs[0]["source"]["arguments"].items() if k != "seed"}
     for run, config in zip(runs, configs):

@@ -77,7 +77,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "irs": ("IRS", 3),
     "udr": ("UDR", 3),
 }
-"""What a row tells: its heading, and places after the point."""
+"""What a row shows: its heading, and places after the point."""
 
 
 def study(
@@ -106,7 +106,7 @@ def study(
             folder.parent.mkdir(parents=True, exist_ok=True)
             arguments = {"data": data, "steps": steps, "seed": seed, **NET, **arguments}
             runs[row].append(finished(find(file.removesuffix(".py")), folder, settings, **arguments))
-    found = {row: {**told(runs[row]), "file": file, "arguments": a} for row, (file, a) in rows().items()}
+    found = {row: {**shown(runs[row]), "file": file, "arguments": a} for row, (file, a) in rows().items()}
     result = {"data": data, "steps": steps, "seeds": seeds, "net": NET, "rows": found, **shares(found)}
     (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
     write_json(experiments / "results" / "studies" / f"disentanglement-{data}.json", result)
@@ -119,7 +119,7 @@ def study(
     print(text)
 
 
-def told(runs: list[Run]) -> dict[str, Any]:
+def shown(runs: list[Run]) -> dict[str, Any]:
     """Of a row's runs each column's mean, sd and values in the order of the seeds, their digests, and seconds of training."""
     evaluations = [evaluated(run, draws=0) for run in runs]
     values = {column: [one(found, column) for found in evaluations] for column in COLUMNS if column != "udr"}

@@ -1,4 +1,4 @@
-"""Priors over codes, told a class: what they save of the codes' bits, and whether what they draw is of that class.
+"""Class-conditional priors over codes: how many bits of the codes they save, and whether their samples are of the class.
 
     python experiments/results/priors.py
 

@@ -88,12 +88,12 @@ def study(
         evaluated(run)
     page = directory / "probe_table.html"
     report(runs, page)
-    told = []
+    shown = []
     for table in probe_tables([read(run) for run in runs]):
         figure = f"probes-{slug(table.data)}.png"
         shutil.copy(page.with_name("probe_table-figures") / figure, experiments / "results" / figure)
-        told.append(f"{markdown(table)}\n![Accuracy of logistic regression on {table.data}](results/{figure})\n")
-    put_between(experiments / "README.md", BEGIN, END, "Probe table", "\n".join(told))
+        shown.append(f"{markdown(table)}\n![Accuracy of logistic regression on {table.data}](results/{figure})\n")
+    put_between(experiments / "README.md", BEGIN, END, "Probe table", "\n".join(shown))
     print(page)
 
 

@@ -71,7 +71,7 @@ def study(
         experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
     """
     keep_compiled()
-    told = []
+    shown = []
     for name in data:
         setting = DATA[name]
         found = {}
@@ -87,9 +87,9 @@ def study(
         result = {"data": name, "steps": steps, "seeds": seeds, "net": setting["net"], "rows": found}
         (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
         write_json(experiments / "results" / "studies" / f"quantizers-{name}.json", result)
-        told.append(table(result))
-    put_between(experiments / "README.md", BEGIN, END, "Quantizers", "\n".join(told))
-    print("\n".join(told))
+        shown.append(table(result))
+    put_between(experiments / "README.md", BEGIN, END, "Quantizers", "\n".join(shown))
+    print("\n".join(shown))
 
 
 COLUMNS = {
@@ -101,7 +101,7 @@ COLUMNS = {
     "bits_per_dimension": ("bound, bits/dim", 3, 1),
     "seconds": ("training, s", 0, 1),
 }
-"""What a row tells: its heading, places after the point, and what it is multiplied by. Of two books used and perplexity are
+"""What a row shows: its heading, places after the point, and what it is multiplied by. Of two books used and perplexity are
 means."""
 
 

@@ -148,7 +148,7 @@ def moving(run: Run) -> dict[str, float]:
     first, label = learnt["x"][:, 0], learnt["label"]
     places = [np.roll(first, place, axis=2) for place in range(first.shape[2])]
     shown, once = np.unique(pixels(np.concatenate(places)), axis=0, return_index=True)
-    # Trained on three quarters of these digits it tells 96.1 % of the others rightly, with gamma="scale" 95.2 %.
+    # Trained on three quarters of these digits it classifies 96.1 % of the others correctly, with gamma="scale" 95.2 %.
     classifier = SVC(C=10.0, gamma=0.1).fit(shown, np.tile(label, len(places))[once])
     right = lambda frames: 100 * float(np.mean(classifier.predict(pixels(frames)) == batch["label"]))
     found = {"classifier": right(x[:, max(SEEN) - 1 + AHEAD])}
@@ -172,7 +172,7 @@ def phases(run: Run) -> dict[str, float]:
     """Mean size of the phase's error in radians after a jump, of one future, and of an extrapolation from the true phase by the
     mean frequency of the training data.
 
-    A frame tells a sine, not yet a phase: FITTED frames do, the first after the jump, each of the others by one jump that is
+    A frame gives a sine, not yet a phase; FITTED frames do, the first after the jump, each of the others by one jump that is
     longer by a step than that of the frame before it, all from the same draw of the state after BEGUN frames.
     """
     test = run.experiment.test
@@ -240,7 +240,7 @@ COLUMNS = {
     },
     "linear": {"nelbo": ("bound, −ELBO", 3), "nll": ("−log p", 3), "exact": ("exact", 3), "gap": ("bound − exact", 3)},
 }
-"""What a row tells: its heading, and places after the point. Nats are per step."""
+"""What a row shows: its heading, and places after the point. Nats are per step."""
 
 
 def tables(made: dict[str, Any]) -> str:

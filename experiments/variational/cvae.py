@@ -49,8 +49,8 @@ def experiment(
     """A conditional variational autoencoder of binarized images.
 
     Args:
-        given: What the model is told: the quarter at the lower left, the left half, all but the quarter at the upper right,
-            or the label. Only what it is not told is scored.
+        given: What the model is given: the quarter at the lower left, the left half, all but the quarter at the upper right,
+            or the label. Only the rest is scored.
         alpha: Weight of the bound in a hybrid with the Gaussian stochastic neural network, which is 0.
         baseline: A net without a latent instead, of the same widths, that completes by one pass.
         hidden: Widths of the hidden layers of encoder and prior; the decoder mirrors them.

@@ -1,6 +1,6 @@
 """Images that move to the left or to the right and come back at the other side: `moving_digits` and `moving_fashion`.
 
-After Gregor et al. 2019, whose images are MNIST's. One frame tells where the image is, two tell where it goes.
+After Gregor et al. 2019, whose images are MNIST's. One frame shows where the image is, two show where it moves.
 """
 
 from __future__ import annotations
