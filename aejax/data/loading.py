@@ -81,9 +81,22 @@ def load(data: Any, splits: tuple[str, ...] = ("train", "test")) -> tuple[Datase
     have `read` instead of `arrays`, and hold the same examples in the same order. A .npz is not read by position, nor is
     a .npy in Fortran order: they are decoded whatever their size.
 
-    Raises UsageError for unknown names and splits, empty slices, and data that cannot be held: not finite, of dtype
-    object or of other integers than uint8, images that are broken or differ in size, labels that do not match. Of a
-    streamed data set these come when the example is read.
+    Args:
+        data: A name, a path, data in memory, `Streamed(path)`, or what a run recorded.
+        splits: What to open, in the order in which it is returned.
+
+    Returns:
+        One `Dataset` for each split, with examples of one shape.
+
+    Raises:
+        UsageError: Unknown names and splits, empty slices, and data that cannot be held: not finite, of dtype object or of other
+            integers than uint8, images that are broken or differ in size, labels that do not match. Of a streamed data set
+            these come when the example is read.
+
+    Example:
+        >>> train, test = load((np.zeros((20, 3)), np.arange(20) % 2))
+        >>> train.size, test.size, train.shape, train.classes
+        (18, 2, (3,), ('0', '1'))
     """
     if isinstance(data, Recorded):
         return tuple(_from_record(data, spec) for spec in splits)

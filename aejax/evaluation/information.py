@@ -80,8 +80,8 @@ def mig_sampled(
 def modularity(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
     """Modularity: whether each dimension is informative about one factor only (Ridgeway & Mozer 2018, eq. 2).
 
-    1 minus the squared information on the other factors, divided by (f − 1) times that on the first. `dimensions` are by dimension,
-    `score` is their mean.
+    1 minus the squared information on the other factors, divided by (f − 1) times that on the first. `dimensions` are by
+    dimension, `score` is their mean.
 
     An uninformative dimension counts as 0.
     """

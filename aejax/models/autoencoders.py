@@ -59,6 +59,18 @@ def autoencoder(
             has more to log gives a pair: the term, and {name: [b] or []}.
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
         active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.sparsity`.
+
+    Returns:
+        A `Model`.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, masking
+        >>> model = autoencoder(MLP((64,), 8), MLP((64,), (28, 28, 1)), bernoulli(), corrupt=masking(0.3))
+        >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.encode(params, extras, batch, jax.random.key(1)).shape
+        (2, 8)
     """
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt

@@ -33,6 +33,9 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     those at the bits.
 
     The model's `check` admits data in [0, 1], of whose bits the wrapped model has to approve.
+
+    Returns:
+        A `Model`.
     """
     fixed = 0 if seed is None else seed
 

@@ -22,6 +22,9 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
     Args:
         encoder: Linen module, x [b, ...] -> h [b, d].
         classes: number of labels.
+
+    Returns:
+        A `Model`.
     """
     head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # at first every class is as probable as any other
 

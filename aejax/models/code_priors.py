@@ -38,6 +38,9 @@ def code_prior(
         nets: see `nets_for`.
         shape: of one example.
         condition: batch -> [b, n], labels as `jax.nn.one_hot(batch["label"], n)`.
+
+    Returns:
+        A `Model`.
     """
     lower, discrete = base.model, discrete_of(base)
     sizes = levels_of(base)

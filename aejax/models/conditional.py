@@ -58,6 +58,9 @@ def cvae(
         observed: which elements of x are given and not scored; in what the model gives back they are as they were. None of
             them without it.
         alpha: in [0, 1].
+
+    Returns:
+        A `Model`.
     """
     if not 0.0 <= alpha <= 1.0:
         raise UsageError(f"cvae(alpha={alpha}): it must be between 0 and 1")

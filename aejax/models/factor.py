@@ -48,6 +48,9 @@ def factor_vae(
         discriminator: Linen module, z [b, latent] -> [b, 1], the logit of z being a code and no permuted one: log D/(1 − D).
         regularizers: further ones, as in `vae`.
         options: the other arguments, as in `vae`.
+
+    Returns:
+        A `Model`.
     """
     gamma = non_negative("factor_vae", "gamma", gamma)
     term = adversary(gamma, discriminator)

@@ -46,6 +46,9 @@ def iwae(
         samples: k; with 1 it is the VAE whose divergence is estimated by draws.
         doubly_reparametrized: the encoder's gradient of Tucker et al. (2019, eq. 8): of the same expectation, and it does not
             drown in noise as k grows. The rest are as in `vae`.
+
+    Returns:
+        A `Model`.
     """
     if samples < 1:
         raise UsageError(f"iwae(samples={samples}): at least one draw")

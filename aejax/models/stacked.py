@@ -20,6 +20,9 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
     """`upper`, trained on the codes of the parent, which stays as it is.
 
     `evaluate` gives upper's terms, of codes; `encode`, `decode` and `reconstruct` go from images to the upper code and back.
+
+    Returns:
+        A `Model`.
     """
     lower = parent.model
     encode_below, decode_below = lower.encode, lower.decode

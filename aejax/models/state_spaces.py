@@ -52,6 +52,9 @@ def state_space(
         transition: z_{t−1}, and the layers above -> numbers of p(z_t|z_{t−1}).
         decoder: z_t [b, layers · latent] -> theta of a frame.
         mean_field: q of every step by itself. The rest are as in `tdvae`.
+
+    Returns:
+        A `Model`.
     """
     seen = shape[0] if window is None else window
     if not 1 <= seen <= shape[0]:

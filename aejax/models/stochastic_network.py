@@ -49,6 +49,9 @@ def gsn(
         shape: of one example: sampling sees no data.
         walkback: steps of the chain in training, each a corruption and a reconstruction; 1 is the denoising autoencoder.
         burn_in: steps of the chain before `sample` looks at it.
+
+    Returns:
+        A `Model`.
     """
     if walkback < 1 or burn_in < 1:
         raise UsageError(f"gsn(walkback={walkback}, burn_in={burn_in}): both count steps and must be at least 1")

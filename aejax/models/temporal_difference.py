@@ -74,6 +74,9 @@ def tdvae(
         corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
 
     Sequences of unequal length are padded at the end, `batch["length"]` is the number of frames that count.
+
+    Returns:
+        A `Model`.
     """
     if pairs < 1:
         raise UsageError(f"tdvae(pairs={pairs}): at least one")

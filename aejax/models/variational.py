@@ -65,6 +65,18 @@ def vae(
             and c as one row [b, all], so they are MLPs. With a prior conditioned on c too it is `cvae`.
         penalties: as in `autoencoder`; their code is the posterior's mean, and its Jacobian has no closed form.
         regularizers: terms of the whole batch's codes, see `aejax.objective.regularizers`; logged under their `__name__`.
+
+    Returns:
+        A `Model`.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> model = vae(MLP((64,), 2 * 8), MLP((64,), (28, 28, 1)), bernoulli(), latent=8, shape=(28, 28, 1))
+        >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> sorted(model.evaluate(params, extras, batch, jax.random.key(1)))
+        ['distortion', 'kl', 'mse', 'nelbo']
     """
     if kl_cost is not None and not (isinstance(beta, (int, float)) and beta == 1):
         raise UsageError("beta= and kl_cost= both weigh the KL term; give one of them")

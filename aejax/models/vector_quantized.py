@@ -49,6 +49,18 @@ def vqvae(
         quantizer: see `aejax.objective.quantizers`.
         shape: of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
+
+    Returns:
+        A `Model`.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, nearest
+        >>> model = vqvae(MLP((64,), 8), MLP((64,), (28, 28, 1)), bernoulli(), nearest(16, 8), (28, 28, 1))
+        >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.discrete.codes(params, extras, batch, jax.random.key(1)).shape
+        (2, 1)
     """
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt

@@ -58,9 +58,8 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
 def winner_take_all(rate: Strength) -> Bottleneck:
     """Lifetime sparsity: each unit keeps its largest activations in the batch (Makhzani & Frey 2015).
 
-    It couples the examples of a batch, over all devices. Outside training it is the identity, so that the code is then
-    denser than the one
-    the decoder was trained on.
+    It couples the examples of a batch, over all devices. Outside training it is the identity, so that the code is then denser
+    than the one the decoder was trained on.
 
     Args:
         rate: Fraction of the B examples of the global batch in which a unit stays active; `round(rate * B)`, at least one.

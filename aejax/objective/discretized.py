@@ -24,6 +24,15 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
 
     `mean` is that of the logistic held within [0, 1], before it is rounded to a level: within half a level of the exact mean,
     and within a hundredth where s is a level or more.
+
+    Args:
+        levels: Number of gray levels.
+
+    Returns:
+        A likelihood with two numbers per element; its `check` refuses other values.
+
+    Raises:
+        UsageError: Fewer than 2 or more than 65536 levels.
     """
     _refuse_levels(f"discretized_logistic(levels={levels})", levels)
 
@@ -48,6 +57,13 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
     Salimans et al. 2017 let the later ones depend on the earlier.
 
     theta holds per element the logits of the components, then their m, then their ρ: 3 · components numbers.
+
+    Args:
+        components: Of the mixture.
+        levels: Number of gray levels.
+
+    Returns:
+        A likelihood with 3 · `components` numbers per element.
     """
     what = f"discretized_logistic_mixture(components={components}, levels={levels})"
     _refuse_levels(what, levels)

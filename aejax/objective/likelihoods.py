@@ -77,8 +77,7 @@ def continuous_bernoulli() -> Likelihood:
     """Continuous Bernoulli density of gray values in [0, 1] (Loaiza-Ganem & Cunningham 2019).
 
     p(x|η) = exp(ηx) / ∫₀¹ exp(ηt) dt with `theta` the logits η = log(λ / (1 - λ)). It is the cross-entropy with the
-    normalizing constant
-    that the latter lacks. λ is not the mean, and -log p may be negative.
+    normalizing constant that the latter lacks. λ is not the mean, and -log p may be negative.
 
     Returns:
         A likelihood with one number per element; its `check` refuses data outside [0, 1].
@@ -199,8 +198,7 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
 
     Args:
         minimum: Of the standard deviation, in units of the data. Without one, the density of a constant pixel grows without
-            bound; the default is
-            about 2.5 gray levels of 255.
+            bound; the default is about 2.5 gray levels of 255.
 
     Returns:
         A likelihood with two numbers per element.
@@ -246,8 +244,7 @@ def squared_error() -> Likelihood:
 def categorical() -> Likelihood:
     """One of k categories, with x one-hot along its last axis and `theta` the logits.
 
-    For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are
-    admitted.
+    For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are admitted.
 
     Returns:
         A likelihood with one number per element; its sum over an example is the cross-entropy.

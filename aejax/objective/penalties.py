@@ -64,8 +64,8 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     """Sparsity penalty strength · Σ_j KL(ρ ‖ ρ̂_j), with ρ̂_j the mean activation of unit j over the global batch (Ng 2011).
 
     Units must lie in (0, 1), so the encoder ends in a sigmoid. Where a mean lies outside, the term is that of the nearest
-    number inside and
-    its gradient is zero; look at the logged `rho_hat`. A small batch makes ρ̂ noisy and the penalty too large.
+    number inside and its gradient is zero; look at the logged `rho_hat`. A small batch makes ρ̂ noisy and the penalty too
+    large.
 
     Args:
         rho: Target ρ in (0, 1), or a schedule.
@@ -95,8 +95,7 @@ def contractive(strength: Strength) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F of the encoder's Jacobian, exact (Rifai et al. 2011).
 
     The norm is computed by the cheapest known way (`squared_jacobian`); for one sigmoid layer that is a closed form. The
-    paper ties the
-    weights.
+    paper ties the weights.
 
     Args:
         strength: Weight in nats, or a schedule.
@@ -118,6 +117,14 @@ def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Pena
     The second term of CAE+H, whose first is `contractive`: `penalties=(contractive(λ), contractive_h(γ, σ))`. Exact but for ε.
     Where a net has one layer that bends (one layer of any kind, or a hidden one and a linear code) its cost is about
     `contractive`'s; otherwise it is that of twice as many rows or columns of the Jacobian for each sample.
+
+    Args:
+        strength: Weight in nats, or a schedule.
+        sigma: Standard deviation of ε, in units of the data, or a schedule.
+        samples: Draws of ε.
+
+    Returns:
+        A penalty with one term per example, [b].
     """
     strength, sigma = non_negative("contractive_h", "strength", strength), non_negative("contractive_h", "sigma", sigma)
     at_least_one("contractive_h", "samples", samples)
@@ -135,10 +142,9 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F, estimated without bias (Hutchinson 1989).
 
     The estimate is the mean of ‖vᵀJ‖² over random sign vectors v. A probe costs about as much as a backward pass of the
-    encoder, whatever
-    the width of the code. Logs `hutchinson_variance`, [], in nats²: an unbiased estimate of the variance of an example's
-    term over draws of
-    v, averaged over examples. With a single probe, every eighth example gets a second one for that purpose.
+    encoder, whatever the width of the code. Logs `hutchinson_variance`, [], in nats²: an unbiased estimate of the variance of
+    an example's term over draws of v, averaged over examples. With a single probe, every eighth example gets a second one for
+    that purpose.
 
     Args:
         strength: Weight in nats, or a schedule.

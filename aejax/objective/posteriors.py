@@ -50,6 +50,12 @@ def diagonal(closed_form: bool = True) -> Posterior:
 
     KL to N(0, I): ½ Σ_j (μ_j² + σ_j² − log σ_j² − 1), their Appendix B. Without `closed_form` it is estimated by draws, as any
     other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO.
+
+    Args:
+        closed_form: Whether the KL to N(0, I) is exact.
+
+    Returns:
+        A posterior with 2d numbers for d dimensions.
     """
 
     def moments(params: Params, h: Array) -> tuple[Array, Array]:
@@ -85,7 +91,11 @@ def diagonal(closed_form: bool = True) -> Posterior:
 
 
 def full_rank() -> Posterior:
-    """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`."""
+    """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`.
+
+    Returns:
+        A posterior with 2d + d(d - 1)/2 numbers for d dimensions.
+    """
 
     def parts(h: Array) -> tuple[Array, Array, Array]:
         d = latent_of(len(h))
@@ -156,6 +166,13 @@ def flow(flows: Sequence[Flow], context: int) -> Posterior:
 
     The encoder gives `context` numbers more, which each flow is shown: a map that is the same for all examples could as well be
     taken for a part of prior and decoder, and would make no posterior richer.
+
+    Args:
+        flows: Maps, as `planar()` or `inverse_autoregressive()`.
+        context: Numbers that the encoder gives to the flows.
+
+    Returns:
+        A posterior with 2d + `context` numbers for d dimensions.
     """
     if not flows or context < 1:
         raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and one number of context")

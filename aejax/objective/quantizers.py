@@ -85,6 +85,9 @@ def nearest(
         k_means: the codes begin at the centers of the first batch's vectors, else at random ones of N(0, 1/D).
         cosine: vectors and codes are of length 1 (Yu et al. 2022); use a small width.
         rotation: z_e's gradient is z_q's, turned and scaled as e is to z_e (Fifty et al. 2025), in place of straight through.
+
+    Returns:
+        A quantizer of vectors of `width` numbers with one codebook.
     """
     at_least_one("nearest", "codes", codes)
     at_least_one("nearest", "width", width)
@@ -160,10 +163,8 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
     """Finite scalar quantization: each number of a vector is bounded by tanh and rounded (Mentzer et al. 2024).
 
     There is no codebook and no loss of its own, and all ∏ levels codes can be used. The L levels of a number lie evenly on
-    [-1, 1]. For odd
-    L that is the paper's rule; for even L the paper's levels lie half a step to the left, and the shift that puts z = 0 on
-    a level leaves two
-    levels with almost no gradient.
+    [-1, 1]. For odd L that is the paper's rule; for even L the paper's levels lie half a step to the left, and the shift that
+    puts z = 0 on a level leaves two levels with almost no gradient.
 
     Args:
         levels: Number of levels of each number of a vector.
@@ -172,9 +173,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
         A quantizer of vectors of `len(levels)` numbers.
     """
     if not levels or any(not isinstance(n, int) or n < 2 for n in levels):
-        raise UsageError(
-            f"finite_scalar(levels={levels}): whole numbers of at least 2, one for each number of the vector"
-        )
+        raise UsageError(f"finite_scalar(levels={levels}): give whole numbers of at least 2, one for each dimension")
     n = np.asarray(levels, np.int32)
     place = np.concatenate([[1], np.cumprod(n)[:-1]]).astype(np.int32)
 
@@ -199,6 +198,15 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
     Loss, for each position: entropy·(E H(c|z) − H(E c|z)) + commitment·‖z − z_q‖². The first entropy makes a vector sure of its
     code, the second makes codes equally frequent; p(c|z) ∝ exp(2 c·z / temperature). H(E c|z) is taken bit by bit, an upper
     bound.
+
+    Args:
+        bits: Numbers of a vector.
+        entropy: Weight of the entropy terms.
+        commitment: Weight of the commitment.
+        temperature: Of p(c|z).
+
+    Returns:
+        A quantizer of vectors of `bits` numbers.
     """
     at_least_one("lookup_free", "bits", bits)
     if not temperature > 0.0:
@@ -264,7 +272,7 @@ def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
     """Grouped quantization: a vector is split into parts, each with a codebook of its own (Yang et al. 2023).
 
     Args:
-        quantizers: One for each part; the width of the vector is the sum of theirs.
+        quantizers: One for each part; the widths add up.
 
     Returns:
         A quantizer whose output is the parts, concatenated.

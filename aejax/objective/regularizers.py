@@ -77,6 +77,9 @@ def total_correlation(strength: float | jax.Array, examples: int, weights: Weigh
         strength: weight, at least 0.
         examples: N, of the training split.
         weights: `minibatch_weighted` or `minibatch_stratified`.
+
+    Returns:
+        A regularizer with one term for the batch, [].
     """
     strength = non_negative("total_correlation", "strength", strength)
     if examples < 1:
@@ -115,8 +118,7 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
         off_diagonal: λ_od, at least 0.
         diagonal: λ_d, at least 0. The paper takes 10 λ_od for kind I and λ_od for kind II.
         aggregate: False for DIP-VAE-I, where C is the covariance over the batch of the posterior's means; True for
-            DIP-VAE-II, where C is the
-            covariance of the aggregate posterior, Cov(μ) + E[σ²].
+            DIP-VAE-II, where C is the covariance of the aggregate posterior, Cov(μ) + E[σ²].
 
     Returns:
         A regularizer with one term for the batch, [].
@@ -139,11 +141,9 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
 def mmd(strength: float | jax.Array, scale: float | None = None) -> Regularizer:
     """Squared maximum mean discrepancy strength · MMD²(q(z), p(z)) (Tolstikhin et al. 2018, Algorithm 2).
 
-    A U-statistic of the batch's codes and as many draws of the prior, with the kernel C / (C + ‖z - z'‖²). Its expectation
-    is 0 where codes
-    follow the prior, so it is negative at times. With β = 0 the objective is WAE-MMD; with β = 1 - α and a strength of α +
-    λ - 1 it is
-    InfoVAE (Zhao et al. 2019, eq. 6).
+    A U-statistic of the batch's codes and as many draws of the prior, with the kernel C / (C + ‖z - z'‖²). Its expectation is
+    0 where codes follow the prior, so it is negative at times. With β = 0 the objective is WAE-MMD; with β = 1 - α and a
+    strength of α + λ - 1 it is InfoVAE (Zhao et al. 2019, eq. 6).
 
     Args:
         strength: Weight, at least 0.

@@ -14,7 +14,14 @@ EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 def nonzero(z: Float[Array, " b *code"]) -> Bool[Array, "b units"]:
     """Active where the code is not zero: for rectified and selected codes. Of a spatial code [b, h, w, c] a unit is a
-    channel, active anywhere."""
+    channel, active anywhere.
+
+    Args:
+        z: Codes [b, ...].
+
+    Returns:
+        bool [b, units].
+    """
     return _units(z != 0)
 
 

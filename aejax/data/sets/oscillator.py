@@ -21,8 +21,8 @@ def oscillator(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.n
     """n sequences [n, 200, 1], float32, no labels, and states [n, 200, 2], float32.
 
     x_t = sin θ_t + ε_t with θ_t = 2π t / period + φ for t = 0 … 199, and ε_t Gaussian of sd .1. The period is log-uniform in
-    20 … 60 steps, φ uniform; the amplitude is 1. The state gives the phase, θ_t = atan2(position, velocity), and the states of two
-    steps give the period.
+    20 … 60 steps, φ uniform; the amplitude is 1. The state gives the phase, θ_t = atan2(position, velocity), and two states the
+    period.
     """
     period = np.exp(rng.uniform(np.log(PERIODS[0]), np.log(PERIODS[1]), (n, 1)))
     angle = 2 * np.pi * (np.arange(STEPS) / period + rng.random((n, 1)))
