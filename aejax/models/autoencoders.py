@@ -60,9 +60,6 @@ def autoencoder(
         tied: the decoder's kernels are the encoder's, transposed; both are then `MLP`s with mirrored widths.
         active: `z -> bool [b, units]`, for a sparse code: which units an example activates, see `aejax.objective.sparsity`.
 
-    Returns:
-        A `Model`.
-
     Example:
         >>> from aejax.nets import MLP
         >>> from aejax.objective import bernoulli, masking

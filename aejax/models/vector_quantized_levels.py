@@ -58,9 +58,6 @@ def vqvae2(
         quantizers: see `aejax.objective.quantizers`.
         shape: of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
-
-    Returns:
-        A `Model`.
     """
     if not len(encoders) == len(decoders) == len(quantizers) >= 1:
         raise UsageError(
