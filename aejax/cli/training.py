@@ -57,12 +57,12 @@ def train(args: list[str]) -> int:
     ) -> None:
         """
         Args:
-            run: The run directory; by default runs/ and a name that says what ran and when.
+            run: The run directory; by default a folder in runs/ named after the experiment, the data, the seed and the time.
             evaluate: Evaluate and write the report at the end.
             overwrite: Replace the run directory if it exists.
-            stream: Read examples from the disk at each step, as is always done where they decode to more than 2 GiB.
-            seeds: Train so many members in one program, with this seed and those that follow; --run holds a directory for each.
-            sweep: Train a member for each value, as in --sweep lr=1e-3,3e-4 rate=.1,.3; combines with --seeds.
+            stream: Read examples from the disk at each step. This is always done if they decode to more than 2 GiB.
+            seeds: Number of seeds, from --seed on, to train in one compiled program; --run then holds one directory per seed.
+            sweep: Train one member per value, as in --sweep lr=1e-3,3e-4 rate=.1,.3. Can be combined with --seeds.
         """
 
     arguments, wanted, chosen, where = parse(

@@ -21,8 +21,8 @@ def evaluate(args: list[str]) -> int:
     def flags(draws: int = 5000) -> None:
         """
         Args:
-            draws: Number of draws of z for each example (for a sequence over all its steps) by which a latent-variable model's
-                -log p(x) is estimated; 0 leaves it out.
+            draws: Number of draws of z per example (for a sequence, over all its steps) that estimate -log p(x) of a
+                latent-variable model; 0 skips the estimate.
         """
 
     about = "Evaluate a run on its test split, and baselines on the same examples; writes eval.json."
@@ -84,7 +84,7 @@ def encode(args: list[str]) -> int:
     def flags(codes: bool = False) -> None:
         """
         Args:
-            codes: Integers in place of their vectors, of a model with discrete codes.
+            codes: Write integer codes instead of their vectors (models with discrete codes).
         """
 
     about = "Codes of a data source, as a .npy file."

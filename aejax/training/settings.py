@@ -11,17 +11,17 @@ class Settings(NamedTuple):
     """How a run is carried out. Its bits depend on `devices` by rounding only, and with `exact_reduce` not at all.
 
     Attributes:
-        devices: Devices of each process that share every batch, by default one; of a group the devices that share its members,
-            by default as many as divide their number (on a CPU they are made, by default one to a core).
+        devices: Devices in each process that share every batch; one by default. In a group, the devices that share the members:
+            by default as many as divide their number. On a CPU, JAX makes them; by default one per core.
         log_every: Steps between lines of metrics.jsonl.
-        save_every: Steps between checkpoints, each evaluated on the validation split.
-        keep: How many of the last checkpoints to keep, besides the best.
-        tensorboard: Also write TensorBoard logs into the run directory.
-        accumulate: Parts into which a device cuts its share of a batch to save memory, one after the other.
-        exact_reduce: Add gradients in a fixed tree: the same bits on any number of devices and processes.
-        virtual_shards: Shards of a batch under --exact-reduce, at least two to a device; the bits depend on it.
+        save_every: Steps between checkpoints. Each is evaluated on the validation split.
+        keep: How many of the last checkpoints to keep, in addition to the best.
+        tensorboard: Also write TensorBoard files into the run directory.
+        accumulate: Number of parts into which a device cuts its share of a batch to save memory.
+        exact_reduce: Sum gradients in a fixed tree, which gives the same bits on any number of devices and processes.
+        virtual_shards: Number of shards of a batch with --exact-reduce, at least two per device. The bits depend on it.
         deterministic: Use XLA's deterministic kernels, which a GPU needs to give the same bits twice.
-        profile: Trace so many steps into the run directory's profile/, for TensorBoard and Perfetto.
+        profile: Number of steps to trace into the run directory's profile/, for TensorBoard and Perfetto.
     """
 
     devices: int | None = None
