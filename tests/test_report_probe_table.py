@@ -143,5 +143,5 @@ def test_a_page_of_many_runs_shows_configurations(tmp_path):
 
 def test_curves_that_could_not_be_told_apart_are_not_drawn(tmp_path):
     html, pngs = page_of([record(tmp_path / str(i), rate=i / 100) for i in range(20)], tmp_path)
-    assert "could not be told apart" in html
+    assert "could not be distinguished" in html
     assert set(pngs) == {"probes-d"}
