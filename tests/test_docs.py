@@ -144,3 +144,13 @@ def test_the_examples_in_docstrings_run(module):
             assert result.failed == 0, case.name
             ran += result.attempted
     assert ran or module is not aejax.objective
+
+
+RETIRED_NAMES = r"\b(judged?|judgement|judging|couplings|feeds|in_order|one_varied|gdae|Turned|LLOYD)\b"
+
+
+def test_retired_names_do_not_come_back_in_the_package():
+    for file in [*(ROOT / "aejax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
+        if "benchmarks" not in file.parts:
+            found = re.search(RETIRED_NAMES, file.read_text())
+            assert found is None, f"{file}: {found}"

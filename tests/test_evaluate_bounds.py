@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.data import open_split
-from aejax.evaluation.bounds import ENOUGH, importance_nll, latent_use, unless_collapsed
+from aejax.evaluation.bounds import enough, importance_nll, latent_use, unless_collapsed
 from aejax.keys import evaluation_key
 from aejax.runs.run import Run
 from aejax.types import Experiment, Latent, Model, TrainState
@@ -60,7 +60,7 @@ def test_streamed_sums_are_those_of_all_draws_at_once(draws):
 @pytest.mark.parametrize(("scale", "collapsed"), [(1.0, False), (8.0, True)])
 def test_an_estimate_that_rests_on_a_few_draws_is_withheld(scale, collapsed):
     found = unless_collapsed(importance_nll(run_of(normal(scale)), open_split(X), draws=1000))
-    assert (found["effective_draws"] < 1000 * ENOUGH) == collapsed
+    assert (found["effective_draws"] < enough(1000)) == collapsed
     assert (found["nll"] is None) == collapsed
     # A few draws are not meant as an estimate: with them it is the bound of so many draws.
     assert unless_collapsed(importance_nll(run_of(normal(scale)), open_split(X), draws=5))["nll"] is not None

@@ -29,7 +29,7 @@ USAGE = """usage: aejax COMMAND ...
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests
   reproduce NAME                     train a published row of the results again and compare its numbers
-  data list | data prepare NAME      the data sets at hand; download and prepare one
+  data list | data prepare NAME      list the data sets; download and prepare one
   data inspect SOURCE                what is in a data set, a file or a folder, and which experiments take it
   experiments                        list the experiments that come with aejax, to be trained by name
   new NAME FILE.py                   copy one of them to start from
@@ -81,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
         where = _no_space(error)
         if debug or where is None:
             raise
-        mend = "free some and try again; a run that had begun goes on with `aejax resume`"
+        mend = "free some and try again; continue a run that had begun with `aejax resume`"
         print(f"aejax: error: no space left on the device{where}; {mend}", file=sys.stderr)
         return 2
 

@@ -132,8 +132,8 @@ def sample(args: list[str]) -> int:
             label: For a class-conditional model: the number of the class of all samples.
             classifier: Run directory of a classifier: with --label, keep the samples with the highest probability of that class.
             keep: Fraction of the samples that is kept with --classifier.
-            fit_mixture: Sample codes from a mixture of so many Gaussians, fitted to the codes of the training split, instead
-                of the model's prior; for any model with vector codes and a decoder.
+            fit_mixture: Number of Gaussians of a mixture that is fitted to the codes of the training split, and sampled in
+                place of the model's prior; for any model with vector codes and a decoder.
             prefix: For a model of sequences: how many frames of each it sees; by default half of them.
             gaps: Steps from each frame of a sample to the next, the first from the last frame of the prefix; by default steps
                 of one up to the length of a whole sequence.
@@ -172,7 +172,7 @@ def sample(args: list[str]) -> int:
         and given is not None
     ):
         if label is not None:
-            raise UsageError("--label is for class-conditional models; a model of sequences goes on from --given")
+            raise UsageError("--label is for class-conditional models; a model of sequences continues --given")
         sequences, t = open_split(given), run.experiment.train.shape[0]
         prefix = max(1, sequences.shape[0] // 2) if prefix is None else prefix
         _write_array(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
@@ -211,7 +211,7 @@ def _data_list(args: list[str]) -> int:
     def flags() -> None:
         """No flags."""
 
-    parse("aejax data list", [flags], args, "List the data sets at hand.")
+    parse("aejax data list", [flags], args, "List the data sets that are built in or prepared.")
     for name, shape, sizes, prepared, note in available():
         state = "prepared" if prepared else "not prepared"
         counts = ", ".join(f"{split} {size}" for split, size in sizes.items())

@@ -34,7 +34,7 @@ class Inspection(NamedTuple):
     balance: Sequence[np.ndarray] | None
     """Examples of each class, for each split; None without labels."""
     repeated: Sequence[int]
-    """For each split how many of its examples are equal to an earlier one of it."""
+    """For each split, the number of examples that equal an earlier one."""
     shared: Sequence[tuple[int, int, int]]
     """(i, j, how many examples of split j are also in split i), for i < j."""
 

@@ -18,10 +18,10 @@ MARGIN = 0.5
 """How far beyond the training data other examples, or noise on them, may lie, in spans of the training data."""
 
 SMALLER = 100.0
-"""Data whose span is so many times smaller than that of the training data are in another unit."""
+"""Data whose span is smaller than that of the training data by this factor are in another unit."""
 
 ENOUGH = 64
-"""So many numbers of which none is negative are no chance where the training data lie on both sides of zero."""
+"""If none of at least this many numbers is negative, that is no coincidence where training data lie on both sides of zero."""
 
 _WHITE = {"uint8": 255.0}
 _PIECE = 2**22  # numbers looked at at a time
@@ -58,7 +58,7 @@ def joined(parts: Sequence[Found | None]) -> Found | None:
 
 
 def refuse_other_units(trained: Found, given: Found, numbers: int, where: str) -> None:
-    """UsageError where data, so many numbers in all, are not in the units of those that a run was trained on."""
+    """Raises UsageError where data (`numbers` of them in all) are not in the units that a run was trained on."""
     as_floats = trained.dtype == "float32"
     # Of bytes and bits the units are known, whatever these examples hold.
     low, high = (trained.low, trained.high) if as_floats else (0.0, 1.0)

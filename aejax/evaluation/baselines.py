@@ -62,8 +62,8 @@ def evenly_spaced(size: int, most: int) -> np.ndarray:
 
 
 def compresses(components: int, train: Dataset) -> bool:
-    """Whether PCA with so many components leaves out any direction in which its training examples vary. Otherwise it is the data,
-    and no baseline."""
+    """Whether PCA with this number of components leaves out a direction in which its training examples vary. Otherwise it
+    reproduces the data, and is no baseline."""
     return components < min(math.prod(train.shape), len(training_examples(train)) - 1)
 
 

@@ -32,20 +32,20 @@ DRAWS = 5000
 AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
 """Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
-ENOUGH = 0.005
-"""Effective draws, in the median over examples, as a fraction of all: below it, nearly all of the weight lies on a few draws, and
-the estimate is too high by an unknown amount."""
+ENOUGH, FRACTION = 5.0, 0.005
+"""Effective draws, in the median over examples, and as a fraction of all draws, below which an estimate is withheld: nearly all of
+the weight then lies on a few draws, and the estimate is too high by an unknown amount."""
 
 MANY = 100
-"""So many draws are meant as an estimate of -log p(x); fewer as the bound of so many draws (Burda et al. 2016), always valid."""
+"""From this number of draws on, the result is meant as an estimate of -log p(x); with fewer it is a bound (Burda et al. 2016)."""
 
 ACTIVE = 0.01
 """A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
 
 
 def bound(context: Context) -> Result:
-    """The use of the latent, −log p(x) by the context's draws (None for 0 of them; of a model of sequences by so many over all
-    steps), and bits per dimension where the data are discrete."""
+    """Use of the latent; −log p(x), estimated with the context's draws (None for 0; for sequences, the draws are divided among
+    the steps); and bits per dimension where the data are discrete."""
     run, data, model, draws = context.run, context.test, context.model, context.draws
     assert context.codes is not None  # `_applies`
     # Of a sequence a draw is one of every step's state.
@@ -88,9 +88,14 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
     }
 
 
+def enough(draws: float) -> float:
+    """How many of these draws have to be effective."""
+    return max(ENOUGH, FRACTION * draws)
+
+
 def unless_collapsed(estimate: dict[str, Any]) -> dict[str, Any]:
     """The estimate, its number withheld (None) where too few of its draws count."""
-    if estimate["draws"] >= MANY and estimate["effective_draws"] < ENOUGH * estimate["draws"]:
+    if estimate["draws"] >= MANY and estimate["effective_draws"] < enough(estimate["draws"]):
         return {**estimate, "nll": None, "standard_error": None, "sampling_error": None}
     return estimate
 
@@ -193,7 +198,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
         if nll["nll"] is None:
             text += (
                 f" -log p(x) is not given: its median effective sample size is {nll['effective_draws']:.3g} of {nll['draws']} "
-                f"draws, less than {100 * ENOUGH:g} %, so that the importance-sampling estimate rests on a few of them."
+                f"draws, less than {enough(nll['draws']):g}, so that the importance-sampling estimate rests on a few of them."
             )
         else:
             text += (
@@ -216,7 +221,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
 
 
 def _pictures(run: Run, kl: np.ndarray, units: int) -> Iterator[Block]:
-    """Decoded codes, in the ways that a latent of so many units allows."""
+    """Decoded codes, in the ways that a latent of this size allows."""
     from aejax.evaluation.traversals import has_traversals, interpolations_block, plane_block, traversals_block
 
     if not has_traversals(run):

@@ -33,7 +33,7 @@ OTHERS = 16
 
 SIGNALS = 4
 SHARPEST = 64
-"""Pixels: larger images are shown at every so many pixels."""
+"""Pixels along a side; larger images are subsampled."""
 
 
 def code_maps_section(run: Run, evaluation: Mapping[str, Any]) -> Section:

@@ -39,7 +39,7 @@ SHOWN = 12
 """Values of a factor in its strip, evenly spaced."""
 
 SHARPEST = 64
-"""Pixels: larger images are shown at every so many pixels."""
+"""Pixels along a side; larger images are subsampled."""
 
 _CELL, _LEFT, _TOP, _BOTTOM = (48.0, 20.0), 40.0, 48.0, 26.0  # pixels
 

@@ -22,10 +22,10 @@ SAMPLES = 8
 """Sequences sampled from the model, without a prefix."""
 
 SHARPEST = 32
-"""Pixels: larger frames are shown at every so many pixels."""
+"""Pixels along a side; larger frames are subsampled."""
 
 STEPS_SHOWN = 24
-"""Frames in a strip: of longer sequences every so many."""
+"""Frames in a strip; longer sequences are subsampled."""
 
 MOVING = 64
 """Pixels that a frame of an animation is wide, at least."""

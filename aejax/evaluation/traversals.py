@@ -19,10 +19,10 @@ CODES = 1000
 """Test codes whose range the plane spans."""
 
 SPAN, STATES = 3.0, 9
-"""A dimension is moved from −SPAN to SPAN in so many states: of a standard normal prior all but .3 %."""
+"""Number of values from −SPAN to SPAN, which hold all but .3 % of a standard normal prior."""
 
 SHARPEST = 64
-"""Pixels: larger images are shown at every so many pixels."""
+"""Pixels along a side; larger images are subsampled."""
 
 PAIRS = 5
 """Of test images between which is interpolated."""
@@ -31,7 +31,7 @@ GRID, WITHIN = 15, 0.98
 """Points along each side of the plane that is decoded, and the fraction of the test codes' range that it spans."""
 
 FRAMES, PAUSE = 24, 80
-"""Of an animation, there and back; each is shown for so many milliseconds."""
+"""Frames of an animation, forth and back, and the milliseconds for which each is shown."""
 
 ANIMATED, SHARPEST_MOVING, LARGEST = (8, 4, 2, 1), 32, 300_000
 """Test images that move, as many of these numbers as make a file of less than LARGEST bytes; their pixels."""
@@ -150,7 +150,7 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def animation(frames: Sequence[np.ndarray]) -> bytes:
-    """RGBA pixels [h, w, 4], alike in which are transparent, as a GIF that repeats for ever.
+    """RGBA pixels [h, w, 4], alike in which are transparent, as a GIF that repeats endlessly.
 
     All frames share 63 colors (32 of gray images, at even distances) and a transparent one.
     """

@@ -41,7 +41,7 @@ def _on_white(images: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def coarse(images: np.ndarray, sharpest: int) -> np.ndarray:
-    """Images [n, h, w, c] at every so many pixels that no side has more than `sharpest`."""
+    """Images [n, h, w, c], subsampled so that no side has more than `sharpest` pixels."""
     stride = math.ceil(max(images.shape[1:3]) / sharpest)
     return images[:, ::stride, ::stride]
 

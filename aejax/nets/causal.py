@@ -178,7 +178,7 @@ def _gate(raw: Float[Array, "b h w double"]) -> Float[Array, "b h w _"]:
 
 
 def _shifted(x: Float[Array, "b h w c"], down: int, right: int) -> Float[Array, "b h w c"]:
-    """x moved by so many positions, zeros where nothing comes from."""
+    """x shifted by a number of positions, with zeros where nothing is shifted in."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)), (0, 0)))
     top, left = max(-down, 0), max(-right, 0)

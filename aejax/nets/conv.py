@@ -35,7 +35,7 @@ class ConvEncoder(nn.Module):
     blocks: int = 2
     """Residual blocks, at the smallest size."""
     groups: int | None = None
-    """Normalizes before each activation, over so many groups of channels (Wu & He 2018); None does not."""
+    """Number of groups of channels for group normalization before each activation (Wu & He 2018); None for no normalization."""
     dtype: Any = jnp.float32
     """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
     remat: bool = False
@@ -189,7 +189,7 @@ def rectified(x: Float[Array, "b h w c"], groups: int | None) -> Float[Array, "b
 
 
 def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
-    """An image's size, and what each of so many convolutions of stride 2 leaves of it."""
+    """The size of an image, and its size after each of a number of convolutions of stride 2."""
     sizes = [tuple(size)]
     for _ in range(times):
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))

@@ -48,7 +48,7 @@ class Gated(nn.Module):
 
 
 class OscillatorTransition(nn.Module):
-    """How a state goes on, or `back`, by itself, and what `net` adds to that: [b, n] -> [b, out].
+    """How a state evolves by itself, forward or `back`, and what `net` adds to that: [b, n] -> [b, out].
 
     A row begins with a state z = (u, v, s, k) of `latent` numbers: `planes` of u and of v, one of s, the rest of k. The gap δ is
     next, as `time_gaps.embedding` tells it, the longest being `most`; with most=0 it is one step, without an embedding. By itself

@@ -115,7 +115,7 @@ def _winners(h: Float[Array, " b *code"], axis: str | None, rate: Any) -> Bool[A
 
 
 def _rounded(count: Any, most: int) -> Int[Array, ""]:
-    """Rounded, at least one, at most so many; on the host where it is a number."""
+    """Rounded and clipped to between one and the number of units; on the host where it is a number."""
     if isinstance(count, float):
         return jnp.int32(max(round(min(count, most)), 1))
     return jnp.clip(jnp.round(count), 1, most).astype(jnp.int32)

@@ -141,7 +141,7 @@ def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, 
     """ε of Lε = y for a lower triangle L with a positive diagonal, row by row.
 
     LAPACK's solver deals a batch out to XLA's threads and waits for them on one of these (jaxlib 0.10): two solves of one program
-    on two cores wait for ever.
+    on two cores deadlock.
     """
 
     def solve(epsilon: Array, row: tuple[Array, Array, Array]) -> tuple[Array, None]:

@@ -24,7 +24,7 @@ from aejax.types import Dataset
 
 CODES = 1000
 SHARPEST = 128
-"""Pixels: larger images are shown at every so many pixels."""
+"""Pixels along a side; larger images are subsampled."""
 
 
 def strips_section(run: Run, evaluation: Mapping[str, Any] | None) -> Section | None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 LINE_SECONDS = 5.0
-"""Where there is no terminal: at most one plain line in so many seconds, besides those of the validation."""
+"""Without a terminal: seconds between plain lines, at least; lines of the validation come in addition."""
 
 
 class Progress(NamedTuple):

@@ -120,7 +120,7 @@ def plain_mean(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Ex
 
 
 def in_parts(parts: int) -> Average:
-    """Gradient accumulation: a device's batch in so many parts, one after the other. Equal to `plain_mean` but for rounding."""
+    """Gradient accumulation: a device works through its batch in parts. Equal to `plain_mean` except for rounding."""
 
     def average(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
         cut = _cut(batch, parts)

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from aejax.errors import UsageError
-from aejax.evaluation.bounds import ENOUGH, MANY
+from aejax.evaluation.bounds import MANY, enough
 from aejax.evaluation.summary import evaluation_numbers
 from aejax.figures.tables import mean_sd
 from aejax.files import write_json
@@ -89,7 +89,7 @@ def tables(results: Results) -> str:
             "bits, so that their errors compare with no other row's. Probes are logistic regressions on 10 000 training",
             "examples.",
             "",
-            *_table(fashion, FASHION),
+            *_table({name: _without_density(r) for name, r in fashion.items()}, FASHION),
             "",
         ]
     lines += ["### Digits: reconstruction and restoration", ""]
@@ -107,8 +107,8 @@ def tables(results: Results) -> str:
     ]
     lines += ["### Digits: variational models of gray images", ""]
     lines += [
-        "−log p(x) is of a density: it may be negative, and compares with no probability. It is withheld where fewer than",
-        f"{100 * ENOUGH:g} % of the draws count.",
+        "−log p(x) is of a density: it may be negative, and compares with no probability. It is withheld where",
+        "importance sampling has collapsed.",
         "",
     ]
     densities = {
@@ -144,6 +144,8 @@ def tables(results: Results) -> str:
     return "\n".join(lines)
 
 
+NLL = "bound/importance/nll"
+
 RESTORATION: Columns = [
     ("clean: model", "reconstruction/model/mse", 2, 1000),
     ("clean: PCA", "reconstruction/pca/mse", 2, 1000),
@@ -159,7 +161,7 @@ PROBES: Columns = [
     ("raw pixels", "probes/raw/nearest_neighbors", 2, 100),
 ]
 BOUNDS: Columns = [
-    ("−log p(x)", "bound/importance/nll", 2, 1),
+    ("−log p(x)", NLL, 2, 1),
     ("draws", "bound/importance/draws", 0, 1),
     ("effective draws", "bound/importance/effective_draws", 0, 1),
     ("bound", "terms/nelbo", 2, 1),
@@ -173,7 +175,7 @@ CODES: Columns = [
     ("bound, bits per dimension", "codebook/bits_per_dimension", 3, 1),
 ]
 FASHION: Columns = [
-    ("−log p(x), nats", "bound/importance/nll", 2, 1),
+    ("−log p(x), nats", NLL, 2, 1),
     ("bound, bits per dimension", "codebook/bits_per_dimension", 3, 1),
     *RESTORATION[:4],
     *PROBES[:3],
@@ -188,7 +190,7 @@ def _table(results: Results, columns: Columns) -> list[str]:
         if not any(metric in r["metrics"] for _, metric, _, _ in columns):
             continue
         rows[name.removesuffix("-fashion_mnist").removesuffix("-digits")] = [
-            _withheld(r) if metric == "bound/importance/nll" and _collapsed(r) else _cell(r, metric, digits, factor)
+            _withheld(r) if metric == NLL and _collapsed(r) else _cell(r, metric, digits, factor)
             for _, metric, digits, factor in columns
         ]
     return markdown("", [heading for heading, *_ in columns], rows)
@@ -198,6 +200,14 @@ def _cell(result: dict, metric: str, digits: int, factor: float) -> str:
     return cell(result["metrics"][metric], digits, factor) if metric in result["metrics"] else ""
 
 
+def _without_density(result: dict) -> dict:
+    """Without the logarithm of a density, which compares with no probability."""
+    if "bound/bits_per_dimension/nelbo" in result["metrics"]:
+        return result
+    kept = {key: value for key, value in result["metrics"].items() if not key.startswith("bound/importance/")}
+    return {**result, "metrics": kept}
+
+
 def _collapsed(result: dict) -> bool:
     metrics = result["metrics"]
     draws, effective = (metrics.get(f"bound/importance/{name}") for name in ("draws", "effective_draws"))
@@ -205,7 +215,7 @@ def _collapsed(result: dict) -> bool:
         draws is not None
         and effective is not None
         and draws["mean"] >= MANY
-        and effective["mean"] < ENOUGH * draws["mean"]
+        and effective["mean"] < enough(draws["mean"])
     )
 
 
