@@ -33,8 +33,8 @@ AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
 """Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
 
 ENOUGH, FRACTION = 5.0, 0.005
-"""Effective draws, in the median over examples, and as a fraction of all draws, below which an estimate is withheld: nearly all of
-the weight then lies on a few draws, and the estimate is too high by an unknown amount."""
+"""Effective draws, in the median over examples, and as a fraction of all draws, below which an estimate is withheld: nearly all
+of the weight then lies on a few draws, and the estimate is too high by an unknown amount."""
 
 MANY = 100
 """From this number of draws on, the result is meant as an estimate of -log p(x); with fewer it is a bound (Burda et al. 2016)."""
@@ -88,7 +88,7 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
     }
 
 
-def enough(draws: float) -> float:
+def enough(draws: float | int) -> float:
     """How many of these draws have to be effective."""
     return max(ENOUGH, FRACTION * draws)
 

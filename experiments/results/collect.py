@@ -184,7 +184,8 @@ FASHION: Columns = [
 
 def _table(results: Results, columns: Columns) -> list[str]:
     """Rows of the results that have any of the columns, and columns that any of them has."""
-    columns = [column for column in columns if any(column[1] in r["metrics"] for r in results.values())]
+    shown = lambda r, metric: metric in r["metrics"] or (metric == NLL and _collapsed(r))
+    columns = [column for column in columns if any(shown(r, column[1]) for r in results.values())]
     rows = {}
     for name, r in results.items():
         if not any(metric in r["metrics"] for _, metric, _, _ in columns):
