@@ -176,6 +176,7 @@ CODES: Columns = [
 ]
 FASHION: Columns = [
     ("−log p(x), nats", NLL, 2, 1),
+    *BOUNDS[1:3],
     ("bound, bits per dimension", "codebook/bits_per_dimension", 3, 1),
     *RESTORATION[:4],
     *PROBES[:3],
