@@ -19,6 +19,7 @@ import aejax.nets
 import aejax.objective
 from aejax.cli import COMMANDS, main
 from aejax.cli.flags import parse
+from aejax.keys import RunKeys
 from aejax.runs.experiment import load_file, shipped
 from aejax.training.settings import Settings
 
@@ -154,3 +155,8 @@ def test_retired_names_do_not_come_back_in_the_package():
         if "benchmarks" not in file.parts:
             found = re.search(RETIRED_NAMES, file.read_text())
             assert found is None, f"{file}: {found}"
+
+
+def test_the_page_on_keys_names_the_keys_that_a_run_has():
+    text = (ROOT / "docs" / "pages" / "concepts" / "keys.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(RunKeys._fields)
