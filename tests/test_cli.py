@@ -429,6 +429,11 @@ def test_a_run_is_opened_from_any_folder(abroad, command, tmp_path):
         assert (code, "same digest" in out) == (0, True), err
 
 
+def test_a_run_on_a_named_data_set_is_opened_beside_a_folder_of_that_name(finished, command, tmp_path):
+    (tmp_path / "digits").mkdir()
+    assert command("evaluate", finished)[0] == 0
+
+
 def test_what_has_moved_is_found_where_the_user_says(abroad, command, refused, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(abroad, home)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from aejax.data import (
+    Name,
     Streamed,
     available,
     batch_at,
@@ -339,6 +340,7 @@ def test_a_bare_word_is_a_path_where_it_is_no_data_sets_name(empty, digits, monk
         assert f"./{name}" in message
         assert "from another folder" in message
         assert open_split(f"./{name}").shape == (4, 3, 1)
+    assert load(Name("digits"))[0].shape == (8, 8, 1)  # as a run recorded it
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])

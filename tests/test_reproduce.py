@@ -79,6 +79,13 @@ def test_an_unknown_row_is_refused_and_rows_are_listed(row, reproduce):
     assert "tiny" in reproduce(row, "list")[1]
 
 
+def test_a_row_that_builds_on_a_run_says_which(row, reproduce, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = reproduce({**row, "command": f"{row['command']} --parent runs/below"})
+    assert code == 2
+    assert "builds on the run runs/below" in err
+
+
 def test_the_interval_holds_one_more_seed_as_often_as_it_says():
     rng = np.random.default_rng(0)
     draws = rng.normal(3.0, 0.5, size=(20_000, 4))

@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from aejax.data import load
-from aejax.evaluation import evaluate
+from aejax.evaluation import bounds, evaluate
 from aejax.evaluation.bounds import section as latent_section
+from aejax.evaluation.part import Context
 from aejax.evaluation.parts import PARTS
 from aejax.evaluation.summary import evaluation_numbers
 from aejax.models import iwae
@@ -69,6 +70,17 @@ def test_every_number_that_a_page_compares_runs_by_is_in_the_summary_over_seeds(
     parts = [part for part in PARTS if evaluation.get(part.name) is not None]
     compared = [number.value for part in parts for number in part.numbers(evaluation[part.name])]
     assert {value for value in compared if value is not None} <= set(numbers.values())
+
+
+def test_a_collapsed_estimate_is_withheld_and_the_page_says_so(evaluated, monkeypatch):
+    run, found = evaluated
+    collapsed = {**found["bound"]["importance"], "draws": 1000, "effective_draws": 2.0}
+    monkeypatch.setattr(bounds, "importance_nll", lambda *_: dict(collapsed))
+    result = bounds.bound(Context(run, 1000))
+    assert result["importance"]["nll"] is None
+    assert result["bits_per_dimension"]["importance"] is None
+    assert all(number.value is None for number in bounds.numbers(result) if number.name == "−log p(x)")
+    assert "-log p(x) is not given" in latent_section(run, {**found, "bound": result}).html
 
 
 def test_without_draws_there_is_no_estimate(evaluated):

@@ -56,6 +56,12 @@ def reproduce(args: list[str]) -> int:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UsageError(f"no row is called {wanted['name']}; {hint}`aejax reproduce list` names them")
     row = json.loads(rows[wanted["name"]].read_text())
+    words = shlex.split(row["command"])
+    if "--parent" in words and not Path(parent := words[words.index("--parent") + 1]).is_dir():
+        raise UsageError(
+            f"{wanted['name']} builds on the run {parent}, which is not here; train it first (`aejax train {words[2]} --help` "
+            "has the command), and start this command from the same folder"
+        )
     with tempfile.TemporaryDirectory() as folder:
         return _reproduced(wanted["name"], row, wanted["all_seeds"], wanted["run"] or Path(folder) / "runs")
 

@@ -14,13 +14,14 @@ from aejax.data.batches import (
 from aejax.data.cache import cache_folder
 from aejax.data.factor_traversal import factor_traversal_of
 from aejax.data.kinds import is_image
-from aejax.data.loading import Recorded, Streamed, is_missing, load, located, open_split, prepare, usual_splits
+from aejax.data.loading import Name, Recorded, Streamed, is_missing, load, located, open_split, prepare, usual_splits
 from aejax.data.named import Available, available
 from aejax.data.record import as_recorded_source, describe, found_line, recorded
 from aejax.data.units import found_of, joined
 
 __all__ = [
     "Available",
+    "Name",
     "Recorded",
     "Streamed",
     "as_recorded_source",

@@ -54,6 +54,10 @@ class Streamed(NamedTuple):
     name: str | os.PathLike[str]
 
 
+class Name(str):
+    """The name of a data set, whatever files or folders of that name lie in the current folder."""
+
+
 class Recorded(NamedTuple):
     """What a run's config.json holds of its data: enough to rebuild the experiment without them."""
 
@@ -264,6 +268,8 @@ def _name(data: Any) -> Any:
 
 def _path(data: str) -> Path | None:
     """The path that is meant, or None for the name of a data set."""
+    if isinstance(data, Name):
+        return None
     path = Path(data).expanduser()
     if path.suffix in _OF_ARRAYS or data.startswith((".", "~", os.sep)) or data.endswith(os.sep):
         return path

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aejax.data import as_recorded_source, describe, is_missing, located, recorded
+from aejax.data import Name, as_recorded_source, describe, is_missing, located, recorded
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import datasets, read_config
@@ -132,6 +132,8 @@ def moved(
     arguments = dict(arguments)
     if data is not None:
         arguments["data"] = located(os.fspath(data))
+    elif os.sep not in arguments["data"] and not os.path.splitext(arguments["data"])[1]:
+        arguments["data"] = Name(arguments["data"])  # a path is recorded absolute
     if parent is not None:
         arguments["parent"] = os.path.abspath(parent)
     if with_data and is_missing(arguments["data"]):
