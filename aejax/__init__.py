@@ -1,4 +1,4 @@
-"""The autoencoder family as pure functions in JAX: one step, explicit seeds, runs that replay bit for bit.
+"""Autoencoders as pure functions in JAX, with explicit seeds and runs that replay bit for bit.
 
 import aejax
 
@@ -43,26 +43,49 @@ __all__ = [
 
 
 def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000) -> dict[str, Any]:
-    """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns what it holds.
+    """Evaluates a run on its test split, writes `eval.json` to the run directory, and returns its content.
 
     Args:
-        run: Opened with its data, or as `train` returned it.
-        checkpoint: Which checkpoint it was opened at, for the record.
-        draws: Draws of z for each example by which a latent-variable model's −log p(x) is estimated; 0 leaves it out.
+        run: A run opened with its data, or as `train` returned it.
+        checkpoint: Name of the checkpoint at which the run was opened, for the record.
+        draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
+
+    Returns:
+        The numbers of `eval.json`, by section: terms, reconstruction, restoration, probes, …
+
+    Raises:
+        UsageError: The run was opened without its data.
+
+    Example:
+        >>> run = aejax.open_run("runs/mine", with_data=True)
+        >>> numbers = aejax.evaluate(run)
+        >>> sorted(numbers["terms"])
+        ['mse', 'nll']
     """
-    # Imported here: it brings scikit-learn and matplotlib, which take seconds.
+    # Imported here because scikit-learn and matplotlib take seconds to import.
     from aejax.evaluation.evaluator import evaluate
 
     return evaluate(run, checkpoint, draws)
 
 
 def report(run: Run, *more: Run, out: str | Path | None = None) -> Path:
-    """Writes one self-contained HTML page of a run, or of several compared, and returns its path.
+    """Writes a self-contained HTML page about a run, or a comparison of several runs.
 
     Args:
-        run: Opened with its data, or as `train` returned it.
+        run: A run opened with its data, or as `train` returned it.
         more: Runs to compare it with.
-        out: The page; by default `report.html` in the run directory, or `comparison.html` here for several runs.
+        out: Path of the page; by default `report.html` in the run directory, or `comparison.html` in the current folder for
+            several runs.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UsageError: The run was opened without its data.
+
+    Example:
+        >>> aejax.report(aejax.open_run("runs/mine", with_data=True)).name
+        'report.html'
     """
     from aejax.reports import report
 

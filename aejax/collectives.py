@@ -1,7 +1,7 @@
-"""The only ways in which examples on different devices meet, and part again. `axis` is None on one device.
+"""The only communication between devices. `axis` is None on one device.
 
-Terms that couple the batch (a mean activation, a permutation, a count of codes) are written with these, and with nothing
-else; gradients through them are right because the step averages gradients over devices.
+Terms that depend on the whole batch (a mean activation, a permutation, counts of codes) use these functions only. Gradients
+through them are correct because the step averages gradients over devices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 
 def gather(tree: PyTree, axis: str | None) -> PyTree:
-    """Each leaf's rows of all devices, in global order; the tree itself on one device."""
+    """The rows of all devices for each leaf, in global order; the tree itself on one device."""
     return tree if axis is None else jax.lax.all_gather(tree, axis, tiled=True)
 
 
@@ -21,7 +21,7 @@ def mean(tree: PyTree, axis: str | None) -> PyTree:
 
 
 def own(rows: Array, axis: str | None) -> Array:
-    """Of one value for each row of all devices, in global order, this device's; the array itself on one device."""
+    """This device's part of values for the rows of all devices, in global order; the array itself on one device."""
     if axis is None:
         return rows
     b = len(rows) // jax.lax.axis_size(axis)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then renamed."""
+"""Atomic writes of files: written to a temporary file first, then renamed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 @contextmanager
 def replacing(file: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the place of `file` when it is complete."""
+    """A file to write, which replaces `file` once it is complete."""
     beside = file.with_name(file.name + ".tmp")
     with open(beside, "wb") as handle:
         yield handle
@@ -26,7 +26,7 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Numbers that JSON lacks (NaN, Inf) become null."""
+    """Writes JSON; numbers that JSON lacks (NaN, Inf) become null."""
     write_bytes(file, (json.dumps(_finite(value), indent=1) + "\n").encode())
 
 

@@ -1,6 +1,6 @@
-"""Explicit randomness: where each key comes from, and one key per example.
+"""Explicit randomness: the keys of a run, and one key per example.
 
-A key is either split or folded, never both, since `split(key, n)[i]` and `fold_in(key, i)` are the same bits.
+A key is either split or folded, never both, because `split(key, n)[i]` and `fold_in(key, i)` are the same bits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from aejax.errors import UsageError
 
 
 class RunKeys(NamedTuple):
-    """The three keys of a run. Only `run` is folded with the step; only `evaluate` serves outside training
-    (see `evaluation_key`)."""
+    """The three keys of a run. Only `run` is folded with the step; `evaluate` is for everything outside training."""
 
     init: Key[Array, ""]
     run: Key[Array, ""]
@@ -23,32 +22,35 @@ class RunKeys(NamedTuple):
 
 
 def run_keys(seed: int) -> RunKeys:
-    """The keys of the run with this seed. The order of the examples is the data's (`aejax.data.batch_at`)."""
+    """The keys of the run with this seed. The order of examples has its own seed (`aejax.data.batch_at`)."""
     key = jax.random.key(seed)
     refuse_unsplittable(key)
     return RunKeys(*jax.random.split(key, 3))
 
 
 EVALUATION = ("terms", "encode", "reconstruct", "corrupt", "sample", "chain", "importance", "rollout")
-"""What draws random numbers outside training, each with a key of its own. A new name at the end leaves the others their keys."""
+"""Purposes of random numbers outside training, each with its own key. Names added at the end do not change other keys."""
 
 
 def evaluation_key(seed: int, name: str) -> Key[Array, ""]:
-    """The key for one of `EVALUATION`."""
+    """The key of one of the purposes in `EVALUATION`."""
     return jax.random.split(run_keys(seed).evaluate, len(EVALUATION))[EVALUATION.index(name)]
 
 
 def each(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
     """One key per example: `key` folded with the example's position in the global batch.
 
-    So an example's noise is the same bits however the batch is laid out over devices.
+    The noise of an example therefore does not depend on how the batch is sharded over devices.
     """
     refuse_unsplittable(key)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
 def refuse_unsplittable(key: Key[Array, ""]) -> None:
-    """rbg and unsafe_rbg do not honor each key under vmap (google/jax#19085): noise would depend on the batch's layout."""
+    """Refuses rbg and unsafe_rbg keys, which ignore separate keys under vmap (google/jax#19085).
+
+    Noise would then depend on how the batch is sharded.
+    """
     implementation = str(jax.random.key_impl(key))
     if "rbg" in implementation:
         raise UsageError(

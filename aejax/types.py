@@ -14,21 +14,21 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 Batch = Mapping[str, Any]
-"""Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch,
-and, where the data set has them, `label` [b], `condition` [b, ...], `factors` [b, f]; of sequences `x` [b, t, ...], `state`
-[b, t, s] and `length` [b]."""
+"""Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch, and, if
+the data set has them, `label` [b], `condition` [b, ...] and `factors` [b, f]. Sequences have `x` [b, t, ...] and may have
+`state` [b, t, s] and `length` [b]."""
 
 Params = dict[str, Any]
-"""What is trained by gradient: nested dicts of arrays."""
+"""Parameters trained by gradient: nested dicts of arrays."""
 
 Extras = dict[str, Any]
 """State that is not trained by gradient (moving averages, a frozen parent): nested dicts of arrays."""
 
 Terms = dict[str, Array]
-"""Terms of the objective by name: scalars, or one for each example, [b]."""
+"""Terms of the objective by name: scalars, or one number per example, [b]."""
 
 Objective = tuple[Array, tuple[Extras, Terms]]
-"""(scalar, (extras, metrics)), what a loss returns."""
+"""(scalar, (extras, metrics)), the result of a loss."""
 
 Axis = str | None
 """Name of the mapped axis of devices in `aejax.collectives`; None on one device."""
@@ -36,17 +36,17 @@ Axis = str | None
 
 @runtime_checkable
 class Init(Protocol):
-    """(key, global batch) -> (params, extras). Holds under `jax.eval_shape`; always called under jit."""
+    """(key, global batch) -> (params, extras). It works under `jax.eval_shape` and is always called under jit."""
 
     def __call__(self, key: Key[Array, ""], batch: Batch, /) -> tuple[Params, Extras]: ...
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """The objective and what training logs.
+    """The objective, and the terms that training logs.
 
-    Returns (scalar, (extras, metrics)): the mean over this device's examples, in nats; extras already global; metrics are
-    means by name.
+    Returns (scalar, (extras, metrics)): the mean over the examples of this device, in nats; extras that are already global; and
+    metrics, means by name.
     """
 
     def __call__(
@@ -56,7 +56,7 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Evaluate(Protocol):
-    """Terms of the objective by name: per example, unweighted, in evaluation mode; nats unless the name says otherwise."""
+    """Unweighted terms of the objective outside training, {name: [b]}; nats unless the name says otherwise."""
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
@@ -74,17 +74,19 @@ class Encode(Protocol):
 
 @runtime_checkable
 class Decode(Protocol):
-    """Codes z [b, ...] (integers too, where the model has discrete codes) -> data range [b, ...]. The batch holds what else the
-    decoder may need: labels, a condition, and the shape of x."""
+    """Codes z [b, ...] (also integers, for discrete codes) -> examples [b, ...] in data range.
+
+    The batch holds what else the decoder may need: labels, a condition, and the shape of x.
+    """
 
     def __call__(self, params: Params, extras: Extras, z: Any, batch: Batch, /) -> Shaped[Array, " b *shape"]: ...
 
 
 @runtime_checkable
 class Sample(Protocol):
-    """A batch with `index` [b] (and what a conditional model is given) -> data range [b, ...].
+    """A batch with `index` [b] (and the condition of a conditional model) -> examples [b, ...] in data range.
 
-    A sample depends on the key and its index alone: `sample(10)` equals the first ten of `sample(100)`.
+    A sample depends on the key and its index only: `sample(10)` equals the first ten of `sample(100)`.
     """
 
     def __call__(
@@ -94,8 +96,10 @@ class Sample(Protocol):
 
 @runtime_checkable
 class LogWeights(Protocol):
-    """log p(x, z) - log q(z|x) for k draws of z ~ q(z|x), [b, k]; [b, k, m] where p(x) is a product of m factors with draws of
-    their own, as of a sequence's steps."""
+    """log p(x, z) - log q(z|x) for k draws of z ~ q(z|x), [b, k].
+
+    It is [b, k, m] if p(x) is a product of m factors with separate draws, such as the steps of a sequence.
+    """
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], k: int, /
@@ -104,7 +108,7 @@ class LogWeights(Protocol):
 
 @runtime_checkable
 class Divergences(Protocol):
-    """KL(q(z|x) ‖ p(z)) in nats, [b, m]: one part for each latent dimension where they are independent."""
+    """KL(q(z|x) ‖ p(z)) in nats, [b, m]; one part per latent dimension if these are independent."""
 
     def __call__(self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /) -> Float[Array, "b m"]: ...
 
@@ -120,7 +124,7 @@ class Moments(Protocol):
 
 @runtime_checkable
 class Codes(Protocol):
-    """Discrete codes, int [b, *positions, codebooks]; of a hierarchy a tuple of these, from the level next to x up."""
+    """Discrete codes, int [b, *positions, codebooks]; for a hierarchy a tuple of these, from level 0, next to x, to the top."""
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], /
@@ -129,8 +133,10 @@ class Codes(Protocol):
 
 @runtime_checkable
 class Rollout(Protocol):
-    """Frames [b, g, ...] that continue the sequences x [b, t, ...]: each so many steps after the one before it (`gaps` [g]), the
-    first after the last of x."""
+    """Frames [b, g, ...] that continue the sequences x [b, t, ...].
+
+    `gaps` [g] are the numbers of steps between frames; the first gap starts at the last frame of x.
+    """
 
     def __call__(
         self, params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], gaps: Int[Array, " g"], /
@@ -157,52 +163,51 @@ class Active(Protocol):
 
 @runtime_checkable
 class Corrupt(Protocol):
-    """A corruption of ONE example: (key, x, step of training) -> (x_tilde, touched), see `aejax.objective.corruptions`."""
+    """A corruption of ONE example: (key, x, training step) -> (x_tilde, touched), see `aejax.objective.corruptions`."""
 
     def __call__(self, key: Key[Array, ""], x: Array, step: Any = ...) -> tuple[Array, Array]: ...
 
 
 @runtime_checkable
 class Condition(Protocol):
-    """batch -> c [b, ...], what a conditional model is given of each example: its label, or a part of x. None is no condition."""
+    """batch -> c [b, ...], the condition of a conditional model: the label, or a part of x. None for no condition."""
 
     def __call__(self, batch: Batch, /) -> Array | None: ...
 
 
 @runtime_checkable
 class Check(Protocol):
-    """(examples in NumPy, where they are from) -> None; raises UsageError where the likelihood does not admit them."""
+    """(examples in NumPy, description of their origin) -> None; raises UsageError if the likelihood does not admit them."""
 
     def __call__(self, x: np.ndarray, where: str, /) -> None: ...
 
 
 @runtime_checkable
 class NumDiscreteDims(Protocol):
-    """x [n, *shape] -> how many discrete variables an example is, for bits per dimension; None where x holds other values."""
+    """x [n, *shape] -> the number of discrete variables in an example, for bits per dimension; None for other values."""
 
     def __call__(self, x: np.ndarray, /) -> int | None: ...
 
 
 @runtime_checkable
 class Observe(Protocol):
-    """x [b, *shape] -> what the model sees of it, [b, *shape]; applied twice it is the same."""
+    """x [b, *shape] -> the model's input [b, *shape]; applying it twice changes nothing more."""
 
     def __call__(self, x: Any, /) -> Shaped[Array, " b *shape"]: ...
 
 
 class DataContract(NamedTuple):
-    """What a model asks of its data. None where it asks nothing."""
+    """What a model requires of its data; a field is None if it requires nothing."""
 
     check: Check | None = None
-    """Called wherever data enter."""
+    """Checks all data that the model is given."""
     corrupt: Corrupt | None = None
     """The corruption that training applies to each example."""
     condition: Condition | None = None
-    """What the model is conditioned on; samples are given it too."""
+    """The condition, which samples need too."""
     num_discrete_dims: NumDiscreteDims | None = None
     observe: Observe | None = None
-    """What the model sees of the data, where that is not the data themselves: bits drawn from gray values. Baselines see it
-    too."""
+    """The model's input if it is not the data themselves, such as bits drawn from gray values. Baselines receive it too."""
 
 
 class Latent(NamedTuple):
@@ -211,26 +216,26 @@ class Latent(NamedTuple):
     log_weights: LogWeights
     divergences: Divergences
     moments: Moments | None = None
-    """None where the posterior's dimensions are not independent Gaussians."""
+    """None unless the dimensions of the posterior are independent Gaussians."""
 
 
 class Discrete(NamedTuple):
-    """A code of integers. `Model.decode` takes it too."""
+    """A code of integers, which `Model.decode` accepts too."""
 
     codes: Codes
     codebook_sizes: tuple[int, ...] | tuple[tuple[int, ...], ...]
-    """How many codes each codebook has; of a hierarchy a tuple of these for each level."""
+    """Number of codes of each codebook; for a hierarchy a tuple of these per level."""
 
 
 class Temporal(NamedTuple):
-    """What continues in time: a sequence, or a Markov chain over examples."""
+    """Continuation in time, of a sequence or of a Markov chain over examples."""
 
     rollout: Rollout | None = None
     chain: Chain | None = None
 
 
 class Sparse(NamedTuple):
-    """A code of which an example activates few units."""
+    """A code in which an example activates few units."""
 
     active: Active
 
@@ -238,17 +243,28 @@ class Sparse(NamedTuple):
 class Model(NamedTuple):
     """A family of autoencoders as pure functions, in the manner of `optax.GradientTransformation`.
 
-    The last four are groups of functions that only some families have; a group is None where a family lacks it.
+    The last four fields are groups of functions that only some families have; a group is None if a family lacks it.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> model = autoencoder(MLP((), 2), MLP((), 4), bernoulli())
+        >>> batch = {"x": jnp.zeros((3, 4)), "index": jnp.arange(3)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> scalar, (extras, metrics) = model.loss(params, extras, batch, jax.random.key(1), 0, None)
+        >>> sorted(metrics)
+        ['mse', 'nll']
     """
 
     init: Init
     loss: Loss
     evaluate: Evaluate
     encode: Encode | None = None
-    """-> codes [b, ...]; of a stochastic encoder the mean."""
+    """-> codes [b, ...]; the mean of a stochastic encoder."""
     decode: Decode | None = None
     reconstruct: Encode | None = None
-    """Of `x` as it is given: a corrupted `x` is thereby restored."""
+    """-> reconstructions of `x`; if `x` is corrupted, its restoration."""
     sample: Sample | None = None
     data: DataContract = DataContract()
     latent: Latent | None = None
@@ -257,7 +273,7 @@ class Model(NamedTuple):
     sparse: Sparse | None = None
 
     def function(self, name: str) -> Any:
-        """The model's function of this name, be it in a group; None where the family has none."""
+        """The model's function of this name, also from one of its groups; None if the family has none."""
         for group in (self, self.latent, self.discrete, self.sequence, self.sparse):
             if group is not None and name in group._fields:
                 return getattr(group, name)
@@ -265,97 +281,122 @@ class Model(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that a checkpoint holds: arrays, no key and no function."""
+    """Everything that a checkpoint holds: arrays only, without keys and functions.
+
+    Example:
+        >>> run = aejax.open_run("runs/mine")
+        >>> int(run.state.step), sorted(run.state.params)
+        (20, ['decoder', 'encoder'])
+    """
 
     step: jax.Array
     params: Params
     extras: Extras
     opt_state: Any
-    """Of the optimizer, any tree."""
+    """State of the optimizer, any tree."""
 
 
 @runtime_checkable
 class Read(Protocol):
-    """Positions [n] -> {x, label, ...} as stored. Several threads may call it at once."""
+    """Positions [n] -> {x, label, ...} as stored. Several threads may call it at the same time."""
 
     def __call__(self, positions: np.ndarray, /) -> Mapping[str, np.ndarray]: ...
 
 
 class Found(NamedTuple):
-    """What was found when a split was opened: said before training, recorded with the run, and compared with whatever the run is
-    given later."""
+    """What was found when a split was opened.
+
+    It is printed before training, recorded with the run, and compared with all data that the run is given later.
+    """
 
     dtype: str
     """As stored: uint8, bool or float32."""
     low: float
-    """Smallest number in data range (uint8 / 255); of a streamed data set, among the examples that were looked at."""
+    """Smallest number in data range (uint8 / 255); for a streamed data set, among the examples that were read."""
     high: float
     """Largest, likewise."""
     origin: str
-    """Where the split comes from, in words."""
+    """Description of where the split comes from."""
     passed_over: Mapping[str, int] = {}
-    """What lies in the source and was not read: what it is -> how many."""
+    """Kind of file or array in the source that was not read -> how many."""
     doubt: str = ""
-    """What the examples may be instead of what their shape says, and what to do then."""
+    """What the examples may be if their shape is misleading, and what to do then."""
 
 
 class Dataset(NamedTuple):
-    """One split of a data set. `arrays` and `read` are None where a run is opened from its recorded metadata, without the
-    data."""
+    """One split of a data set, as `aejax.load` returns it.
+
+    `arrays` and `read` are None if a run is opened without its data, from the recorded metadata.
+
+    Example:
+        >>> train, test = aejax.load("digits")
+        >>> train.name, train.size, train.shape
+        ('digits:train', 1438, (8, 8, 1))
+    """
 
     name: str
-    """As it was asked for, e.g. `digits:train[:90%]`."""
+    """As requested, e.g. `digits:train[:90%]`."""
     shape: tuple[int, ...]
-    """Of one example `x`."""
+    """Shape of one example `x`."""
     size: int
     """Number of examples."""
     classes: tuple[str, ...] | None
     """Names of the labels, or None without labels."""
     fingerprint: str
-    """sha256 over the arrays' names, dtypes, shapes and bytes; of a streamed data set `files:` and the sha256 over its files'
-    names and sizes."""
+    """sha256 of the arrays' names, dtypes, shapes and bytes; for a streamed data set `files:` and the sha256 of the names and
+    sizes of its files."""
     arrays: Mapping[str, np.ndarray] | None
-    """Memory-mapped, as stored (`x` may be uint8 or bool): read them through `aejax.data.take`."""
+    """Memory-mapped arrays, as stored (`x` may be uint8 or bool); read them through `aejax.data.take`."""
     read: Read | None = None
-    """Where examples are read from the disk at each use (a streamed data set), instead of `arrays`."""
+    """Reads examples from disk at each use, for a streamed data set, instead of `arrays`."""
     factors: tuple[str, ...] | None = None
-    """Names of the factors of variation, where examples have their values as `factors` [f], int32."""
+    """Names of the factors of variation, if examples have their values as `factors` [f], int32."""
     states: tuple[str, ...] | None = None
-    """Names of the numbers that make up a sequence's true state, where examples have it as `state` [t, s], float32."""
+    """Names of the components of the true state of a sequence, if examples have it as `state` [t, s], float32."""
     found: Found | None = None
-    """None where it is not known: of arrays made here, and of runs of earlier versions."""
+    """None if unknown, as for runs of early versions."""
 
 
 class Parent(NamedTuple):
-    """A trained run that an experiment builds on: a lower layer, or where fine-tuning starts. `aejax.runs.run.open_parent`."""
+    """A trained run that an experiment builds on, as `aejax.runs.opening.open_parent` returns it."""
 
     directory: str
-    """As the user gave it."""
+    """As given by the user."""
     digest: str
-    """Of its parameters and extras."""
+    """Digest of its parameters and extras."""
     model: Model
     params: Params
     extras: Extras
     arguments: Mapping[str, Any]
-    """Of its experiment, from its config.json."""
+    """Arguments of its experiment, from its config.json."""
 
 
 class Experiment(NamedTuple):
-    """A model, its data and how it is trained: what an experiment file's function returns."""
+    """A model, its data and how it is trained, as the function of an experiment file returns it. Usually made by `aejax.fit`.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> model = autoencoder(MLP((), 8), MLP((), (8, 8, 1)), bernoulli())
+        >>> experiment = aejax.fit(model, aejax.load("digits"), steps=20)
+        >>> experiment.steps, experiment.batch_size
+        (20, 128)
+    """
 
     model: Model
     optimizer: optax.GradientTransformation
     train: Dataset
     test: Dataset
     batch_size: int
-    """Of the global batch, over all devices."""
+    """Size of the global batch, over all devices."""
     steps: int
     seed: int
     validation: Dataset | None = None
-    """Evaluated during training, for the curves and the best checkpoint; the test split where there is none."""
+    """Evaluated during training for curves and the best checkpoint. Without it the test split is evaluated, for curves only."""
     sweep: Mapping[float, Corrupt] = {}
-    """Level of corruption -> the corruption at which `aejax evaluate` measures restoration."""
+    """Corruptions, by level, for which `aejax evaluate` measures restoration."""
     monitor: str = "nll"
-    """Name in `model.evaluate` whose mean over the validation split, the lower the better, picks the best checkpoint."""
+    """Term of `model.evaluate` whose mean over the validation split selects the best checkpoint; lower is better."""
     parent: Parent | None = None
-    """The run that this one builds on, if any; its digest is recorded, and a child of another one is refused."""
+    """The run that this one builds on, if any; its digest is recorded and compared whenever the run is opened."""

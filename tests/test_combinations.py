@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from aejax.models import autoencoder
-from aejax.models.autoencoders import identity
+from aejax.models.encoder_decoder import identity
 from aejax.nets import MLP
 from aejax.objective.bottlenecks import top_k, winner_take_all
 from aejax.objective.corruptions import bernoulli_masking, chain, gaussian_noise, masking, salt_and_pepper

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from aejax.errors import UsageError
-from aejax.objective.quantizers import EPSILON, finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.objective import finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.objective.quantizers import EPSILON
 
 ALL = {
     "ema": nearest(8, 6),

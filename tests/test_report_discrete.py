@@ -12,8 +12,8 @@ from aejax.evaluation.codebook import codebook, codes_by_level
 from aejax.figures import drawing
 from aejax.models import vqvae, vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
+from aejax.objective import finite_scalar, nearest
 from aejax.objective.likelihoods import bernoulli
-from aejax.objective.quantizers import finite_scalar, nearest
 from aejax.runs.run import Run, means
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment

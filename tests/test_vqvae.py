@@ -13,9 +13,9 @@ from aejax.evaluation.codebook import codebook, use
 from aejax.models import vqvae
 from aejax.models.vector_quantized import perplexity
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.objective import finite_scalar, nearest, residual
 from aejax.objective.corruptions import fixed_mask, masking
 from aejax.objective.likelihoods import bernoulli
-from aejax.objective.quantizers import finite_scalar, nearest, residual
 from aejax.runs.run import Run
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment

@@ -12,9 +12,9 @@ from aejax.errors import UsageError
 from aejax.evaluation.codebook import codebook
 from aejax.models import vqvae, vqvae2
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
+from aejax.objective import finite_scalar, nearest, residual
 from aejax.objective.corruptions import masking
 from aejax.objective.likelihoods import bernoulli
-from aejax.objective.quantizers import finite_scalar, nearest, residual
 from aejax.runs.run import Run
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment

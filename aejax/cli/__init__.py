@@ -1,6 +1,7 @@
 """The commands: aejax train | resume | evaluate | report | encode | reconstruct | sample | verify | data.
 
-Each is a function whose typed arguments are its flags. What a user can cause is printed as one line, with exit code 2.
+Each is a function whose typed arguments are its flags. Errors that a user can correct are printed as one line, with exit code
+2.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ USAGE = """usage: aejax COMMAND ...
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 failed, 2 a mistake of the user's, 128 + n on signal n."""
+    """Runs a command and returns its exit code: 0 success, 1 failure, 2 a mistake of the user, 128 + n on signal n."""
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
@@ -60,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -93,7 +94,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _no_space(error: BaseException | None) -> str | None:
-    """Where the disk was full, if that is what an error, or what caused it, says; TensorStore says so only in its message."""
+    """The full disk, if an error or its cause says so; TensorStore says it only in its message."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f" ({error.filename})" if error.filename else ""

@@ -1,4 +1,4 @@
-"""Flags of the command line, made by tyro from typed functions; and its complaints as one line."""
+"""Flags of the command line, made by tyro from typed functions; and its errors as one line."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ SHARED = {
     "steps": "Training steps.",
     "seed": "Seed for initialization, data order and noise.",
 }
-"""What arguments mean that many experiments share, where an experiment's docstring does not say it."""
+"""Descriptions of arguments that many experiments share, used if an experiment's docstring has none."""
 
 
 def parse(
     prog: str, functions: Sequence[Callable[..., Any]], args: Sequence[str], description: str = ""
 ) -> list[dict[str, Any]]:
-    """Parses one command line for several functions at once; gives each its keyword arguments.
+    """Parses one command line for several functions at once, and returns the keyword arguments of each.
 
-    A function's positional-only parameters become positional arguments, the rest flags; the sentence of each comes from
-    the function's docstring. --help prints and exits with 0.
+    A function's positional-only parameters become positional arguments, the rest become flags; their descriptions come from the
+    function's docstring. --help prints and exits with 0.
 
     Raises:
-        UsageError: with tyro's complaint condensed to one line.
+        UsageError: tyro's error, condensed to one line.
     """
     fields: list[Any] = []
     for function in functions:
@@ -65,7 +65,7 @@ def parse(
         raise UsageError(
             f"{prog}: the experiment's argument {', '.join(duplicate)} is a flag of the command; rename it"
         )
-    fields.sort(key=len)  # what is required stands first, as dataclasses demand
+    fields.sort(key=len)  # required fields first, as dataclasses demand
     form = dataclasses.make_dataclass("arguments", fields)
 
     complaint = io.StringIO()
@@ -80,7 +80,7 @@ def parse(
 
 
 def _condensed(text: str, prog: str) -> str:
-    """tyro's boxed complaint as one line: its first sentence, the flags it would have expected, and where to read on."""
+    """tyro's boxed error as one line: its first sentence, similar flags, and where to read on."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [
         line.strip(" │╭╮╰╯─-").strip() if set(line) <= set(" │╭╮╰╯─-") else line.strip(" │")
@@ -95,7 +95,7 @@ def _condensed(text: str, prog: str) -> str:
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON holds them; what it cannot hold cannot be replayed, and is refused."""
+    """Arguments as JSON stores them; others cannot be replayed and are refused."""
     for name, value in values.items():
         parts = value if isinstance(value, tuple) else (value,)
         if any(isinstance(part, float) and not math.isfinite(part) for part in parts):

@@ -1,4 +1,4 @@
-"""The commands on the experiments that come with the package: experiments lists them, new copies one to start from."""
+"""The commands on the shipped experiments: experiments lists them, new copies one as a starting point."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def new(args: list[str]) -> int:
 
 
 def first_sentence(file: Path) -> str:
-    """Of the file's docstring, read without running the file."""
+    """The first sentence of the file's docstring, read without running the file."""
     text = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0].split())
-    return re.split(r"(?<! al)(?<! eq)\. ", text)[0].rstrip(".") + "."  # not at "et al. 2011"
+    return re.split(r"(?<! al)(?<! eq)\. ", text)[0].rstrip(".") + "."  # does not end at "et al. 2011"

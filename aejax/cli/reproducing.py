@@ -28,10 +28,10 @@ COMPARED = (
     "bound/importance/nll",
     "codebook/",
 )
-"""Numbers of the evaluation that are the model's own, by the beginnings of their paths."""
+"""Prefixes of the paths of numbers that belong to the model, not to baselines."""
 
 LEVEL = 0.999
-"""Of the interval in which a number of another seed is expected, for each number."""
+"""Coverage of the interval in which a number of another seed is expected."""
 
 
 def reproduce(args: list[str]) -> int:
@@ -105,9 +105,9 @@ def _compared(row: Mapping[str, Any], seed: int, run: Path) -> int:
 
 
 def expected(spread: Mapping[str, float | None], seeds: int) -> tuple[float, float]:
-    """The interval in which the number of one more seed lies with probability LEVEL, if seeds are normally distributed.
+    """The interval that contains the number of one more seed with probability LEVEL, if seeds are normally distributed.
 
-    It is Student's t interval of the row's sample standard deviation; of one seed, or of seeds that agree, a hundredth of the
+    It is Student's t interval with the row's sample standard deviation; for one seed, or seeds that agree, a hundredth of the
     number.
     """
     from scipy.stats import t

@@ -1,4 +1,4 @@
-"""What every command begins with: JAX set up before its first use, and the flags that commands share."""
+"""The beginning of every command: JAX is configured before its first use; and shared flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(
     processes: int | None = None,
     process: int | None = None,
 ) -> None:
-    """Before JAX's first use: CPU devices, kernels, the other processes, and compiled programs kept between processes."""
+    """Configures JAX before its first use: CPU devices, kernels, other processes, and the cache of compiled programs."""
     if devices < 1:
         raise UsageError(f"--devices {devices}: it must be at least 1")
     if devices > max(1, jax.config.jax_num_cpu_devices):  # type: ignore[attr-defined]

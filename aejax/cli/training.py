@@ -30,7 +30,7 @@ from aejax.training.settings import Settings
 from aejax.training.trainer import resume as resume_run
 from aejax.training.trainer import train as train_run
 
-# aejax.evaluation and aejax.reports are imported where they are used: matplotlib would add a second to the first step.
+# aejax.evaluation and aejax.reports are imported inside functions: matplotlib would delay the first step by a second.
 
 
 def train(args: list[str]) -> int:
@@ -90,7 +90,7 @@ def train(args: list[str]) -> int:
 
 
 def _located(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that are understood from any folder: a run is not bound to where it was started."""
+    """Arguments that are valid from any folder: a run does not depend on the folder it was started in."""
     arguments = {**arguments, "data": located(arguments["data"])}
     if arguments.get("parent"):
         arguments["parent"] = os.path.abspath(arguments["parent"])
@@ -102,7 +102,7 @@ def _cores() -> int:
 
 
 def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, list[Any]]:
-    """What the members differ in, by name: the swept numbers, then the seeds."""
+    """The varied arguments of the members, by name: swept numbers, then seeds."""
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: it must be at least 1")
     varied: dict[str, list[Any]] = {}
@@ -119,7 +119,7 @@ def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict[str, Any]) -> di
 
 
 def _name(file: str, arguments: dict[str, Any], members: int) -> str:
-    """What ran and when: dae-digits-seed0-20260131-235959; of a group dae-digits-8members-…"""
+    """Name of a run directory: dae-digits-seed0-20260131-235959, or dae-digits-8members-… for a group."""
     what = Path(str(arguments["data"])).stem
     when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     which = f"seed{arguments['seed']}" if members == 1 else f"{members}members"
@@ -150,7 +150,7 @@ def resume(args: list[str]) -> int:
 
 
 def _conclude(run: Run, evaluate: bool) -> None:
-    """After training: the table and the report, or only where the run lies."""
+    """After training: the table and the report, or only the path of the run."""
     from aejax.evaluation.evaluator import evaluate as evaluate_run
     from aejax.evaluation.evaluator import print_table
     from aejax.reports import report as write_report
@@ -183,7 +183,7 @@ def _conclude_group(directory: Path, runs: list[Run], evaluate: bool) -> None:
 
 
 def _print_cost(run: Run) -> None:
-    """Of a step; of members that were trained together, of all of them."""
+    """Prints the cost of a step; for members that were trained together, of all of them."""
     cost = read_json(run.directory / "result.json", f"{run.directory} is not complete").get("cost")
     if cost is not None:
         print(cost_line(cost))
@@ -219,7 +219,7 @@ def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:
     group, _ = open_group(directory, **opened)
     varied = read_group(directory)["varied"]
     with tempfile.TemporaryDirectory() as folder:
-        with suppress(NonFinite):  # of members that diverged then too
+        with suppress(NonFinite):  # including members that diverged then
             train_members(group.function, group.arguments, varied, Path(folder) / "replay", settings)
         replayed = {m: read_json(Path(folder) / "replay" / m / "result.json", "the replay left none") for m in expected}
     return max(_compared(m, read_config(m), settings, expected[m.name], replayed[m.name]) for m in members)
@@ -253,6 +253,6 @@ def _compared(
 
 
 def _settings(directory: Path) -> Settings:
-    """Those of a run, or of a group of runs."""
+    """Settings of a run or of a group."""
     recorded = read_group(directory) if is_group(directory) else read_config(directory)
     return Settings(**recorded["settings"])

@@ -185,7 +185,7 @@ def sample(args: list[str]) -> int:
 
 
 def _check_out(out: Path, overwrite: bool, suffix: str = ".npy") -> None:
-    """Refused before the work, not after it."""
+    """Refuses an output path before the work, not after it."""
     if out.suffix != suffix:
         raise UsageError(f"{out}: the output is a {suffix} file; name it so")
     if out.exists() and not overwrite:

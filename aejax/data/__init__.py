@@ -1,4 +1,4 @@
-"""Data sets by name or path, held once as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
+"""Data sets by name, by path or from memory, as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
 from aejax.data.batches import (
     batch_at,

@@ -17,7 +17,7 @@ from aejax.errors import UsageError
 
 
 def npy_readers(path: Path) -> Readers:
-    """One array [n, ...] of examples; a tenth of it is the test split."""
+    """One array [n, ...] of examples, a tenth of which is the test split."""
     shape, *_ = _npy_header(path)
     refuse_shape(shape, str(path))
     try:
@@ -28,8 +28,10 @@ def npy_readers(path: Path) -> Readers:
 
 
 def npy_streams(path: Path) -> Readers | None:
-    """The same splits, each example read from the file when it is asked for; None for an array in Fortran order, where the
-    numbers of an example lie scattered over the whole file."""
+    """The same splits, with each example read from the file on demand.
+
+    None for an array in Fortran order, in which the numbers of one example are scattered over the whole file.
+    """
     shape, fortran_order, dtype, offset = _npy_header(path)
     refuse_shape(shape, str(path))
     if fortran_order:
@@ -37,7 +39,7 @@ def npy_streams(path: Path) -> Readers | None:
     row = np.dtype((dtype, shape[1:]))
 
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
-        # Not through a memory map, whose pages would count as this process's memory.
+        # Not through a memory map, whose pages would count towards this process's memory.
         x = np.empty(len(positions), row)
         flat = memoryview(x.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # NumPy declares the buffer protocol from Python 3.12 on
         file = os.open(path, os.O_RDONLY)
@@ -55,7 +57,7 @@ def npy_streams(path: Path) -> Readers | None:
 
 
 def npy_header(path: Path) -> str:
-    """Shape, order, dtype and where the numbers begin."""
+    """Shape, order, dtype and the offset of the data."""
     shape, fortran_order, dtype, offset = _npy_header(path)
     return f"{dtype.str} {shape} {fortran_order} {offset}"
 
@@ -67,12 +69,12 @@ def npz_splits(path: Path) -> list[str]:
 
 
 def npz_readers(path: Path) -> Readers:
-    """`x` and, if there, `label` (or `y`), a tenth of them the test split; or `x_train`, `x_test`, `label_train`, …
+    """Splits of a .npz: `x` and, if present, `label` (or `y`), a tenth of which is the test split; or `x_train`, `x_test`, …
 
-    Any other word after `x_` is a split of that name. Labels are numbers from 0 on or strings; `label_names` names the classes
-    of numbers. Beside `x` there may be `factors` [n, f], whole numbers (`factor_names` [f]), and beside sequences `x`
-    [n, t, ...] `state` [n, t, s] (`state_names` [s]), and `length` [n], how many of the t steps are theirs where the rest is
-    padding. Arrays of other names are passed over, and said to be.
+    Any other word after `x_` names a split of that name. Labels are numbers from 0 on or strings; `label_names` gives the names
+    of numbered classes. Beside `x` there may be `factors` [n, f], whole numbers (with `factor_names` [f]). Beside sequences `x`
+    [n, t, ...] there may be `state` [n, t, s] (with `state_names` [s]) and `length` [n], the number of valid steps if the rest
+    is padding. Arrays with other names are ignored, which is reported.
     """
     with _opened_npz(path) as file:
         names = list(file.files)
@@ -82,8 +84,9 @@ def npz_readers(path: Path) -> Readers:
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, whether in Fortran order, dtype and the offset of the first number. NumPy's own messages for an object array
-    speak of pickles."""
+    """Shape, whether in Fortran order, dtype and the offset of the data. NumPy's own messages for object arrays mention
+    pickles.
+    """
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -98,7 +101,7 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
 
 @contextlib.contextmanager
 def _opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """A UsageError if it cannot be read, also within."""
+    """The opened file; a UsageError if it or one of its members cannot be read."""
     try:
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile

@@ -1,4 +1,4 @@
-"""What arrays mean by their names: examples `x`, and what belongs to them; as a user gives them, in a file or in memory."""
+"""The meaning of arrays by their names: examples `x` and what belongs to them, given in a file or in memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aejax.errors import UsageError
 _LABELS = ("label", "y")
 _BESIDE_X = ("factors", "state", "length")
 _NAMES = {"label": "label_names", "factors": "factor_names", "state": "state_names"}
-"""Arrays of strings that name the classes, the factors and the numbers of a state."""
+"""Arrays of strings with the names of classes, factors and components of a state."""
 _ROWS = 4096
 _Parts = Mapping[str, Mapping[str, np.ndarray]]
-"""Split -> what it is -> array."""
+"""Split -> role -> array."""
 
 MOST_CLASSES = 10_000
-"""A label beyond is a code or a year, not the number of a class."""
+"""Larger labels are taken for codes or years, not class numbers."""
 
 
 def mapping_readers(arrays: Mapping[str, np.ndarray], where: str, passed_over: Mapping[str, int] = {}) -> Readers:
@@ -37,7 +37,10 @@ def mapping_readers(arrays: Mapping[str, np.ndarray], where: str, passed_over: M
 
 
 def numbered_names(names: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """Strings [n] as the sorted different ones and the number of each, int32; those that are all whole numbers sorted as such."""
+    """Strings [n] as the sorted distinct strings and the int32 number of each.
+
+    If all strings are whole numbers, they are sorted as numbers.
+    """
     distinct, numbers = np.unique(names, return_inverse=True)
     if len(distinct) > MOST_CLASSES:
         raise _too_many(len(distinct), where)
@@ -48,7 +51,7 @@ def numbered_names(names: np.ndarray, where: str) -> tuple[tuple[str, ...], np.n
 
 
 def refuse_factors(factors: np.ndarray, examples: int, where: str) -> None:
-    """Factors of variation that are not whole numbers from 0 on, some for each example."""
+    """Refuses factors of variation unless they are whole numbers from 0 on, the same number of them for each example."""
     if factors.ndim != 2 or len(factors) != examples or factors.shape[1] == 0:
         raise UsageError(
             f"{where} has factors of shape {factors.shape}; give [{examples}, factors], a row for each example"
@@ -60,7 +63,7 @@ def refuse_factors(factors: np.ndarray, examples: int, where: str) -> None:
 
 
 def known_names(names: list[str], where: str) -> set[str]:
-    """The names that are read; UsageError for those that are meant to be and would not: `X_test`, `train_x`, `labels`, `mask`."""
+    """The names that are read. UsageError for names that look as if they should be: `X_test`, `train_x`, `labels`, `mask`."""
     splits = [name.removeprefix("x_") for name in names if name.startswith("x_")]
     if ("x" in names) == bool(splits):
         raise UsageError(
@@ -81,7 +84,7 @@ def known_names(names: list[str], where: str) -> set[str]:
 
 
 def _of_split(arrays: Mapping[str, np.ndarray], split: str) -> Mapping[str, np.ndarray]:
-    """The arrays of one split ("" for a file without splits) by what they are; of two labels the first of _LABELS."""
+    """The arrays of one split ("" for a file without splits) by their role; of two labels the first in _LABELS."""
     # A label of either name, `label` written last.
     suffix = f"_{split}" if split else ""
     names = {name: "label" if name in _LABELS else name for name in ("x", *_BESIDE_X, *reversed(_LABELS))}
@@ -92,7 +95,7 @@ def _of_split(arrays: Mapping[str, np.ndarray], split: str) -> Mapping[str, np.n
 
 
 class _Named(NamedTuple):
-    """Names of what the numbers in a file stand for."""
+    """Names for the numbers in a file."""
 
     classes: tuple[str, ...] | None
     factors: tuple[str, ...] | None
@@ -102,8 +105,8 @@ class _Named(NamedTuple):
 def _named(parts: _Parts, arrays: Mapping[str, np.ndarray], where: str) -> tuple[_Parts, _Named]:
     """The arrays of the splits with labels from 0 on, and the names of classes, factors and states.
 
-    Strings are numbered in their order. Numbers below MOST_CLASSES stay as they are, whether or not each occurs; larger ones,
-    such as years or codes, are numbered in their order. Labels that `_reader` refuses are left to it.
+    Strings are numbered in sorted order. Numbers below MOST_CLASSES are kept, whether or not each occurs; larger ones, such as
+    years or codes, are numbered in sorted order. Labels that `_reader` refuses are left to it.
     """
     parts, classes = _numbered(parts, arrays.get(_NAMES["label"]), where)
 
@@ -187,7 +190,7 @@ def _reader(arrays: Mapping[str, np.ndarray], named: _Named, where: str) -> Read
 
 
 def _refuse_sequences(arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """States and lengths that do not belong to these sequences."""
+    """Refuses states and lengths that do not fit the sequences."""
     n, steps = arrays["x"].shape[:2]
     if "state" in arrays:
         state = arrays["state"]
@@ -218,7 +221,7 @@ def refuse_shape(shape: tuple[int, ...], where: str) -> None:
 
 
 def _refuse_unlike(where: str, parts: _Parts) -> None:
-    """Splits that differ in range, shape or labels would train on one thing and test on another."""
+    """Refuses splits that differ in range, shape or labels: training and test data would differ."""
     first, *others = parts
     for other in others:
         kinds = [f"{parts[split]['x'].dtype}{list(parts[split]['x'].shape[1:])}" for split in (first, other)]

@@ -1,5 +1,4 @@
-"""Batches as pure functions of (data set, seed, step): a resumed run needs nothing but its step. Where the data set is streamed
-they are read ahead."""
+"""Batches as pure functions of (data set, seed, step): a resumed run needs its step only. Streamed data are read ahead."""
 
 from __future__ import annotations
 
@@ -18,11 +17,25 @@ from aejax.types import Batch, Check, Dataset, Found
 
 
 def take(dataset: Dataset, positions: np.ndarray) -> Batch:
-    """The examples at these positions, of any shape [...]: `x` [..., *shape] float32, `label` [...] int32, and
-    what else it has.
+    """The examples at given positions.
 
-    `x` is in data range: uint8 becomes value / 255, bool 0 or 1, floats stay. Raises UsageError for a data set that was
-    opened without its data.
+    Args:
+        dataset: Data set in memory or streamed.
+        positions: int, of any shape [...].
+
+    Returns:
+        `x` [..., *shape] float32 in data range (uint8 becomes value / 255, bool 0 or 1, floats are unchanged), `label` [...]
+        int32, and the other arrays of the data set.
+
+    Raises:
+        UsageError: The data set was opened without its data.
+
+    Example:
+        >>> from aejax import load
+        >>> train, _ = load((np.arange(20, dtype=np.uint8)[:, None], np.arange(20) % 2))
+        >>> batch = take(train, np.array([0, 1]))
+        >>> batch["x"].shape, batch["label"].shape
+        ((2, 1), (2,))
     """
     if dataset.arrays is not None:
         batch = {name: array[positions] for name, array in dataset.arrays.items()}
@@ -36,7 +49,15 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
 
 
 def subset(dataset: Dataset, positions: np.ndarray) -> Dataset:
-    """The examples at these positions [n] as a data set; in memory where the data set is, else still streamed."""
+    """The examples at these positions as a data set, in memory or streamed like the original.
+
+    Args:
+        dataset: Data set.
+        positions: int [n].
+
+    Returns:
+        A data set of n examples.
+    """
     if dataset.read is not None:
         read = dataset.read
         return dataset._replace(size=len(positions), fingerprint="", read=lambda some: read(positions[some]))
@@ -45,15 +66,15 @@ def subset(dataset: Dataset, positions: np.ndarray) -> Dataset:
 
 
 def has_data(dataset: Dataset) -> bool:
-    """Whether its examples can be taken: it was not rebuilt from what a run recorded."""
+    """Whether the examples of a data set can be read; they cannot if it was rebuilt from the record of a run."""
     return dataset.arrays is not None or dataset.read is not None
 
 
 def batch_at(dataset: Dataset, seed: int, step: int, batch_size: int) -> Batch:
-    """The batch of this step: `take` of `batch_size` examples, and `index` [b] int32, 0, 1, 2, …
+    """The batch of a training step: `take` of `batch_size` examples, and `index` [b] int32 = 0, 1, 2, …
 
-    The epochs' permutations follow one another in an endless stream, and step t reads its positions t·b to (t+1)·b - 1:
-    batches are always full, may straddle epochs, and each example comes exactly once an epoch.
+    The permutations of successive epochs form an endless stream, of which step t reads positions t·b to (t+1)·b - 1. Batches
+    are therefore always full and may straddle epochs, and each example occurs exactly once per epoch.
     """
     return {name: leaf[0] for name, leaf in batches_at(dataset, seed, step, batch_size, 1).items()}
 
@@ -61,10 +82,10 @@ def batch_at(dataset: Dataset, seed: int, step: int, batch_size: int) -> Batch:
 def batches_at(
     dataset: Dataset, seed: int, step: int, batch_size: int, n: int, share: tuple[int, int] = (0, 1)
 ) -> Batch:
-    """The batches of steps `step` to `step + n - 1`, stacked: leaves [n, b, ...], in one gather.
+    """The batches of steps `step` to `step + n - 1`, stacked: leaves [n, b, ...].
 
-    With `share` (i, of), for one of several processes, only rows i·b/of to (i+1)·b/of - 1 of each, leaves [n, b/of, ...];
-    `index` is still the position in the whole batch.
+    With `share` (i, of), for one of several processes, only the rows i·b/of to (i+1)·b/of - 1 of each batch are read, leaves
+    [n, b/of, ...]; `index` is still the position in the whole batch.
     """
     rows = rows_of(batch_size, share)
     batch = take(dataset, positions_at(dataset.size, seed, step, batch_size, n)[:, rows.start : rows.stop])
@@ -72,7 +93,7 @@ def batches_at(
 
 
 def rows_of(batch_size: int, share: tuple[int, int]) -> range:
-    """The rows of a batch that process i of so many has."""
+    """The rows of a batch that belong to process i of `of`."""
     _refuse_empty(batch_size)
     i, of = share
     if batch_size % of:
@@ -81,16 +102,16 @@ def rows_of(batch_size: int, share: tuple[int, int]) -> range:
 
 
 def positions_at(size: int, seed: int, step: int, batch_size: int, n: int) -> np.ndarray:
-    """Where in a data set of this size the examples of n batches from step `step` on lie, [n, b]."""
+    """Positions in a data set of this size of the examples of n batches from step `step` on, [n, b]."""
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; use 0 or more")
     return _stream(size, seed, step * batch_size, (step + n) * batch_size).reshape(n, batch_size)
 
 
 def eval_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Batch, int]]:
-    """All examples in order, in batches of one size, with the number of rows that count.
+    """All examples in order, in batches of one size, each with its number of valid rows.
 
-    The last batch is filled up by repeating the last example; `index` [b] int32 is the position in the data set.
+    The last batch is padded with the last example; `index` [b] int32 is the position in the data set.
     """
     _refuse_empty(batch_size)
     for start in range(0, dataset.size, batch_size):
@@ -100,7 +121,7 @@ def eval_batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Batch, int
 
 
 def checked_by(dataset: Dataset, check: Check, batch_size: int) -> Dataset:
-    """The data set, all whose examples a check has seen: at once where they are in memory, else whenever they are read."""
+    """The data set after a check of all its examples: at once if they are in memory, else whenever they are read."""
     if dataset.read is None:
         for batch, _ in eval_batches(dataset, batch_size):
             check(batch["x"], dataset.name)
@@ -118,8 +139,10 @@ def checked_by(dataset: Dataset, check: Check, batch_size: int) -> Dataset:
 
 
 def in_units(dataset: Dataset, trained: Found, batch_size: int) -> Dataset:
-    """The data set, once it is known to be in the units of those that a run was trained on; what is streamed is also looked at
-    whenever it is read."""
+    """The data set, after checking that it has the units of a run's training data.
+
+    Streamed data are also checked whenever they are read.
+    """
     given, numbers = found_of(dataset), dataset.size * math.prod(dataset.shape)
     refuse_other_units(trained, given, numbers, dataset.name)
     if dataset.read is None:
@@ -133,24 +156,24 @@ def in_units(dataset: Dataset, trained: Found, batch_size: int) -> Dataset:
 
 
 def _in_data_range(x: np.ndarray) -> np.ndarray:
-    # One pass: a cast and then a division take twice as long.
+    # A single pass: a cast followed by a division takes twice as long.
     return np.divide(x, 255, dtype=np.float32) if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
 
 
 def _stream(size: int, seed: int, start: int, stop: int) -> np.ndarray:
-    """Positions `start` to `stop - 1` of the permutations of epoch 0, 1, 2, … laid end to end."""
+    """Positions `start` to `stop - 1` of the concatenated permutations of epochs 0, 1, 2, …"""
     epochs = range(start // size, (stop - 1) // size + 1)
     orders = [_order(size, seed, epoch)[max(start - epoch * size, 0) : stop - epoch * size] for epoch in epochs]
     return np.concatenate(orders)
 
 
 _orders: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
-_ordering = threading.Lock()  # or threads that feed one stream would all make the same order
+_ordering = threading.Lock()  # otherwise all threads of one stream would compute the same permutation
 
 _KEPT = 32
-"""Orders kept at most: those of the members that train together, of two epochs where one ends."""
+"""Maximum number of cached permutations: those of the members that train together, for two epochs where one ends."""
 _KEPT_BYTES = 128 * 2**20
-"""But beyond two no more than this: an order takes eight bytes per example."""
+"""Beyond two permutations, at most this many bytes are cached; a permutation takes eight bytes per example."""
 
 
 def _order(size: int, seed: int, epoch: int) -> np.ndarray:
@@ -158,7 +181,7 @@ def _order(size: int, seed: int, epoch: int) -> np.ndarray:
     with _ordering:
         if key not in _orders:
             order = np.random.default_rng((seed, epoch)).permutation(size)
-            order.flags.writeable = False  # it is shared between callers
+            order.flags.writeable = False  # read-only, because callers share it
             while len(_orders) >= _KEPT or (len(_orders) > 1 and _kept_bytes() + order.nbytes > _KEPT_BYTES):
                 _orders.popitem(last=False)
             _orders[key] = order
@@ -177,28 +200,28 @@ def _refuse_empty(batch_size: int) -> None:
 
 # --- the batches of a run, one chunk after the other
 
-# Grain is imported inside: who trains in memory does not wait for it.
+# Grain is imported inside functions, so that training in memory does not wait for it.
 
 AHEAD_BYTES = 64 * 2**20
-"""Bound for what is read ahead of the device."""
+"""Bound on the data that are read ahead of the device, in bytes."""
 
 PIECE_BYTES = 4 * 2**20
-"""What a thread reads and decodes at a time, so that several can work on one large batch."""
+"""Bytes that a thread reads and decodes at a time, so that several threads can share one large batch."""
 
 AHEAD_PIECES = 256
 
 THREADS = max(4, min(32, os.cpu_count() or 1))
-"""Decoders leave Python's lock while they work. More than one even on one core: some wait for the disk."""
+"""Decoders release Python's lock while they work. More than one thread even on one core, because some wait for the disk."""
 
 
 def batch_loader(
     dataset: Dataset, seed: int, step: int, batch_size: int, share: tuple[int, int] = (0, 1)
 ) -> Callable[[int], Batch]:
-    """A function that gives the next n batches, from step `step` on, stacked as by `batches_at`: n -> leaves [n, b/of, ...].
+    """A function that returns the next n batches from step `step` on, stacked as by `batches_at`: n -> leaves [n, b/of, ...].
 
-    Which examples they are depends on the seed and the step alone, so a run resumes from its step. A streamed data set is
-    read ahead by Grain's threads, up to AHEAD_BYTES, while the caller computes; they end when the function is forgotten.
-    Raises what the reader raises, after which there are no more batches.
+    The examples depend on the seed and the step only, so a run resumes from its step. Streamed data are read ahead by Grain's
+    threads, up to AHEAD_BYTES, while the caller computes; the threads end when the function is garbage-collected. It raises
+    what the reader raises, and returns no more batches after that.
     """
     if dataset.read is None:
         return _from_memory(dataset, seed, step, batch_size, share)
@@ -222,14 +245,14 @@ def _from_disk(
     import grain
 
     rows = rows_of(batch_size, share)
-    positions_at(dataset.size, seed, step, batch_size, 1)  # refuses here what would fail in a thread
+    positions_at(dataset.size, seed, step, batch_size, 1)  # fails here instead of in a thread
     example = 4 * math.prod(dataset.shape)
     per_piece = max(1, min(len(rows), PIECE_BYTES // example))
     pieces = -(-len(rows) // per_piece)
     ahead = max(1, min(AHEAD_PIECES, AHEAD_BYTES // (per_piece * example)))
 
     def read(i: int) -> Batch:
-        """Piece i of the endless row of pieces."""
+        """Piece i of the endless sequence of pieces."""
         at, piece = divmod(i, pieces)
         start = rows.start + piece * per_piece
         positions = positions_at(dataset.size, seed, at, batch_size, 1)[0, start : min(start + per_piece, rows.stop)]
@@ -245,7 +268,7 @@ def _from_disk(
                 try:
                     piece = next(iterator)
                 except BaseException:
-                    iterator.close()  # or the next call would go on behind the gap
+                    iterator.close()  # otherwise the next call would continue after the gap
                     raise
                 for name, leaf in piece.items():
                     if name not in batches:

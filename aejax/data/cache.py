@@ -1,7 +1,7 @@
-"""Decoded splits on disk: a folder of plain .npy files that are memory-mapped, and a meta.json that says what they are.
+"""Decoded splits on disk: a folder of plain .npy files, which are memory-mapped, and a meta.json that describes them.
 
-Every folder is written beside its place and then renamed, so that it is there whole or not at all; of two processes
-that write the same folder, one wins and both read it.
+Every folder is written under a temporary name and then renamed, so it is either complete or absent. If two processes write the
+same folder, one wins and both read it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aejax.data.units import found_in
 from aejax.errors import UsageError
 from aejax.types import Found
 
-# Part of every key: raise it when the files below, or what a builder of ours makes, change their meaning.
+# Part of every key. Increase it when the files below, or the output of one of our builders, change their meaning.
 _LAYOUT = 6
 _CHUNK = 1024
 
@@ -44,27 +44,31 @@ class Entry(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """What aejax keeps between processes: `$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else `~/.cache/aejax`."""
+    """The folder that aejax keeps between processes.
+
+    Returns:
+        `$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else `~/.cache/aejax`.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("AEJAX_CACHE") or f"{base}/aejax").expanduser()
 
 
 def folder_of(name: str, identity: object, split: str) -> Path:
-    """Where a split lies in the cache folder.
+    """The folder of a split in the cache.
 
-    `identity` (JSON-able) is whatever makes two sources of this name different; `name` only makes the folder readable.
+    `identity` (JSON-able) distinguishes sources with the same name; `name` only makes the folder readable.
     """
     digest = hashlib.sha256(json.dumps([_LAYOUT, identity]).encode()).hexdigest()[:20]
     return cache_folder() / "data" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[-40:]}-{digest}" / split
 
 
 def open_entry(folder: Path) -> Entry | None:
-    """The split in this folder, or None if it is not there or damaged (a file missing, of wrong size or kind)."""
+    """The split in this folder, or None if it is missing or damaged (a file missing, or of the wrong size or kind)."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         arrays = {}
         for name, expected in meta["arrays"].items():
-            # A plain view on the map: indexing np.memmap itself is slower.
+            # A plain view of the map: indexing np.memmap itself is slower.
             arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             if [arrays[name].dtype.str, list(arrays[name].shape)] != expected:
                 return None
@@ -77,9 +81,9 @@ def open_entry(folder: Path) -> Entry | None:
 
 
 def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
-    """Reads the whole split, checks it, and puts it in its place. `where` names the source in messages.
+    """Reads the whole split, checks it, and stores it. `where` names the source in messages.
 
-    Raises UsageError for an empty split, values that are not finite, other dtypes, and a folder we may not write.
+    Raises UsageError for an empty split, values that are not finite, other dtypes, and a folder without write permission.
     """
     if reader.size == 0:
         raise UsageError(f"{where} has no examples; give at least one")
@@ -104,7 +108,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
 
 
 def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 over the arrays' names, dtypes, shapes and bytes, in the order of the names."""
+    """sha256 of the arrays' names, dtypes, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -114,7 +118,7 @@ def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def part_of(entry: Entry, start: int, stop: int) -> tuple[Mapping[str, np.ndarray], str]:
-    """Views of the examples from `start` up to `stop`, and their fingerprint, which is kept beside the arrays."""
+    """Views of the examples from `start` to `stop`, and their fingerprint, which is stored beside the arrays."""
     if (start, stop) == (0, len(entry.arrays["x"])):
         return entry.arrays, entry.fingerprint
     arrays = {name: array[start:stop] for name, array in entry.arrays.items()}
@@ -124,7 +128,7 @@ def part_of(entry: Entry, start: int, stop: int) -> tuple[Mapping[str, np.ndarra
         if re.fullmatch("[0-9a-f]{64}", known):
             return arrays, known
     fingerprint = fingerprint_of(arrays)
-    # Only a saving of time: where it cannot be written, it is computed again.
+    # An optimization only: if it cannot be written, it is computed again.
     with contextlib.suppress(OSError):
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         temporary.write_text(fingerprint)
@@ -134,7 +138,7 @@ def part_of(entry: Entry, start: int, stop: int) -> tuple[Mapping[str, np.ndarra
 
 @contextlib.contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which then takes the place of `folder`."""
+    """A new folder to fill, which then replaces `folder`."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)
@@ -151,21 +155,21 @@ def _replaced(folder: Path) -> Iterator[Path]:
 def _put(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
-    except OSError:  # a rename does not replace a folder that has something in it
+    except OSError:  # rename does not replace a folder that is not empty
         if open_entry(folder) is not None:
             return  # another process was faster
         aside = temporary.with_name(f"{temporary.name}.damaged")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-        with contextlib.suppress(OSError):  # again, the other process: the caller looks at what is there
+        with contextlib.suppress(OSError):  # the other process again; the caller opens what is there
             temporary.rename(folder)
 
 
 def _write(folder: Path, reader: Reader, where: str) -> None:
     """Fills x.npy and label.npy chunk by chunk, so that a split may be larger than memory.
 
-    Through files and not memory maps: a full disk is then an error and not a bus fault.
+    It writes to files, not to memory maps, so that a full disk is an error and not a bus fault.
     """
     rows: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
     with contextlib.ExitStack() as stack:
@@ -189,6 +193,6 @@ def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
     positions = np.arange(start, min(start + _CHUNK, reader.size))
     try:
         chunk = reader.read(positions)
-    except OSError as error:  # of the source; an OSError further out is the cache's
+    except OSError as error:  # an error of the source; an OSError outside this block is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
     return all_as_stored(chunk, positions, where)

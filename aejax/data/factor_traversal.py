@@ -1,4 +1,4 @@
-"""Examples that differ in one factor of variation, while the others stay."""
+"""Examples that differ in one factor of variation only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aejax.types import Dataset
 
 
 def factor_traversal_of(splits: Sequence[Dataset], base: Int[np.ndarray, " f"], factor: int) -> Dataset | None:
-    """Examples with the base's factors but this one, one for each of its values, in their order.
+    """Examples with the base's factors except for one, which takes each of its values in order.
 
-    Sprites are drawn, whether a split holds them or not. Of other data sets those are found that the splits hold: of a product
-    of all factors every one, if the splits are all there is. None where nothing varies, and of streamed data, whose factors are
-    not known without reading all.
+    Sprites are drawn, whether or not a split holds them. For other data sets, the examples are searched in the splits; if the
+    data set has all combinations of factors and the splits are the whole of it, all are found. The result is None if nothing
+    varies, and for streamed data, whose factors are unknown until all examples are read.
     """
     name, _ = divide(splits[0].name)
     if (kind := sprites.KINDS.get(name)) is not None:

@@ -1,4 +1,4 @@
-"""Data in memory, as a user of Python gives them: arrays of any library, a table, or several arrays by name."""
+"""Data in memory, as a Python user gives them: arrays of any library, a table, or several arrays by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aejax.errors import UsageError
 
 
 def given_readers(given: Any, where: str) -> Readers:
-    """The splits of data in memory: an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) whose columns are
-    numbers, a pair (x, label), or a mapping of arrays that are named as in a .npz.
+    """The splits of data in memory.
 
-    Raises UsageError for anything else, by its type.
+    Accepted are an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) with numeric columns, a pair (x,
+    label), or a mapping of arrays that are named as in a .npz. Raises UsageError for anything else, with its type.
     """
     if isinstance(given, tuple) and len(given) == 2:
         given = dict(zip(("x", "label"), given))
@@ -40,7 +40,7 @@ def _array(value: Any, where: str) -> np.ndarray:
         )
     try:
         array = np.asarray(value)
-    except (RuntimeError, TypeError, ValueError) as error:  # of a tensor that needs a gradient or lies on a device
+    except (RuntimeError, TypeError, ValueError) as error:  # for a tensor that requires a gradient or is on a device
         raise UsageError(
             f"{where}, a {type(value).__name__}, gives no array: {' '.join(str(error).split())}"
         ) from error

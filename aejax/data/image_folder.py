@@ -1,5 +1,5 @@
-"""What lies in a folder of images: which sub-folders are splits and which are classes, what a table beside the images says of
-them, and what is passed over. Nothing is decoded.
+"""The structure of a folder of images: which sub-folders are splits and which are classes, the content of tables beside the
+images, and the files that are ignored. Nothing is decoded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SUFFIXES = (
 TABLE = "metadata.csv"
 
 Files = Mapping[str, Mapping[str | None, list[str]]]
-"""Split ("" for a folder without splits) -> class (None for images that lie loose) -> files, sorted. Strings, because a
+"""Split ("" for a folder without splits) -> class (None for images outside class folders) -> files, sorted. Strings, because a
 million Paths would take most of a gigabyte."""
 
 _SPLITS = {
@@ -51,14 +51,14 @@ _SPLITS = {
     "val": "val",
     "dev": "validation",
 }
-"""What a folder of a split is called, in small letters -> the split."""
+"""Name of a split's folder, in lower case -> the split."""
 
 _LIKE_A_SPLIT = re.compile(
     r"((images?|imgs?|data|x)[ _-]?)?(train(ing)?|test(ing)?|valid(ation|ate)?|val|dev|eval(uation)?|held[ _-]?out|hold[ _-]?out)"
     r"([ _-]?(set|data|images?|imgs?|split|x|[0-9]+))?",
     re.IGNORECASE,
 )
-"""Names that nobody gives to a class of images beside such folders."""
+"""Names that look like a split and are unlikely to be a class."""
 
 
 class ImageFolder(NamedTuple):
@@ -67,7 +67,7 @@ class ImageFolder(NamedTuple):
     files: Files
     tables: Sequence[str]
     passed_over: Mapping[str, int]
-    """What was not taken for an image -> how many: `.txt files`, `hidden files`."""
+    """Kind of file that was not read -> how many: `.txt files`, `hidden files`."""
 
     def listed(self) -> list[str]:
         """Every image, in the order of `all`."""
@@ -78,15 +78,14 @@ def image_folder(folder: Path) -> ImageFolder:
     """Lists a folder of images.
 
     Sub-folders are splits if one is called train (or training) and the others test, validation, val, valid or dev; otherwise,
-    and inside the splits, they are classes. A table `metadata.csv` in the folder, or in those of the splits, is read by
-    `table_of`.
+    and inside splits, they are classes. A table `metadata.csv` in the folder, or in those of the splits, is read by `table_of`.
 
-    Raises UsageError where a folder would be taken for what it is not: a class whose name is like that of a split, images below
-    the folders of classes, images both in class folders and beside them.
+    Raises UsageError if the folder is likely to be misread: a class whose name looks like a split, images below the folders of
+    classes, or images both in class folders and beside them.
     """
     passed_over: Counter[str] = Counter()
     root = _listed(folder, passed_over)
-    # A folder without any image, such as annotations/, is neither a split nor a class; an empty test/ is a mistake.
+    # A folder without any image, such as annotations/, is neither a split nor a class, but an empty test/ is an error.
     full = [name for name, node in root.folders.items() if node.images_below or name.lower() in _SPLITS]
     if not any(map(_LIKE_A_SPLIT.fullmatch, full)):
         return ImageFolder({"": _by_class(folder, root, passed_over)}, _table_in(root), passed_over)
@@ -113,9 +112,9 @@ def no_images(folder: Path) -> UsageError:
 
 
 def table_of(tables: Sequence[str], images: Sequence[str]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """What tables say of images: the columns other than `file_name`, and their values for each image.
+    """The content of tables beside the images: the columns other than `file_name`, and their values for each image.
 
-    A table's `file_name` is a path from the table's own folder. Every image has one row, and every row its image.
+    A table's `file_name` is a path relative to the table's own folder. Every image has one row, and every row has an image.
     """
     columns: Sequence[str] | None = None
     rows: dict[str, Sequence[str]] = {}
@@ -156,17 +155,17 @@ def _rows(table: str) -> tuple[Sequence[str], dict[str, Sequence[str]]]:
 
 
 class _Node(NamedTuple):
-    """A folder as it was listed."""
+    """A folder as listed."""
 
     images: list[str]
     folders: Mapping[str, _Node]
     table: str | None
     images_below: int
-    """Images in it and below it."""
+    """Number of images in it and below it."""
 
 
 def _listed(folder: Path | str, passed_over: Counter[str], depth: int = 0) -> _Node:
-    """Folders that a link leads to are read down to the classes: below them a link may lead in a circle."""
+    """Lists a folder. Links to folders are followed down to the classes only: deeper ones could lead in a circle."""
     images, folders, table = [], {}, None
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):

@@ -14,25 +14,25 @@ from aejax.data.image_folder import ImageFolder, no_images, table_of
 from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
-# Pillow's modes that are held as they are; the others of eight bits become RGB, or RGBA where a palette has a transparent color.
+# Pillow's modes that are kept; other modes of eight bits become RGB, or RGBA if a palette has a transparent color.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
-"""The tag of EXIF, and those of its values with which width and height change places."""
+"""The EXIF tag, and those of its values that swap width and height."""
 
 Kind = tuple[tuple[int, int], str]
-"""Width and height as they are looked at, and the mode in which the image is held."""
+"""Width and height as displayed, and the mode in which the image is kept."""
 
 _LOOKED_AT = 500  # files whose headers are read first
 
 
 def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Readers:
-    """`x` [n, height, width, channels]: uint8, bool for images of mode 1; labels number the sorted class names.
+    """Splits of a folder of images: `x` [n, height, width, channels], uint8, or bool for images of mode 1.
 
-    A table beside the images gives labels (its column `label`) and factors (its other columns, of whole numbers). Without
-    `train/` and `test/` a tenth is the test split. That all images are of one size and mode is checked from some headers
-    before anything is decoded, and of each image when it is.
+    Labels number the sorted class names. A table beside the images gives labels (its column `label`) and factors (its other
+    columns, of whole numbers). Without `train/` and `test/` a tenth is the test split. That all images have one size and mode
+    is checked on some headers before decoding, and on each image when it is decoded.
     """
     paths = held.listed()
     if not paths:
@@ -49,12 +49,12 @@ def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Re
 
 
 class _Said(NamedTuple):
-    """What class folders or a table say of all the images."""
+    """Labels and factors of all images, from class folders or a table."""
 
     classes: tuple[str, ...] | None = None
     factors: tuple[str, ...] | None = None
     arrays: Mapping[str, np.ndarray] = {}
-    """`label` [n] and `factors` [n, f], as far as there are such."""
+    """`label` [n] and `factors` [n, f], if any."""
 
 
 def _said(held: ImageFolder, paths: list[str]) -> _Said:
@@ -113,7 +113,7 @@ def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
 
 
 def _refuse_unlike(paths: list[str]) -> None:
-    """Before anything is decoded: from the headers, which is quick."""
+    """Compares the headers of some images before anything is decoded."""
     first, *others = paths
     _, kind = _opened(first)
     for other in others:
@@ -130,31 +130,31 @@ def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
 
 
 def _kind(image: Any, path: str, orientation: int) -> Kind:
-    """Nothing that Pillow knows of a file is dropped: it is kept, or the file is refused."""
+    """Size and mode of an image. Nothing that Pillow knows of a file is dropped: it is kept, or the file is refused."""
     if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
         raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit gray, RGB or RGBA")
     if ";16" in str(image.tile):
         raise UsageError(
             f"{path} has 16 bits a channel, of which Pillow drops half; save it with 8, or as a .npy of float32"
         )
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a camera's MPO is a photo with its previews
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # an MPO from a camera is a photo with its previews
         raise UsageError(f"{path} holds {image.n_frames} images; save each in a file of its own")
     transparent = "transparency" in image.info
     if transparent and image.mode != "P":
         raise UsageError(f"{path} has a transparent color, which mode {image.mode} cannot hold; save it as RGBA")
     mode = image.mode if image.mode in _AS_THEY_ARE else "RGBA" if transparent else "RGB"
-    turned = image.format != "TIFF" and orientation in _ON_ITS_SIDE  # Pillow itself turns a TIFF
+    turned = image.format != "TIFF" and orientation in _ON_ITS_SIDE  # Pillow itself rotates a TIFF
     return (image.size[::-1] if turned else image.size), mode
 
 
 def _orientation(image: Any) -> int:
-    """As EXIF says. Of a PNG it may stand behind the pixels, and is not seen before they are decoded."""
+    """The EXIF orientation. In a PNG it may follow the pixels, and is then not known before they are decoded."""
     said = _EXIF & image.info.keys() or hasattr(image, "tag_v2")
     return image.getexif().get(_ORIENTATION, 1) if said else 1
 
 
 def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
-    """The image, and its kind; without its pixels, as far as its header says."""
+    """The image and its kind; without pixels, as far as the header tells."""
     from PIL import Image, ImageOps  # not needed on a warm cache
 
     try:

@@ -1,4 +1,4 @@
-"""What data hold, in numbers: their distribution, components that never vary, classes, and examples that occur twice."""
+"""Properties of data: their distribution, constant components, classes, and duplicate examples."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from aejax.data.batches import take
 from aejax.types import Dataset
 
 LOOKED_AT = 10_000
-"""Examples of each split that are looked at: all of most data sets, the first of those that are streamed or larger."""
+"""Number of examples of each split that are examined: all of most data sets, the first of streamed or larger ones."""
 
 BINS = 20
 
 
 class Inspection(NamedTuple):
-    """Of the splits of one data set."""
+    """Properties of the splits of one data set."""
 
     examples: Sequence[int]
-    """How many of each split were looked at."""
+    """Number of examples of each split that were examined."""
     low: float
     high: float
     mean: float
     sd: float
     counts: np.ndarray
-    """Of all numbers, in BINS bins of equal width from the lowest to the highest."""
+    """Histogram of all numbers, in BINS bins of equal width from the lowest to the highest."""
     constant: np.ndarray
-    """Positions [k, rank] within an example of the components that have one value in all examples."""
+    """Positions [k, rank] in an example of the components that are the same in all examples."""
     components: int
     balance: Sequence[np.ndarray] | None
-    """Examples of each class, for each split; None without labels."""
+    """Number of examples of each class, per split; None without labels."""
     repeated: Sequence[int]
     """For each split, the number of examples that equal an earlier one."""
     shared: Sequence[tuple[int, int, int]]
-    """(i, j, how many examples of split j are also in split i), for i < j."""
+    """(i, j, number of examples of split j that are also in split i), for i < j."""
 
 
 def inspect(datasets: Sequence[Dataset]) -> Inspection:
-    """Looks at the first LOOKED_AT examples of each split."""
+    """Examines the first LOOKED_AT examples of each split."""
     seen, labels = [], []
     for data in datasets:
         batch = take(data, np.arange(min(data.size, LOOKED_AT)))

@@ -1,20 +1,31 @@
-"""What one example is, by its shape: the one place that says whether it is an image."""
+"""The kind of an example, by its shape: the only place that decides whether it is an image."""
 
 from __future__ import annotations
 
 from typing import TypeGuard
 
 CHANNELS = (1, 3, 4)
-"""Of an image: gray, RGB, RGBA."""
+"""Numbers of channels of an image: gray, RGB, RGBA."""
 
 
 def is_image(shape: tuple[int, ...]) -> TypeGuard[tuple[int, int, int]]:
-    """Whether examples of this shape are images [height, width, channels]."""
+    """Whether examples of this shape are images [height, width, channels].
+
+    Args:
+        shape: Shape of one example.
+
+    Returns:
+        True for three axes of which the last has 1, 3 or 4 channels.
+
+    Example:
+        >>> is_image((28, 28, 1)), is_image((28, 28))
+        (True, False)
+    """
     return len(shape) == 3 and shape[2] in CHANNELS and min(shape[:2]) >= 2
 
 
 def kind(shape: tuple[int, ...]) -> str:
-    """What an example of this shape is taken for, in words."""
+    """Description of an example of this shape."""
     if len(shape) == 1:
         return "rows of numbers"
     if is_image(shape):
@@ -25,7 +36,7 @@ def kind(shape: tuple[int, ...]) -> str:
 
 
 def doubt(shape: tuple[int, ...]) -> str | None:
-    """What else an example of this shape may be, and what to do then; None where there is no doubt."""
+    """What else an example of this shape might be, and what to do then; None if there is no doubt."""
     if len(shape) == 3 and _channels_first(shape):
         return (
             f"if they are images with the {shape[0]} channels first, put them last: np.moveaxis(x, 1, -1) of shape "
@@ -46,5 +57,5 @@ def doubt(shape: tuple[int, ...]) -> str | None:
 
 
 def _channels_first(shape: tuple[int, ...]) -> bool:
-    """[c, h, w]: a picture of 1, 3 or 4 rows and many more columns and channels is an unlikely one."""
+    """Whether the shape looks like [c, h, w]: an image with 1, 3 or 4 rows and many columns and channels is unlikely."""
     return shape[0] in CHANNELS and min(shape[1:]) > max(CHANNELS)

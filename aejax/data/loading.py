@@ -1,4 +1,4 @@
-"""From what a user gives (a name, a path, data in memory) to Datasets, decoded or streamed."""
+"""Data sets from what a user gives: a name, a path, or data in memory."""
 
 from __future__ import annotations
 
@@ -38,64 +38,62 @@ from aejax.errors import UsageError
 from aejax.types import Dataset
 
 STREAM_BYTES = 2 * 2**30
-"""A data set that decoded takes more is streamed. A constant, so that a data set is read in the same way everywhere."""
+"""Data sets that take more bytes decoded are streamed. A constant, so that a data set is read the same way on every machine."""
 
 
 THE_ARRAY = "the array"
-"""What messages call data in memory."""
+"""Name of data in memory in messages."""
 
 VALIDATION = ("validation", "val", "valid", "dev")
-"""What a source may call a validation split of its own."""
+"""Possible names of a validation split in a source."""
 
 
 class Streamed(NamedTuple):
-    """A data set that is to be streamed whatever its size: each example read from the disk and decoded at each use."""
+    """A data set that is streamed whatever its size: each example is read from disk and decoded at each use."""
 
     name: str | os.PathLike[str]
 
 
 class Name(str):
-    """The name of a data set, whatever files or folders of that name lie in the current folder."""
+    """The name of a data set, even if the current folder holds a file or folder of that name."""
 
 
 class Recorded(NamedTuple):
-    """What a run's config.json holds of its data: enough to rebuild the experiment without them."""
+    """The record of data in config.json: enough to rebuild the experiment without the data."""
 
     name: str
     splits: Mapping[str, Dataset]
-    """By what was asked for, e.g. `train[:90%]`; without arrays."""
+    """Requested split, e.g. `train[:90%]` -> data set without arrays."""
 
 
 def load(data: Any, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
-    """One Dataset for each split, in TFDS's slicing language: `train`, `train[:90%]`, `train[100:200]`, `all`.
+    """Opens splits of a data set.
 
-    `data` is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`); or a path to a .npy, a .npz or a
-    folder of images, written with a `/`, a leading `.` or `~`, or the suffix .npy or .npz; an `os.PathLike` is always a
-    path, and a bare word is one where it is no data set's name. Data without splits of their own are split by a permutation of
-    seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so that a slice of a source sorted by
-    class holds every class; `all` is in the order of the source.
+    A name is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`). A path leads to a .npy, a .npz or a folder
+    of images; it contains a `/`, starts with `.` or `~`, or ends in .npy or .npz. An `os.PathLike` is always a path, and a bare
+    word is a path if no data set has that name. In memory, data are an array [n, ...] (NumPy, JAX, PyTorch), a table of
+    numbers, a pair (x, label), or a mapping of arrays that are named as in a .npz (see `aejax.data.array_files.npz_readers`).
 
-    In memory `data` is an array [n, ...] (of NumPy, JAX, PyTorch), a table of numbers, a pair (x, label), or a mapping of arrays
-    that are named as in a .npz (see `aejax.data.array_files.npz_readers`).
+    Splits follow the slicing language of TFDS: `train`, `train[:90%]`, `train[100:200]`, `all`. Data without splits are split
+    by a permutation of seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so that a slice of a
+    source sorted by class holds every class; `all` keeps the order of the source.
 
-    The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else
-    `~/.cache/aejax`); the arrays are memory-mapped views of it. A `Recorded` gives Datasets without arrays.
-
-    What is larger than STREAM_BYTES when decoded, and all that is `Streamed`, is never copied into the cache: its Datasets
-    have `read` instead of `arrays`, and hold the same examples in the same order. A .npz is not read by position, nor is
-    a .npy in Fortran order: they are decoded whatever their size.
+    The first time, a split is decoded into the cache (`$AEJAX_CACHE`, else `$XDG_CACHE_HOME/aejax`, else `~/.cache/aejax`), and
+    its arrays are memory-mapped from there. Data that take more than 2 GiB decoded, and data wrapped in `Streamed`, are not
+    cached: their Datasets have `read` instead of `arrays`, with the same examples in the same order. A .npz, and a .npy in
+    Fortran order, cannot be read by position and are always decoded.
 
     Args:
-        data: A name, a path, data in memory, `Streamed(path)`, or what a run recorded.
-        splits: What to open, in the order in which it is returned.
+        data: A name, a path, data in memory, `Streamed(path)`, or the record of a run.
+        splits: Splits to open, in the order in which they are returned.
 
     Returns:
-        One `Dataset` for each split, with examples of one shape.
+        One `Dataset` per split, with examples of one shape.
 
     Raises:
-        UsageError: Unknown names and splits, empty slices, and data that cannot be held: not finite, of dtype object or of other
-            integers than uint8, images that are broken or differ in size, labels that do not match. Of a streamed data set
-            these come when the example is read.
+        UsageError: A name or split is unknown, a slice is empty, or the data cannot be used: not finite, of dtype object or of
+            integers other than uint8, images that are broken or differ in size, labels that do not match. For streamed data
+            these errors arise when an example is read.
 
     Example:
         >>> train, test = load((np.zeros((20, 3)), np.arange(20) % 2))
@@ -114,16 +112,43 @@ def load(data: Any, splits: tuple[str, ...] = ("train", "test")) -> tuple[Datase
 
 
 def usual_splits(data: Any, training: str = "90%") -> tuple[str, str, str]:
-    """Splits to train, validate and test on. Data that have a validation split, called as VALIDATION has it, keep their own; of
-    others all that is beyond `training` of `train` validates."""
+    """The splits for training, validation and test.
+
+    Data with a validation split of their own keep it; otherwise the end of `train` is held out.
+
+    Args:
+        data: As in `load`.
+        training: Share of `train` to train on if there is no validation split.
+
+    Returns:
+        Three splits, for `load`.
+
+    Example:
+        >>> usual_splits("digits")
+        ('train[:90%]', 'train[90%:]', 'test')
+    """
     splits = data.splits if isinstance(data, Recorded) else _source(_name(data)).splits()
     own = next((name for name in VALIDATION if name in splits), None)
     return (f"train[:{training}]", f"train[{training}:]", "test") if own is None else ("train", own, "test")
 
 
 def open_split(given: Any) -> Dataset:
-    """All examples that a user means: a data set as it is; by `NAME:SPLIT` (`digits:test[:10]`, `photos.npz:train`) or by a path,
-    which alone means all its examples; or data in memory, as `load` takes them."""
+    """The examples that a user means by a data set, a name with a split, a path, or data in memory.
+
+    Args:
+        given: A `Dataset`, which is returned unchanged; `NAME:SPLIT` (`digits:test[:10]`, `photos.npz:train`); a path, which
+            alone means all its examples; or data in memory, as `load` accepts them.
+
+    Returns:
+        One `Dataset`.
+
+    Raises:
+        UsageError: As in `load`, or a name has no split.
+
+    Example:
+        >>> open_split("digits:test[:10]").size
+        10
+    """
     if isinstance(given, Dataset):
         return given
     if not isinstance(given, str | os.PathLike):
@@ -137,13 +162,13 @@ def open_split(given: Any) -> Dataset:
 
 
 def located(data: str) -> str:
-    """A path as it is understood from anywhere; a name of a data set as it is."""
+    """A path as absolute; the name of a data set unchanged."""
     path = _path(data)
     return data if path is None else os.path.abspath(path)
 
 
 def is_missing(data: str) -> bool:
-    """Whether it is a path and nothing is there."""
+    """Whether it is a path that does not exist."""
     path = _path(data)
     return path is not None and not path.exists()
 
@@ -156,27 +181,27 @@ def prepare(data: str) -> tuple[Dataset, ...]:
 
 
 class _Source(NamedTuple):
-    """Where examples come from: cheap to make; `readers` and `streams` are what imports, downloads and decodes."""
+    """A source of examples. It is cheap to create; `readers` and `streams` import, download and decode."""
 
     given: str
-    """As it was asked for."""
+    """As requested."""
     name: str
     identity: Callable[[], object]
-    """Of the files as they are on this machine, for the cache; None for what is in memory and not cached."""
+    """Identity of the files on this machine, for the cache; None for data in memory, which are not cached."""
     readers: Callable[[], Readers]
-    """To read them once, in order."""
+    """Readers that read once, in order."""
     streams: Callable[[], Readers | None]
-    """To read them at any position, at any time; None where that cannot be done."""
+    """Readers for any position at any time; None if that is impossible."""
     files: Callable[[], str]
-    """A digest that identifies them on any machine, without reading them."""
+    """Digest that identifies the files on any machine, without reading them."""
     splits: Callable[[], Collection[str]]
-    """Names of the splits that it has of its own, as far as they are known without reading the data."""
+    """Names of the splits of the source, as far as they are known without reading the data."""
     passed_over: Mapping[str, int] = {}
-    """What is known to be passed over without reading the data."""
+    """Files and arrays that are known to be ignored without reading the data."""
     named: bool = False
-    """Whether it is a data set's name; which splits such a one has is known before, and looking them up here takes time."""
+    """Whether it is the name of a data set, whose splits are known; looking them up here takes time."""
     of_arrays: bool = False
-    """Whether only the shape of an example says what it is."""
+    """Whether the kind of example is known from its shape only."""
 
 
 def _source(data: Any) -> _Source:
@@ -234,7 +259,7 @@ def _of_images(given: str, path: Path) -> _Source:
     listed = [*held.listed(), *held.tables]
 
     def lines() -> Iterator[str]:
-        yield "turned as EXIF says"  # how they are read is part of what the examples are
+        yield "turned as EXIF says"  # the way they are read is part of their identity
         for file in listed:
             yield f"{os.path.relpath(file, path)} {os.stat(file).st_size}"
         for table in held.tables:
@@ -258,7 +283,7 @@ def _stamps(path: Path, listed: list[str]) -> object:
 
 
 def _name(data: Any) -> Any:
-    """Names and paths as they are written on the command line; what is in memory as it is."""
+    """Names and paths as written on the command line; data in memory unchanged."""
     data = data.name if isinstance(data, Streamed) else data
     if not isinstance(data, os.PathLike):
         return data
@@ -296,7 +321,7 @@ def _opened(source: _Source, split: Spec, name: str, as_stream: bool) -> Dataset
     if source.identity() is None:
         return _held(_split_of(source.readers(), split, source.name), split, name)
     folder = cache.folder_of(source.name, source.identity(), split.split)
-    entry = cache.open_entry(folder)  # first: on a warm cache nothing is imported
+    entry = cache.open_entry(folder)  # first, because with a warm cache nothing is imported
     if entry is None:
         streams = source.streams()
         if streams is not None and decoded_bytes(streams) > STREAM_BYTES:
@@ -312,7 +337,7 @@ def _opened(source: _Source, split: Spec, name: str, as_stream: bool) -> Dataset
 
 
 def _held(reader: Reader, split: Spec, name: str) -> Dataset:
-    """A split of what is in memory already."""
+    """A split of data that are already in memory."""
     start, stop = bounds(split, reader.size, name)
     positions = np.arange(start, stop)
     arrays = all_as_stored(reader.read(positions), positions, name)

@@ -1,6 +1,6 @@
-"""Data sets by name, through `tfds.data_source`: ours, and every other one that TFDS knows or that lies prepared.
+"""Data sets by name, through `tfds.data_source`: ours, and every other one that TFDS knows or that is prepared.
 
-TFDS is imported inside the functions: on a warm cache nobody waits for it.
+TFDS is imported inside functions, so that nobody waits for it with a warm cache.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from aejax.data.splits import Reader, Readers, checked, divide, with_all
 from aejax.data.tfds_home import FORMAT, data_dir, one_line, prepare_builder, quiet
 from aejax.errors import UsageError
 
-_NAME = re.compile(
-    r"\w+(/[\w.+-]+)?(:[\d.*]+)?"
-)  # NAME, NAME/CONFIG, NAME/CONFIG:1.0.0; what is beyond needs a network
+_NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME/CONFIG:1.0.0; other forms need a network
 
 
 class Available(NamedTuple):
@@ -32,7 +30,7 @@ class Available(NamedTuple):
     name: str
     shape: tuple[int, ...]
     sizes: dict[str, int]
-    """Number of examples by split."""
+    """Number of examples per split."""
     prepared: bool
     note: str
 
@@ -42,7 +40,7 @@ _DRAWN = "drawn on this machine; NAME/0 to NAME/9 are ten seeds, NAME alone is t
 
 @functools.cache
 def _ours() -> dict[str, Available]:
-    """What our data sets are before they are prepared."""
+    """Our data sets, as far as they are known before they are prepared."""
     from aejax.data.sets.generated import RECIPES
 
     made = [
@@ -76,9 +74,12 @@ _RENDERED = [
 
 
 def available() -> list[Available]:
-    """Our data sets, prepared or not, and then those that lie prepared in the TFDS data dir.
+    """The data sets that can be loaded by name: ours, prepared or not, and those that are prepared in the TFDS data dir.
 
-    A data set with configs is listed once for each that is prepared, and by its bare name if none is.
+    A data set with configs is listed once for each prepared config, and by its bare name if none is.
+
+    Returns:
+        One `Available` per data set.
     """
     tfds = _tfds()
     lines = {}
@@ -94,29 +95,29 @@ def available() -> list[Available]:
 
 
 def own_splits(name: str) -> Collection[str]:
-    """Names of the splits of one of our data sets; none of another's, which are known once it is prepared."""
+    """Names of the splits of one of our data sets; none for other data sets, whose splits are known once prepared."""
     ours = _ours().get(re.split("[/:]", name)[0])
     return () if ours is None else ours.sizes
 
 
 def is_known(name: str) -> bool:
-    """Whether it is the name of a data set: ours, TFDS's, or one that lies prepared."""
+    """Whether it is the name of a data set: ours, of TFDS, or one that is prepared."""
     if name in _ours() or name in sprites.KINDS or any(Path(data_dir(), name).glob("**/dataset_info.json")):
         return True
     return name in _tfds().list_builders(with_community_datasets=False)
 
 
 def identity(name: str) -> list[str]:
-    """What distinguishes this data set from another of its name."""
+    """What distinguishes this data set from another one of its name."""
     return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), data_dir()]
 
 
 def named_readers(name: str) -> Readers:
-    """The splits of a TFDS data set, prepared first if it is not.
+    """The splits of a TFDS data set, which is prepared first if necessary.
 
-    `x` is the feature `image`, or else the only array among the features; `label` is the `ClassLabel` of that name, or
-    else the only one. A feature `state` is the state of a sequence where the data set's metadata name its numbers. Raises
-    UsageError for unknown names and for what cannot be prepared or read here.
+    `x` is the feature `image`, or else the only array among the features; `label` is the `ClassLabel` of that name, or else the
+    only one. A feature `state` is the state of a sequence if the data set's metadata names its components. Raises UsageError
+    for unknown names and for data sets that cannot be prepared or read here.
     """
     tfds = _tfds()
     with quiet():
@@ -142,15 +143,15 @@ def named_readers(name: str) -> Readers:
 
 
 def named_streams(name: str, readers: Readers) -> Readers:
-    """The same splits, each example decoded when it is asked for."""
+    """The same splits, with each example decoded on demand."""
     splits = {split: checked(reader, f"{name}:{split}") for split, reader in readers.items() if split != "all"}
-    with quiet():  # once for all: at its first image TFDS advises another decoder
+    with quiet():  # once for all: at the first image TFDS recommends another decoder
         next(iter(splits.values())).read(np.arange(1))
     return with_all(splits)
 
 
 def named_files(name: str) -> Iterator[str]:
-    """What distinguishes a prepared data set from another without reading it: version, shards, names and sizes of its files."""
+    """What identifies a prepared data set without reading it: version, shards, names and sizes of its files."""
     with quiet():
         info = _builder(_tfds(), name).info
         yield f"{info.full_name}"
@@ -160,7 +161,7 @@ def named_files(name: str) -> Iterator[str]:
 
 
 def _prepare(tfds: Any, name: str) -> None:
-    """Leaves the data set prepared in the data dir, in the format that is read by position."""
+    """Prepares the data set in the data dir, in the format that can be read by position."""
     base = re.split("[/:]", name)[0]
     builder = _builder(tfds, name)
     if builder.is_prepared():
@@ -188,7 +189,7 @@ def _builder(tfds: Any, name: str) -> Any:
     except tfds.core.registered.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, known)}") from error
-    except Exception as error:  # TFDS raises many kinds for a wrong config or version
+    except Exception as error:  # TFDS raises various exceptions for a wrong config or version
         configs = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
         raise UsageError(f"{name!r} cannot be opened: {one_line(error)}; {_mend(name, name, configs)}") from error
 
@@ -235,12 +236,13 @@ _FACTOR = "label_"
 _STATE = "state"
 
 _BINARY = ("dsprites",)
-"""Data sets whose pixels are 0 and 1 in bytes, where others have 0 to 255."""
+"""Data sets with bytes 0 and 1 as pixels, instead of 0 to 255."""
 
 
 def _factors_of(tfds: Any, features: Any) -> tuple[str, ...] | None:
-    """Names of the features `label_NAME`, if there are two or more: so TFDS calls the factors of dsprites, shapes3d and
-    smallnorb."""
+    """Names of the features `label_NAME`, if there are two or more: TFDS's convention for factors, in dsprites, shapes3d and
+    smallnorb.
+    """
     names = [
         key.removeprefix(_FACTOR)
         for key, feature in features.items()
@@ -250,7 +252,7 @@ def _factors_of(tfds: Any, features: Any) -> tuple[str, ...] | None:
 
 
 def _states_of(info: Any) -> tuple[str, ...] | None:
-    """Names of the numbers in the feature `state`, which our builders of sequences leave in the metadata."""
+    """Names of the components of the feature `state`, which our builders of sequences put into the metadata."""
     names = (info.metadata or {}).get("states")
     return None if names is None else tuple(names)
 

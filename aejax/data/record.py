@@ -1,4 +1,4 @@
-"""What a run records of its data, how that is read back, and how it is said."""
+"""The record of data in a run: how it is made, read back, and printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aejax.types import Dataset, Found
 
 
 def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
-    """What config.json records of the Datasets that one `load` gave, JSON-able; `recorded` reads it back."""
+    """The record of Datasets from one `load` for config.json, JSON-able; `recorded` reads it back."""
     divided = [divide(dataset.name) for dataset in datasets]
     names = sorted({name for name, _ in divided})
     if len(names) != 1:
@@ -47,7 +47,9 @@ def recorded(record: Mapping[str, Any]) -> Recorded:
                 classes=None if split["classes"] is None else tuple(split["classes"]),
                 fingerprint=split["fingerprint"],
                 arrays=None,
-                found=None if split.get("found") is None else Found(**split["found"]),  # earlier versions recorded none
+                found=None
+                if split.get("found") is None
+                else Found(**split["found"]),  # earlier versions did not record it
             )
             for spec, split in record["splits"].items()
         },
@@ -55,15 +57,19 @@ def recorded(record: Mapping[str, Any]) -> Recorded:
 
 
 def as_recorded_source(record: Mapping[str, Any], data: str) -> str | Streamed:
-    """The argument with which a run reads its data as it did when it recorded them."""
+    """The argument with which a run reads its data in the same way as when it recorded them."""
     of_files = any(is_of_files(split["fingerprint"]) for split in record["splits"].values())
     return Streamed(data) if of_files else data
 
 
 def found_line(record: Mapping[str, Any]) -> str:
-    """One line for a person: how many examples of what, in which splits and units, and what was passed over.
+    """One line for a person: how many examples of what kind, in which splits and units, and what was ignored.
 
-    `record` is what `describe` gives.
+    Args:
+        record: As `describe` returns it.
+
+    Returns:
+        The line.
     """
     splits = record["splits"]
     first = next(iter(splits.values()))

@@ -1,4 +1,4 @@
-"""Splits: how they are named, made of a source, checked, and read at each use where the data are larger than memory."""
+"""Splits: their names, how they are made from a source, checked, and read at each use if the data are larger than memory."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from aejax.errors import UsageError
 from aejax.types import Dataset
 
 Readers = Mapping[str, "Reader"]
-"""A source's splits by name, `all` among them."""
+"""The splits of a source by name, including `all`."""
 
 
 class Reader(NamedTuple):
-    """One split as its source gives it."""
+    """One split as given by its source."""
 
     size: int
     classes: tuple[str, ...] | None
     read: Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    """Positions [n] in any order -> `x` [n, ...] and, with classes, `label` [n], with factors, `factors` [n, f], with states,
-    `state` [n, t, s]; of sequences that differ in length, `length` [n]."""
+    """Positions [n] in any order -> `x` [n, ...] and, if there are any, `label` [n], `factors` [n, f], `state` [n, t, s], and
+    `length` [n] for sequences that differ in length."""
     factors: tuple[str, ...] | None = None
     states: tuple[str, ...] | None = None
     origin: str = ""
-    """Where the split comes from, in words."""
+    """Description of where the split comes from."""
     passed_over: Mapping[str, int] = {}
-    """What lies in the source and is not read: what it is -> how many."""
+    """Kind of file or array in the source that is not read -> how many."""
 
 
 def with_all(splits: Readers) -> Readers:
-    """Adds the split `all`: the splits in their order."""
+    """Adds the split `all`: all splits in order."""
     splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
     return {**splits, "all": _joined(list(splits.values()))}
 
 
 def permuted_with_all(splits: Readers) -> Readers:
-    """The splits that a user's files give, each in a permutation of seed 0, as slices need; `all` in the files' order."""
+    """The splits in a user's files, each permuted with seed 0 for the sake of slices; `all` in the order of the files."""
     splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
     mixed = {name: _part(split, np.random.default_rng(0).permutation(split.size)) for name, split in splits.items()}
     return {**mixed, "all": _joined(list(splits.values()))}
@@ -50,14 +50,14 @@ def permuted_with_all(splits: Readers) -> Readers:
 
 HELD_OUT = "split here (a tenth, drawn with seed 0, is test)"
 OWN = "in splits of its own"
-"""Where splits come from."""
+"""Origin of splits that the source has itself."""
 
 
 def with_a_tenth_held_out(whole: Reader) -> Readers:
-    """Splits a source that has no splits of its own: `test` is a tenth, by a permutation of seed 0, `train` the rest.
+    """Splits a source without splits: `test` is a tenth, by a permutation of seed 0, `train` the rest.
 
-    Both stay permuted: a source is often sorted by class, and a slice such as `train[:90%]` must hold every class. `all`
-    keeps the order of the source, and is alone where a single example cannot be split.
+    Both stay permuted: a source is often sorted by class, and a slice such as `train[:90%]` must hold every class. `all` keeps
+    the order of the source, and is the only split if there is a single example.
     """
     if whole.size < 2:
         return {"all": whole}
@@ -92,14 +92,14 @@ def _part(whole: Reader, chosen: np.ndarray) -> Reader:
     return whole._replace(size=len(chosen), read=lambda positions: whole.read(chosen[positions]))
 
 
-# --- how a split is written: TFDS's slicing language, without importing TFDS, which costs most of a second
+# --- the syntax of splits: TFDS's slicing language, without importing TFDS, which takes most of a second
 
 _SPEC = re.compile(r"(?P<split>[\w-]+)(?P<slice>\[(?P<start>[\d_.%-]*):(?P<stop>[\d_.%-]*)\])?")
 _NAME_AND_SPEC = re.compile(rf"(?P<name>.+):(?P<spec>{re.sub(r'[?]P<[a-z]+>', '', _SPEC.pattern)})")
 
 
 class Spec(NamedTuple):
-    """A split and the part of it that is meant; None is the open end."""
+    """A split and the requested part of it; None is an open end."""
 
     split: str
     start: float | None
@@ -111,7 +111,7 @@ class Spec(NamedTuple):
 def parse(spec: str) -> Spec:
     """`train`, `train[100:200]`, `train[:90%]`, `train[-10%:]`; sums of splits and shards are refused.
 
-    As in TFDS, one `%` makes both ends percentages. `all` is a split like any other: every split in turn.
+    As in TFDS, one `%` makes both ends percentages. `all` is a split like any other: all splits in turn.
     """
     match = _SPEC.fullmatch(spec)
     if not match:
@@ -134,7 +134,7 @@ def parse(spec: str) -> Spec:
 def bounds(spec: Spec, size: int, where: str) -> tuple[int, int]:
     """First position and the one after the last, in a split of `size` examples. `where` is for the message.
 
-    Percentages are rounded to the nearest position, halves to the even one, as TFDS does.
+    Percentages are rounded to the nearest position, halves to the even one, as in TFDS.
     """
     start, stop = (
         default if end is None else round(end * size / 100.0) if spec.percent else int(end)
@@ -160,13 +160,13 @@ def _unreadable(spec: str) -> UsageError:
     return UsageError(f"split {spec!r} is not understood; write train, train[:90%], train[90%:] or train[100:200]")
 
 
-# --- what is kept of an example
+# --- the stored form of examples
 
 _KEPT = {"label": np.int32, "factors": np.int32, "length": np.int32, "state": np.float32}
 
 
 def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    """What a reader gives, in the dtypes the cache keeps; UsageError as by `as_stored`."""
+    """Output of a reader in the dtypes of the cache; UsageError as in `as_stored`."""
     return {
         name: as_stored(array, positions, where) if name == "x" else array.astype(_KEPT[name], copy=False)
         for name, array in batch.items()
@@ -174,7 +174,7 @@ def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where:
 
 
 def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
-    """Examples of a source in the dtype the cache keeps; UsageError for other dtypes and, by position, for NaN and Inf."""
+    """Examples of a source in the dtype of the cache; UsageError for other dtypes and, with the position, for NaN and Inf."""
     if x.dtype in (np.uint8, np.bool_):
         return x
     if x.dtype not in (np.float16, np.float32, np.float64):
@@ -189,21 +189,21 @@ def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
     return x
 
 
-# --- read at each use
+# --- streamed splits, read at each use
 
 LOOKED_AT = 256
 LOOKED_AT_BYTES = 8 * 2**20
-"""Examples of a streamed split whose range is taken for that of all, at most."""
+"""Bytes of a streamed split, at most, from which the range of all examples is estimated."""
 
 _PREFIX = "files:"
-# Part of every fingerprint: raise it when the same files come to be read as other examples.
+# Part of every fingerprint. Increase it when the same files are read as different examples.
 _LAYOUT = 1
 
 
 def checked(reader: Reader, where: str) -> Reader:
-    """The examples as the cache would keep them: in its dtypes, finite, all alike. `where` names the source in messages.
+    """A reader whose examples are as the cache would store them: in its dtypes, finite, all alike.
 
-    Whatever goes wrong in reading is a UsageError.
+    `where` names the source in messages. Any error in reading becomes a UsageError.
     """
     kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
 
@@ -212,7 +212,7 @@ def checked(reader: Reader, where: str) -> Reader:
             batch = reader.read(positions)
         except UsageError:
             raise
-        except Exception as error:  # of the disk, of the format, of the decoder
+        except Exception as error:  # errors of the disk, the format or the decoder
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"{where} cannot be read ({reason}); look whether it is complete") from error
         batch = all_as_stored(batch, positions, where)
@@ -229,7 +229,7 @@ def checked(reader: Reader, where: str) -> Reader:
 
 
 def decoded_bytes(readers: Readers) -> int:
-    """What all the splits take as arrays, by the size of the first example of each."""
+    """Bytes that all splits take as arrays, from the size of the first example of each."""
     return sum(
         reader.size * sum(array.nbytes for array in reader.read(np.arange(1)).values())
         for split, reader in readers.items()
@@ -238,9 +238,9 @@ def decoded_bytes(readers: Readers) -> int:
 
 
 def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str) -> Dataset:
-    """The examples from `start` up to `stop` of a split, none of which is held."""
+    """The examples from `start` to `stop` of a split, none of which is kept in memory."""
     first = reader.read(np.arange(start, start + 1))["x"]
-    # As many as are read anyway before the first step.
+    # These are read before the first step in any case.
     looked_at = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // (4 * math.prod(first.shape))))
     some = reader.read(np.unique(np.linspace(start, stop - 1, looked_at).astype(np.int64)))["x"]
     return Dataset(
@@ -258,7 +258,7 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
 
 
 def digest_of_files(lines: Iterable[str]) -> str:
-    """sha256 over what a source says about its files, line by line."""
+    """sha256 of what a source reports about its files, line by line."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode())
@@ -266,10 +266,10 @@ def digest_of_files(lines: Iterable[str]) -> str:
 
 
 def fingerprint_of_files(digest: str, split: str, start: int, stop: int) -> str:
-    """`files:` and the sha256 over the files' digest and the part of them that is meant."""
+    """`files:` and the sha256 of the files' digest and the requested part of them."""
     return _PREFIX + hashlib.sha256(json.dumps([_LAYOUT, digest, split, start, stop]).encode()).hexdigest()
 
 
 def is_of_files(fingerprint: str) -> bool:
-    """Whether it is a streamed data set's."""
+    """Whether it is the fingerprint of a streamed data set."""
     return fingerprint.startswith(_PREFIX)

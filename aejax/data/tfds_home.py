@@ -1,4 +1,4 @@
-"""Where TFDS keeps prepared data sets, and how one is prepared there without a word on standard output."""
+"""Where TFDS stores prepared data sets, and how one is prepared without output on stdout."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from aejax.errors import UsageError
 
-FORMAT = "array_record"  # the one of TFDS's formats that is read by position, without TensorFlow
+FORMAT = "array_record"  # the format of TFDS that can be read by position without TensorFlow
 
 
 def data_dir() -> str:
-    """TFDS's folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Read anew, where TFDS reads it once."""
+    """TFDS's folder: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Read at each call; TFDS itself reads it once."""
     folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def prepare_builder(builder: Any, name: str, checked: bool) -> None:
-    """Downloads and prepares what a builder builds. `checked` means that the files' checksums must agree."""
+    """Downloads and prepares a builder's data set. `checked` requires the files' checksums to match."""
     import tensorflow_datasets as tfds
 
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=checked)
@@ -30,7 +30,7 @@ def prepare_builder(builder: Any, name: str, checked: bool) -> None:
         raise
     except Exception as error:
         if not type(builder)(data_dir=data_dir(), file_format=FORMAT, **_config_of(builder)).is_prepared():
-            # else another process was faster
+            # otherwise another process was faster
             raise UsageError(
                 f"{name} cannot be prepared: {one_line(error)}; remove what is damaged in {data_dir()}, or set "
                 "TFDS_DATA_DIR to another folder"
@@ -43,7 +43,7 @@ def _config_of(builder: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """TFDS prints to stdout, which belongs to our command's own output, and logs advice on OpenCV."""
+    """Silences TFDS, which prints to stdout, where our command's own output belongs, and logs advice on OpenCV."""
     import tensorflow_datasets as tfds
     from absl import logging
 

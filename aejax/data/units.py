@@ -1,7 +1,7 @@
-"""The units of data: their dtype and range, recorded where a run is trained and compared with all that it is given later.
+"""The units of data: their dtype and range, recorded when a run is trained and compared with all data that it is given later.
 
-Data in other units have the right shape and give wrong numbers without a word: floats from 0 to 255 where uint8 was meant, -1 to
-1 where 0 to 1 was.
+Data in other units have the right shape and silently give wrong numbers: floats from 0 to 255 instead of uint8, or -1 to 1
+instead of 0 to 1.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from aejax.errors import UsageError
 from aejax.types import Dataset, Found
 
 MARGIN = 0.5
-"""How far beyond the training data other examples, or noise on them, may lie, in spans of the training data."""
+"""How far examples may lie beyond the range of the training data, as a fraction of that range."""
 
 SMALLER = 100.0
-"""Data whose span is smaller than that of the training data by this factor are in another unit."""
+"""Data whose range is smaller than that of the training data by this factor are in another unit."""
 
 ENOUGH = 64
-"""If none of at least this many numbers is negative, that is no coincidence where training data lie on both sides of zero."""
+"""If training data have both signs and at least this many numbers have none below zero, they are in another unit."""
 
 _WHITE = {"uint8": 255.0}
-_PIECE = 2**22  # numbers looked at at a time
+_PIECE = 2**22  # numbers examined at a time
 
 
 def found_in(x: np.ndarray, origin: str, where: str) -> Found:
-    """What is found of examples as stored: uint8, bool or float32."""
+    """What is found in examples as stored: uint8, bool or float32."""
     rows = max(1, _PIECE // max(1, math.prod(x.shape[1:])))
     pieces = [x[start : start + rows] for start in range(0, len(x), rows)]
     low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
@@ -41,7 +41,7 @@ def found_in(x: np.ndarray, origin: str, where: str) -> Found:
 
 
 def found_of(dataset: Dataset) -> Found:
-    """What was found when it was opened, else what its array holds."""
+    """What was found when the data set was opened, or else in its array."""
     if dataset.found is not None:
         return dataset.found
     if dataset.arrays is None:
@@ -50,7 +50,7 @@ def found_of(dataset: Dataset) -> Found:
 
 
 def joined(parts: Sequence[Found | None]) -> Found | None:
-    """The units of several splits of one data set; None where those of one are not known."""
+    """The units of several splits of one data set; None if those of one are unknown."""
     found = [part for part in parts if part is not None]
     if not found or len(found) < len(parts):
         return None
@@ -58,9 +58,9 @@ def joined(parts: Sequence[Found | None]) -> Found | None:
 
 
 def refuse_other_units(trained: Found, given: Found, numbers: int, where: str) -> None:
-    """Raises UsageError where data (`numbers` of them in all) are not in the units that a run was trained on."""
+    """Raises UsageError if data (`numbers` of them in all) are not in the units of the training data of a run."""
     as_floats = trained.dtype == "float32"
-    # Of bytes and bits the units are known, whatever these examples hold.
+    # The units of uint8 and bool are known from the dtype.
     low, high = (trained.low, trained.high) if as_floats else (0.0, 1.0)
     span, spread = high - low, given.high - given.low
     outside = given.low < low - MARGIN * span or given.high > high + MARGIN * span

@@ -1,5 +1,6 @@
-"""What a run is compared with: which examples baselines learn from and are evaluated on, and where there are any; each computed
-once in a process for all runs on the same data.
+"""Baselines of an evaluation: which examples they learn from and are evaluated on, and when there are any.
+
+Each is computed once per process for all runs on the same data.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from aejax.types import Dataset, Experiment
 T = TypeVar("T")
 
 LINEAR_DIMENSIONS = 4096
-"""Examples with more dimensions have no linear baselines: their d×d matrices take gigabytes and minutes. Where they are
-streamed, no probe of raw pixels either."""
+"""Examples with more dimensions have no linear baselines, whose d×d matrices would take gigabytes and minutes. If they are
+streamed, they have no probe of raw pixels either."""
 
 STREAMED_EXAMPLES = 10_000
-"""Examples of a streamed data set that are evaluated, the first, and that baselines learn from, evenly spaced: each costs a
-decoding at each use."""
+"""Number of streamed examples that are evaluated (the first ones), and that baselines learn from (evenly spaced); each use
+decodes them."""
 
 MOST = 100
-"""Results that are kept, those last asked for."""
+"""Number of cached results, the most recently used ones."""
 
 _kept: dict[Hashable, Any] = {}
 
 
 def cached(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -> T:
-    """`make()`, or what it gave for the same `what` of the same data before. Data without a fingerprint are not known again.
+    """`make()`, or its earlier result for the same `what` on the same data. Data without a fingerprint are never found again.
 
-    Kept are results only, numbers, classifiers and matrices, never examples.
+    Only results are kept (numbers, classifiers, matrices), never examples.
     """
     if not all(d.fingerprint for d in data):
         return make()
@@ -46,14 +47,16 @@ def cached(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -> T:
 
 
 def evaluated_part(test: Dataset) -> Dataset:
-    """What is evaluated of a test split: all of it, or the first STREAMED_EXAMPLES of a streamed one, and its name says so."""
+    """The part of a test split that is evaluated: all of it, or the first STREAMED_EXAMPLES of streamed data, noted in its
+    name.
+    """
     if test.read is None or test.size <= STREAMED_EXAMPLES:
         return test
     return test._replace(name=f"{test.name}, the first {STREAMED_EXAMPLES}", size=STREAMED_EXAMPLES)
 
 
 def training_examples(train: Dataset) -> np.ndarray:
-    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of a streamed data set."""
+    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of streamed data."""
     return np.arange(train.size) if train.read is None else evenly_spaced(train.size, STREAMED_EXAMPLES)
 
 
@@ -62,13 +65,15 @@ def evenly_spaced(size: int, most: int) -> np.ndarray:
 
 
 def compresses(components: int, train: Dataset) -> bool:
-    """Whether PCA with this number of components leaves out a direction in which its training examples vary. Otherwise it
-    reproduces the data, and is no baseline."""
+    """Whether PCA with this number of components omits a direction in which the training examples vary.
+
+    Otherwise it reproduces the data and is no baseline.
+    """
     return components < min(math.prod(train.shape), len(training_examples(train)) - 1)
 
 
 def linear_statistics(experiment: Experiment, components: int | None) -> Statistics | None:
-    """What the linear baselines need to know; None where there are none."""
+    """The statistics that linear baselines need; None if there are no such baselines."""
     train = experiment.train
     projects = components is not None and compresses(components, train)
     if math.prod(train.shape) > LINEAR_DIMENSIONS or not (

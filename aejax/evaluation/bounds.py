@@ -1,8 +1,8 @@
-"""How probable a latent-variable model finds data: −log p(x) by importance sampling; and the use of its latent.
+"""The likelihood of data under a latent-variable model, −log p(x) by importance sampling, and the use of its latent.
 
 −log p(x) ≈ −log 1/K Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)      (Burda et al. 2016, §2)
 
-In the mean this is an upper bound.
+The expectation of this estimate is an upper bound.
 """
 
 from __future__ import annotations
@@ -27,34 +27,38 @@ from aejax.runs.run import Run, map_examples
 from aejax.types import Batch, Dataset, Extras, LogWeights, Params
 
 DRAWS = 5000
-"""K, as in the field's tables."""
+"""K, as usual in published tables."""
 
 AT_ONCE, AT_ONCE_BYTES = 50, 64 * 2**20
-"""Draws of an example that are decoded together, fewer where their images would take more: memory does not grow with K."""
+"""Number of draws of an example that are decoded together, fewer if their images would take more bytes, so that memory does not
+grow with K."""
 
 ENOUGH, FRACTION = 5.0, 0.005
-"""Effective draws, in the median over examples, and as a fraction of all draws, below which an estimate is withheld: nearly all
-of the weight then lies on a few draws, and the estimate is too high by an unknown amount."""
+"""Median effective number of draws, absolute and as a fraction of all draws, below which an estimate is withheld: nearly all of
+the weight is then on a few draws, and the estimate is too high by an unknown amount."""
 
 MANY = 100
-"""From this number of draws on, the result is meant as an estimate of -log p(x); with fewer it is a bound (Burda et al. 2016)."""
+"""From this number of draws on, the result is an estimate of -log p(x); with fewer it is reported as a bound (Burda et al.
+2016)."""
 
 ACTIVE = 0.01
-"""A latent dimension is active if the variance of its mean over examples is larger (Burda et al. 2016, §5.2)."""
+"""A latent dimension is active if the variance of its mean over examples exceeds this (Burda et al. 2016, §5.2)."""
 
 
 def bound(context: Context) -> Result:
-    """Use of the latent; −log p(x), estimated with the context's draws (None for 0; for sequences, the draws are divided among
-    the steps); and bits per dimension where the data are discrete."""
+    """The use of the latent, −log p(x), and bits per dimension for discrete data.
+
+    −log p(x) is estimated with the context's draws (None for 0); for sequences, the draws are divided among the steps.
+    """
     run, data, model, draws = context.run, context.test, context.model, context.draws
     assert context.codes is not None  # `_applies`
-    # Of a sequence a draw is one of every step's state.
+    # For a sequence, a draw is a draw of the state at every step.
     sequential = model.sequence is not None and model.sequence.rollout is not None
     of_each = max(1, draws // data.shape[0]) if sequential else draws
     nll = unless_collapsed(importance_nll(run, data, of_each)) if draws else None
     result = {**latent_use(run, data, context.codes), "importance": nll, "bits_per_dimension": None}
     some = take(data, np.arange(min(data.size, 256)))
-    # Sequences that differ in length have no number of dimensions in common.
+    # Sequences of different lengths have different numbers of dimensions.
     count = None if "length" in some else model.data.num_discrete_dims
     dimensions = None if count is None else count(some["x"])
     result["density"] = count is not None and dimensions is None
@@ -68,11 +72,11 @@ def bound(context: Context) -> Result:
 
 
 def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any]:
-    """−log p(x) in nats, mean over the examples, with its two errors and the number of draws that count.
+    """−log p(x) in nats, averaged over examples, with its two errors and its effective number of draws.
 
-    `standard_error` is that of the mean over examples; `sampling_error` what K draws leave uncertain of it. `effective_draws` is
-    the median over examples of (Σw)²/Σw², of the factor of p(x) with the fewest: where it is a few, the estimate is too high by
-    more than the errors tell.
+    `standard_error` is that of the mean over examples; `sampling_error` is the uncertainty from having only K draws.
+    `effective_draws` is the median over examples of (Σw)²/Σw², for the factor of p(x) with the fewest. If it is only a few, the
+    estimate is too high by more than the errors indicate.
     """
     latent, key = run.experiment.model.latent, evaluation_key(run.experiment.seed, "importance")
     assert latent is not None
@@ -89,19 +93,19 @@ def importance_nll(run: Run, data: Dataset, draws: int = DRAWS) -> dict[str, Any
 
 
 def enough(draws: float | int) -> float:
-    """How many of these draws have to be effective."""
+    """The smallest effective number of draws for which an estimate from these draws is reported."""
     return max(ENOUGH, FRACTION * draws)
 
 
 def unless_collapsed(estimate: dict[str, Any]) -> dict[str, Any]:
-    """The estimate, its number withheld (None) where too few of its draws count."""
+    """The estimate, with its number withheld (None) if its effective number of draws is too small."""
     if estimate["draws"] >= MANY and estimate["effective_draws"] < enough(estimate["draws"]):
         return {**estimate, "nll": None, "standard_error": None, "sampling_error": None}
     return estimate
 
 
 def _streamed(log_weights: LogWeights, draws: int) -> Callable[..., dict[str, jax.Array]]:
-    """(params, extras, key, batch) -> {name: [b]}, from sums of the weights and their squares in units of the largest so far."""
+    """(params, extras, key, batch) -> {name: [b]}, from sums of weights and squared weights relative to the largest so far."""
 
     @jax.jit
     def estimate(params: Params, extras: Extras, key: Key[Array, ""], batch: Batch) -> dict[str, jax.Array]:
@@ -126,7 +130,7 @@ def _streamed(log_weights: LogWeights, draws: int) -> Callable[..., dict[str, ja
         start = (jnp.full((b, factors), -jnp.inf), jnp.zeros((b, factors)), jnp.zeros((b, factors)))
         top, total, squares = jax.lax.fori_loop(0, -(-draws // width), advance, start)
         effective = jnp.square(total) / squares
-        # Of the logarithm of a mean, by its first-order expansion.
+        # The error of the logarithm of a mean, to first order.
         return {
             "nll": jnp.sum(math.log(draws) - top - jnp.log(total), axis=1),
             "variance": jnp.sum(1.0 / effective - 1.0 / draws, axis=1),
@@ -137,9 +141,9 @@ def _streamed(log_weights: LogWeights, draws: int) -> Callable[..., dict[str, ja
 
 
 def latent_use(run: Run, data: Dataset, codes: np.ndarray) -> dict[str, Any]:
-    """Of a vector code: its active units, and the divergence of each of its parts, nats, mean over examples."""
+    """Use of a vector code: its active units, and the KL of each of its parts in nats, averaged over examples."""
     kl = run.apply("divergences", data)
-    # A code for each step of a sequence is as many codes.
+    # Each step of a sequence has a code.
     flat = codes.reshape(-1, codes.shape[-1]) if codes.ndim == 3 else codes.reshape(len(codes), -1)
     active = np.var(flat, axis=0, dtype=np.float64) > ACTIVE
     return {
@@ -171,7 +175,7 @@ def tables(result: Result) -> Sequence[Table]:
 def numbers(result: Result) -> Sequence[Number]:
     importance, bits = result["importance"] or {"nll": None}, result["bits_per_dimension"] or {"importance": None}
     return [
-        # A density's logarithm changes with the unit of the data, and is never compared with a probability's.
+        # A log-density depends on the unit of the data, so it is never compared with a log-probability.
         Number(
             "−log p(x)" if not result.get("density") else "−log density",
             "nats per example",
@@ -185,11 +189,11 @@ def numbers(result: Result) -> Sequence[Number]:
 
 
 TRAVERSED = 8
-"""Dimensions that are traversed, those of the largest KL."""
+"""Number of dimensions that are traversed, those with the largest KL."""
 
 
 def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
-    """The divergence dimension by dimension, −log p(x), and pictures of decoded codes."""
+    """The KL per dimension, −log p(x), and images decoded from codes."""
     from aejax.figures import charts, drawing, page
 
     result = evaluation["bound"]
@@ -221,7 +225,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
 
 
 def _pictures(run: Run, kl: np.ndarray, units: int) -> Iterator[Block]:
-    """Decoded codes, in the ways that a latent of this size allows."""
+    """Images decoded from codes, in the ways that a latent of this size allows."""
     from aejax.evaluation.traversals import has_traversals, interpolations_block, plane_block, traversals_block
 
     if not has_traversals(run):

@@ -1,4 +1,4 @@
-"""The section of a page about discrete codes: how the codebooks are used, which code stands where, what each level adds."""
+"""The section of a page about discrete codes: use of the codebooks, maps of codes, and the contribution of each level."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from aejax.runs.run import Run
 from aejax.types import Discrete
 
 EDGES = 0.0, 0.1, 0.3, 1.0, 3.0, 10.0
-"""Of the histogram of use, in parts of a fair share; the last bar ends where one code is all there is."""
+"""Edges of the histogram of use, in multiples of a fair share; the last bin extends to a single code that is always used."""
 
 CODEBOOKS = 4
-"""Codebooks of which a histogram and maps are drawn, the first."""
+"""Number of codebooks, the first ones, for which a histogram and maps are drawn."""
 
 OTHERS = 16
-"""Examples whose lower codes stand in for those that are left out."""
+"""Number of examples whose lower codes replace those that are left out."""
 
 SIGNALS = 4
 SHARPEST = 64
-"""Pixels along a side; larger images are subsampled."""
+"""Largest side in pixels; larger images are subsampled."""
 
 
 def code_maps_section(run: Run, evaluation: Mapping[str, Any]) -> Section:
-    """Use of the codes, maps of them, and for a hierarchy the image without its lower levels."""
+    """Use of the codes, maps of them, and for a hierarchy images decoded without its lower levels."""
     test, discrete, result = run.experiment.test, run.experiment.model.discrete, evaluation["codebook"]
     assert discrete is not None
     if not has_data(test):
@@ -60,7 +60,7 @@ def code_maps_section(run: Run, evaluation: Mapping[str, Any]) -> Section:
 
 
 def _summary(result: Mapping[str, Any], names: list[str]) -> str:
-    """In words what eval.json has."""
+    """The content of eval.json in words."""
     used = "; ".join(
         f"{name}: {b['used']} of {b['size']} used, perplexity {b['perplexity']:.1f}"
         for name, b in zip(names, result["codebooks"])
@@ -77,7 +77,7 @@ def _worth_table(levels: list[dict[str, Any]], intact: float) -> str:
 
 
 def _use_block(by_level: tuple[np.ndarray, ...], discrete: Discrete, names: list[str]) -> Block:
-    """A histogram for each codebook: how many codes are used how often."""
+    """A histogram per codebook: how often codes are used."""
     images, pngs, every = [], {}, [codes[..., k] for codes in by_level for k in range(codes.shape[-1])]
     sizes = [size for level in sizes_by_level(discrete) for size in level]
     for i, (name, codes, size) in enumerate(list(zip(names, every, sizes))[:CODEBOOKS]):
@@ -91,7 +91,7 @@ def _use_block(by_level: tuple[np.ndarray, ...], discrete: Discrete, names: list
 
 
 def uses(codes: np.ndarray, size: int) -> tuple[int, list[int]]:
-    """How many codes never occur, and how many occur in each range of EDGES, in parts of 1/size."""
+    """The number of codes that never occur, and the numbers of codes in each range of EDGES, in multiples of 1/size."""
     share = np.bincount(codes.reshape(-1), minlength=size) * size / codes.size
     edges = [edge for edge in EDGES if edge < size]
     counts, _ = np.histogram(share[share > 0], [*edges, size])
@@ -99,7 +99,7 @@ def uses(codes: np.ndarray, size: int) -> tuple[int, list[int]]:
 
 
 def _maps_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, how: str, names: list[str]) -> Block:
-    """Examples, their reconstructions, and below each the codes of its positions as colors."""
+    """Examples, their reconstructions, and below each the codes at its positions as colors."""
     test = run.experiment.test
     x = take(test, chosen)["x"]
     low, high = data_range(x)
@@ -125,13 +125,13 @@ def colors(codes: np.ndarray) -> np.ndarray:
 
 
 def _enlarged(maps: np.ndarray, side: int) -> np.ndarray:
-    """Maps [n, h, w, 3] with every position as a square, about `side` high."""
+    """Maps [n, h, w, 3] with every position drawn as a square, about `side` pixels high."""
     factor = max(1, round(side / maps.shape[1]))
     return maps.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _levels_block(run: Run, by_level: tuple[np.ndarray, ...], chosen: np.ndarray, how: str) -> Block:
-    """What the levels from the top down to one determine: the mean over others' codes below it."""
+    """Images decoded from the levels above, averaged over other examples' codes below."""
     test = run.experiment.test
     x, some = take(test, chosen)["x"], subset(test, chosen)
     low, high = data_range(x)

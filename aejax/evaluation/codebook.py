@@ -1,4 +1,4 @@
-"""How a discrete code is used over a whole data set, and what it and the rest of an example cost in bits."""
+"""The use of a discrete code over a data set, and the cost of an example in bits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from aejax.runs.run import Run
 from aejax.types import Dataset, Discrete
 
 SHUFFLED = 2_000
-"""Examples among which a hierarchy's codes are exchanged, the first."""
+"""Number of examples, the first ones, among which the codes of a hierarchy are shuffled."""
 
 
 def codebook(run: Run, data: Dataset, terms: Mapping[str, float]) -> dict[str, Any]:
-    """For each codebook how many codes occur at all, and their perplexity, exp of the entropy of their frequencies, both over
-    the data set; `bits_per_dimension` is of the whole bound, code and likelihood, where the data are discrete. The codebooks of
-    a hierarchy stand one after the other, those next to x first, and its `levels` say what each is worth: the squared error
-    where its codes are another example's.
+    """For each codebook, the number of codes that occur and their perplexity, exp of the entropy of their frequencies.
+
+    `bits_per_dimension` is the whole bound, code and likelihood, for discrete data. The codebooks of a hierarchy are listed
+    from level 0, next to x, to the top. Its `levels` give the contribution of each: the squared error when its codes are
+    replaced by those of another example.
     """
     discrete, count = run.experiment.model.discrete, run.experiment.model.data.num_discrete_dims
     assert discrete is not None
@@ -40,7 +41,7 @@ def codebook(run: Run, data: Dataset, terms: Mapping[str, float]) -> dict[str, A
 
 
 def codes_by_level(run: Run, data: Dataset) -> tuple[np.ndarray, ...]:
-    """The codes [n, *positions, codebooks] of each level; one without a hierarchy."""
+    """The codes [n, *positions, codebooks] of each level; a single entry without a hierarchy."""
     codes = run.apply("codes", data)
     return codes if isinstance(codes, tuple) else (codes,)
 
@@ -51,7 +52,7 @@ def sizes_by_level(discrete: Discrete) -> tuple[tuple[int, ...], ...]:
 
 
 def codebook_names(discrete: Discrete) -> list[str]:
-    """Of all codebooks, for people."""
+    """Names of all codebooks, for people."""
     sizes = sizes_by_level(discrete)
     return [
         ", ".join(
@@ -64,7 +65,7 @@ def codebook_names(discrete: Discrete) -> list[str]:
 
 
 def _worth(run: Run, data: Dataset, codes: tuple[np.ndarray, ...]) -> list[dict[str, Any]]:
-    """For each level its positions, and the mean squared error with its codes shuffled among the examples."""
+    """For each level, its positions and the mean squared error with its codes shuffled among the examples."""
     n = min(data.size, SHUFFLED)
     some, exchanged = data._replace(size=n), np.random.default_rng(0).permutation(n)
     x = take(some, np.arange(n))["x"]
@@ -79,7 +80,7 @@ def _worth(run: Run, data: Dataset, codes: tuple[np.ndarray, ...]) -> list[dict[
 
 
 def use(codes: np.ndarray) -> dict[str, Any]:
-    """Of one book: how many of its codes occur, and the perplexity of their frequencies."""
+    """For one codebook, the number of codes that occur and the perplexity of their frequencies."""
     _, counts = np.unique(codes, return_counts=True)
     share = counts / counts.sum()
     return {"used": len(counts), "perplexity": float(np.exp(-np.sum(share * np.log(share))))}

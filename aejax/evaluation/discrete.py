@@ -1,4 +1,4 @@
-"""Discrete codes over the test split: how many are used, their perplexity, and the cost of an example in bits."""
+"""Discrete codes over the test split: number of used codes, perplexity, and the cost of an example in bits."""
 
 from __future__ import annotations
 

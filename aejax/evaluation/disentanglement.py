@@ -1,9 +1,9 @@
-"""Whether a representation has a dimension of its own for each factor of variation: the field's metrics, each with its parts.
+"""Disentanglement metrics: whether a representation has a separate dimension for each factor of variation.
 
-Functions of representations [n, d] and the factors' values [n, f], whole numbers whose order the metrics do not use. What is
-fitted learns from two thirds of the examples, by a permutation of the seed, and is evaluated on the others. Linear classifiers
-see each dimension at mean 0 and deviation 1, so that a code's scale and offset are worth nothing; the papers leave that
-open. `aejax.evaluation.information` has the metrics that are made of mutual information.
+All are functions of representations [n, d] and the factors' values [n, f], whole numbers whose order does not matter. Models
+are fitted to two thirds of the examples, by a permutation of the seed, and evaluated on the others. Linear classifiers see each
+dimension standardized, so that scale and offset of a code do not matter; the papers leave that open. The metrics based on
+mutual information are in `aejax.evaluation.information`.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from aejax.errors import UsageError
 from aejax.evaluation.information import checked, mig, modularity
 from aejax.evaluation.probes import scaler
 
-# scikit-learn and scipy are imported inside the functions: nobody waits for them at `import aejax`.
+# scikit-learn and scipy are imported inside functions, so that `import aejax` does not wait for them.
 
 Codes = np.ndarray | Array
 Factors = np.ndarray | Array
 
 VOTES, TEST_VOTES, BATCH = 10_000, 5_000, 64
-"""Points for training and for testing, and the examples of each, in the metrics that compare groups: Locatello et al. 2019."""
+"""Numbers of training and test points, and of examples in each, of metrics that compare groups (Locatello et al. 2019)."""
 
 PRUNED = 0.05
-"""Dimensions of a smaller deviation do not vote in FactorVAE's metric (Locatello et al. 2019)."""
+"""Dimensions with a smaller deviation do not vote in FactorVAE's metric (Locatello et al. 2019)."""
 
 INFORMATIVE = 0.01
-"""UDR compares the dimensions of a larger divergence, in nats (Duan et al. 2020)."""
+"""UDR compares dimensions with a larger KL, in nats (Duan et al. 2020)."""
 
 ROUNDS, DEPTH = 100, 3
-"""Of DCI's boosted trees: those of scikit-learn's GradientBoostingClassifier, which the large study takes."""
+"""Number and depth of DCI's boosted trees, those of scikit-learn's GradientBoostingClassifier, as in the study of Locatello et
+al."""
 
 
 def disentanglement(
     representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Every metric of one representation, by name: what each returns, `score` among it."""
+    """Every metric of one representation, by name: the result of each, including its `score`."""
     return {
         "beta_vae": beta_vae_score(representations, factors, seed),
         "factor_vae": factor_vae_score(representations, factors, seed),
@@ -55,9 +56,10 @@ def disentanglement(
 def beta_vae_score(
     representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
 ) -> dict[str, Any]:
-    """Higgins et al. 2017, §3: from the mean |z − z'| over 64 pairs that share one factor, a linear classifier predicts which.
+    """The BetaVAE metric (Higgins et al. 2017, §3).
 
-    `score` is its accuracy on points it has not seen, `confusion` [f, f] their shares by true factor and answer.
+    From the mean |z − z'| over 64 pairs that share one factor, a linear classifier predicts which factor. `score` is its
+    accuracy on held-out points, `confusion` [f, f] the fractions by true and predicted factor.
     """
     z, v = checked(representations, factors)
     rng = np.random.default_rng(seed)
@@ -88,11 +90,11 @@ def beta_vae_score(
 def factor_vae_score(
     representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0
 ) -> dict[str, Any]:
-    """Kim & Mnih 2018, §4: of 64 examples that share one factor, the dimension whose variance is the least, in units of its
-    variance over all examples, votes for this factor.
+    """The FactorVAE metric (Kim & Mnih 2018, §4).
 
-    `votes` [d, f] are those learnt from; each dimension stands for the factor of most of its votes, and `score` is how often
-    further votes agree. Without any dimension of deviation PRUNED the score is 0.
+    Of 64 examples that share one factor, the dimension with the smallest variance, relative to its variance over all examples,
+    votes for this factor. `votes` [d, f] are the training votes; each dimension predicts the factor with most of its votes, and
+    `score` is the accuracy on further votes. If no dimension has a deviation of at least PRUNED, the score is 0.
     """
     z, v = checked(representations, factors)
     rng = np.random.default_rng(seed)
@@ -118,15 +120,15 @@ def factor_vae_score(
 
 
 def dci(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
-    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, §2) by boosted trees for each factor.
+    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018, §2), with boosted trees for each factor.
 
-    `importances` [d, f]: the share of each dimension in what the trees' splits gain. `disentanglement` by dimension is 1 less
-    the entropy of its row, as a share of log f; `completeness` by factor 1 less that of its column, as a share of log d; both
-    means are weighted by the importance. `informativeness` is the accuracy by factor on held-out examples. `score` is the
-    disentanglement.
+    `importances` [d, f] are the shares of the dimensions in the gain of the trees' splits. `disentanglement` of a dimension is
+    1 minus the entropy of its row divided by log f; `completeness` of a factor is 1 minus the entropy of its column divided by
+    log d; both means are weighted by importance. `informativeness` is the accuracy per factor on held-out examples. `score` is
+    the disentanglement.
 
-    Exact trees of 10 000 examples and 113 values take many minutes. These look at 255 quantiles of each dimension instead of
-    every number, which does the same in seconds.
+    Exact trees take many minutes on 10 000 examples with 113 values. These use 255 quantiles of each dimension instead, which
+    gives the same results in seconds.
     """
     z, v = checked(representations, factors)
     train, test = _train_and_test(len(z), seed)
@@ -148,10 +150,10 @@ def dci(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], see
 
 
 def sap(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
-    """Separated attribute predictability (Kumar et al. 2018, §3): for each factor, by how much a linear support vector machine
-    (C = .01, classes balanced) that sees the best dimension alone is more accurate than one that sees the second.
+    """Separated attribute predictability (Kumar et al. 2018, §3).
 
-    `accuracies` [d, f] are of held-out examples, `gaps` by factor.
+    For each factor, the difference in accuracy between linear support vector machines (C = .01, balanced classes) on the best
+    single dimension and on the second best. `accuracies` [d, f] are on held-out examples, `gaps` are per factor.
     """
     from sklearn.svm import LinearSVC
 
@@ -170,10 +172,11 @@ def sap(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], see
 
 
 def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], seed: int = 0) -> dict[str, Any]:
-    """How well a linear classifier ranks each value of a factor above its others, all dimensions at hand (Ridgeway & Mozer
-    2018, §3): the area under the ROC curve, .5 by chance, on held-out examples.
+    """Explicitness (Ridgeway & Mozer 2018, §3): how well a linear classifier of all dimensions separates a value from the
+    others.
 
-    `factors` are means over a factor's values, `score` is their mean. A value that either part lacks is left out.
+    It is measured by the area under the ROC curve on held-out examples, .5 by chance. `factors` are means over a factor's
+    values, `score` is their mean. Values that are missing from either part are left out.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -195,12 +198,12 @@ def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n
 
 
 def irs(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"]) -> dict[str, Any]:
-    """Interventional robustness (Suter et al. 2019, §4): how little a dimension moves while one factor is held and the others
+    """Interventional robustness (Suter et al. 2019, §4): how little a dimension changes while one factor is fixed and others
     vary.
 
-    `robustness` [d, f] is 1 less the 99th percentile of the distances from the mean of the examples with one value, mean over
-    the factor's values, as a share of the largest distance from the mean of all. Each dimension counts with its best factor,
-    `dimensions`, in `score` weighted by this largest distance; dimensions that do not vary count for nothing.
+    `robustness` [d, f] is 1 minus the 99th percentile of the distances from the mean of the examples with one value, averaged
+    over the factor's values and divided by the largest distance from the overall mean. Each dimension counts with its best
+    factor (`dimensions`), weighted in `score` by this largest distance; constant dimensions do not count.
     """
     z, v = checked(representations, factors)
     largest = np.abs(z - z.mean(axis=0)).max(axis=0)
@@ -217,12 +220,17 @@ def irs(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"]) -> 
 def udr(
     representations: Sequence[Shaped[Codes, "n _"]], informative: Sequence[Bool[np.ndarray, " _"]]
 ) -> dict[str, Any]:
-    """Unsupervised disentanglement ranking (Duan et al. 2020, §4): how alike runs of different seeds are, up to order and sign.
+    """Unsupervised disentanglement ranking (Duan et al. 2020, §4): similarity of runs with different seeds, up to order and
+    sign.
 
-    Of each run its representations of the same examples, and which of its dimensions are `informative` (a divergence above
-    INFORMATIVE). Of two runs, R is the absolute rank correlation [d, d] of their informative dimensions, and each row and column
-    counts with its largest entry's square over its sum. `pairs` [m, m] are symmetric, `runs` the medians over the other runs;
-    `score` is the median run's.
+    Args:
+        representations: For each run, its representations [n, d] of the same examples.
+        informative: For each run, bool [d]: dimensions with a KL above INFORMATIVE.
+
+    Returns:
+        For two runs, R is the absolute rank correlation [d, d] of their informative dimensions; each row and column contributes
+        the square of its largest entry divided by its sum. `pairs` [m, m] are symmetric, `runs` are medians over the other
+        runs, and `score` is that of the median run.
     """
     from scipy.stats import rankdata
 
@@ -244,7 +252,7 @@ def udr(
 
 
 def _alike(correlation: Float[np.ndarray, "a b"]) -> float:
-    """Duan et al. 2020, eq. 2, of informative dimensions; 0 where a run has none."""
+    """Duan et al. 2020, eq. 2, for informative dimensions; 0 if a run has none."""
     if 0 in correlation.shape:
         return 0.0
     parts = [
@@ -255,7 +263,7 @@ def _alike(correlation: Float[np.ndarray, "a b"]) -> float:
 
 
 class _Groups:
-    """The examples by the value of one factor: to draw others of the same value."""
+    """The examples grouped by the value of one factor, to draw others with the same value."""
 
     def __init__(self, values: np.ndarray) -> None:
         _, code, count = np.unique(values, return_inverse=True, return_counts=True)
@@ -266,18 +274,18 @@ class _Groups:
         self.place[self.order] = np.arange(len(values))
 
     def members(self, rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
-        """For each position any example of its value."""
+        """For each position, a random example with its value."""
         return self.order[self.start[positions] + rng.integers(self.count[positions])]
 
     def partners(self, rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
-        """For each position another example of its value, or itself where it is the only one."""
+        """For each position, another random example with its value, or itself if it is the only one."""
         count, start = self.count[positions], self.start[positions]
         step = 1 + rng.integers(np.maximum(1, count - 1))
         return self.order[start + (self.place[positions] - start + step) % count]
 
 
 def _in_parts(rows: np.ndarray) -> list[np.ndarray]:
-    """So many points at once that their examples stay within some tens of megabytes."""
+    """Parts of the points whose examples take at most some tens of megabytes."""
     return np.array_split(rows, len(rows) // 2000 + 1)
 
 
@@ -296,19 +304,19 @@ def _logistic(codes: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def _boosted(z: np.ndarray, v: np.ndarray, test: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
-    """Importances [d] that sum to 1 (0 where nothing is gained), and the accuracy on the test examples."""
+    """Importances [d] that sum to 1 (0 without any gain), and the accuracy on the test examples."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
     trees = HistGradientBoostingClassifier(
         max_iter=ROUNDS, max_depth=DEPTH, max_leaf_nodes=None, min_samples_leaf=1, early_stopping=False
     )
-    # The sums of several threads would be rounded in another order.
+    # Several threads would round sums in another order.
     with threadpool_limits(1):
         trees.fit(z, v)
         accuracy = float(trees.score(test, truth))
     gains = np.zeros(z.shape[1])
-    # These trees keep the gain of each split, but scikit-learn does not add them up to importances.
+    # These trees store the gain of each split, but scikit-learn does not sum them to importances.
     for of_round in trees._predictors:
         for tree in of_round:
             split = tree.nodes[tree.nodes["is_leaf"] == 0]
@@ -318,7 +326,7 @@ def _boosted(z: np.ndarray, v: np.ndarray, test: np.ndarray, truth: np.ndarray) 
 
 
 def _entropy_of_rows(table: Float[np.ndarray, "a b"]) -> Float[np.ndarray, " a"]:
-    """Of each row as probabilities, in units of log b; 1 for a row of zeros."""
+    """Entropy of each row as probabilities, divided by log b; 1 for a row of zeros."""
     total = table.sum(axis=1, keepdims=True)
     share = np.where(total > 0, table / np.where(total > 0, total, 1.0), 1.0 / table.shape[1])
     return -np.sum(share * np.log(np.where(share > 0, share, 1.0)), axis=1) / np.log(table.shape[1])

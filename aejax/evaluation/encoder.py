@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from aejax.figures.charts import Series
 
 JACOBIAN_EXAMPLES, JACOBIAN_WORK = 100, 10**10
-"""Examples whose Jacobian is decomposed, evenly spaced, if that takes no more than so many multiplications (some seconds);
-of a wide encoder fewer, and none where eight would take more."""
+"""Number of examples, evenly spaced, whose Jacobian is decomposed if that takes at most this many multiplications (some
+seconds); fewer for a wide encoder, and none if eight would take more."""
 
 CHARTS, DIRECTIONS = 6, 6
-"""Examples whose charts are drawn, and directions of each."""
+"""Number of examples with charts, and of directions in each."""
 
 DRAWN_DOWN_TO = 1e-3
-"""Of the largest singular value: a scale that went down to the rounding errors of a matrix without full rank would show
-little else."""
+"""Smallest value drawn, relative to the largest singular value: otherwise the scale of a rank-deficient matrix would extend to
+its rounding errors."""
 
 
 def compute(context: Context) -> Result | None:
-    """None where it is too wide or not finite."""
+    """The mean spectrum; None if the encoder is too wide or not finite."""
     return jacobian(context.run, context.codes, context.test)
 
 
@@ -50,7 +50,7 @@ def jacobian(run: Run, codes: np.ndarray | None, test: Any) -> Result | None:
     x = take(test, evenly_spaced(test.size, min(JACOBIAN_EXAMPLES, affordable)))["x"]
     try:
         values = spectrum(encoder_of(run), x)
-    except np.linalg.LinAlgError:  # of a run that has diverged
+    except np.linalg.LinAlgError:  # for a run that diverged
         return None
     if not np.isfinite(values).all():
         return None
@@ -69,7 +69,7 @@ def encoder_of(run: Run) -> Callable[[Any], Any]:
 
 
 def _applies(context: Context) -> bool:
-    """Whether codes are vectors, and functions of x alone."""
+    """Whether codes are vectors and functions of x only."""
     small = math.prod(context.test.shape) <= LINEAR_DIMENSIONS
     return context.codes is not None and context.codes.ndim == 2 and small and context.model.data.condition is None
 
@@ -91,7 +91,7 @@ def numbers(result: Result) -> Sequence[Number]:
 
 
 def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
-    """The mean spectrum, and the directions to which the code of a few examples is most sensitive."""
+    """The mean spectrum, and the directions to which the codes of a few examples are most sensitive."""
     from aejax.figures import drawing, page
     from aejax.figures.charts import Series
 
@@ -118,7 +118,7 @@ def spectrum_panel(series: Sequence[Series]) -> Figure:
 
 
 def ranked(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """(1, 2, …; the values), without those that are too small to be drawn."""
+    """(1, 2, …; the values), without those too small to draw."""
     y = np.asarray(values, float)
     return np.arange(1.0, len(y) + 1), np.where(y > DRAWN_DOWN_TO * y[0], y, math.nan)
 
@@ -135,7 +135,7 @@ def charts_block(run: Run, rank: int) -> Block | None:
     x, shown = take(test, chosen)["x"], min(DIRECTIONS, rank)
     try:
         vectors = charts(encoder_of(run), x, shown)
-    except np.linalg.LinAlgError:  # another checkpoint was evaluated, and this one has diverged
+    except np.linalg.LinAlgError:  # another checkpoint was evaluated, and this one diverged
         return None
     low, high = data_range(x)
     rows = [np.concatenate([(image[None] - low) / ((high - low) or 1.0), signed(v)]) for image, v in zip(x, vectors)]

@@ -1,8 +1,7 @@
-"""Evaluating a run on its test split, each number compared with baselines computed on the same examples; and the table of what
-eval.json holds.
+"""Evaluates a run on its test split and compares each number with baselines on the same examples; prints eval.json as tables.
 
 Seeds are the run's, so that evaluating twice writes the same file. Examples come in batches, and only codes and numbers per
-example are kept: a test split may be larger than memory.
+example are kept, so a test split may be larger than memory.
 """
 
 from __future__ import annotations
@@ -24,15 +23,21 @@ from aejax.runs.run import Run
 
 
 def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str, Any]:
-    """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns what it holds.
+    """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns its content.
 
-    A part is None where the model or the data have no such thing (`aejax.evaluation.parts`), and a baseline that cannot be
+    A part is None if the model or the data lack what it measures (`aejax.evaluation.parts`), and a baseline that cannot be
     computed is absent.
 
     Args:
-        run: Opened with its data.
-        checkpoint: Which it was opened at, for the record.
-        draws: Draws of z for each example by which a latent-variable model's −log p(x) is estimated; 0 leaves it out.
+        run: A run opened with its data.
+        checkpoint: Name of the checkpoint at which it was opened, for the record.
+        draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
+
+    Returns:
+        The content of eval.json.
+
+    Raises:
+        UsageError: The run was opened without its data.
     """
     context = Context(run, draws)
     result: dict[str, Any] = {
@@ -49,7 +54,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
 
 
 def print_table(result: Mapping[str, Any]) -> None:
-    """The numbers of eval.json on standard output, for a person."""
+    """Prints the numbers of eval.json to standard output."""
     console = Console()
     console.print(f"{result['data']}, {result['examples']} examples, step {result['step']}", highlight=False)
     for part in PARTS:

@@ -1,5 +1,5 @@
-"""Disentanglement, where the data set's factors of variation are known: every metric on the test codes, which dimension says what
-of which factor, and images along each factor with what the code makes of them.
+"""Disentanglement, if the factors of variation are known: every metric on the test codes, the information of each dimension
+about each factor, and images along each factor with their codes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,19 @@ METRICS = {
 }
 
 SHOWN = 12
-"""Values of a factor in its strip, evenly spaced."""
+"""Number of values of a factor in its strip, evenly spaced."""
 
 SHARPEST = 64
-"""Pixels along a side; larger images are subsampled."""
+"""Largest side in pixels; larger images are subsampled."""
 
 _CELL, _LEFT, _TOP, _BOTTOM = (48.0, 20.0), 40.0, 48.0, 26.0  # pixels
 
 
 def compute(context: Context) -> Result | None:
-    """Every metric, with the names of the factors that vary; `mig_sampled` where the posterior's moments are known. None where
-    fewer than two factors vary."""
+    """Every metric, with the names of the factors that vary; `mig_sampled` if the posterior's moments are known.
+
+    None if fewer than two factors vary.
+    """
     run, data, codes = context.run, context.test, context.codes
     assert data.factors is not None and codes is not None  # noqa: PT018
     factors = map_examples(lambda batch: batch["factors"], data)
@@ -65,7 +67,7 @@ def compute(context: Context) -> Result | None:
 
 
 def _applies(context: Context) -> bool:
-    """Whether factors are known, and a code is a vector of two dimensions or more."""
+    """Whether factors are known and a code is a vector of at least two dimensions."""
     codes = context.codes if context.test.factors is not None else None
     return codes is not None and codes.ndim == 2 and codes.shape[1] > 1
 
@@ -110,8 +112,11 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
 
 
 def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
-    """For each factor a strip: the first test image with all values of this factor, its reconstructions below; and a panel:
-    the codes of these images, in color the two dimensions with the most information about the factor (`information` [d, f])."""
+    """For each factor, a strip and a panel.
+
+    The strip shows the first test image with all values of this factor, and the reconstructions below. The panel shows the
+    codes of these images, with the two dimensions that are most informative about the factor (`information` [d, f]) in color.
+    """
     from aejax.figures import drawing, page
     from aejax.figures.pixels import labeled_strips, pixels_png
 
@@ -121,7 +126,7 @@ def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
         return "", {}
     first = take(test, np.arange(1))
     splits = [split for split in (experiment.train, experiment.validation, test) if split is not None]
-    assert test.factors is not None  # of which the numbers are
+    assert test.factors is not None  # the run to which the numbers belong
     strips, panels, pngs = {}, [], {}
     for k, name in enumerate(names):
         data = factor_traversal_of(splits, first["factors"][0], test.factors.index(name))
@@ -146,7 +151,7 @@ def along_factors(run: Run, names: list[str], information: np.ndarray) -> Block:
 
 
 def factor_strip(run: Run, data: Dataset) -> np.ndarray:
-    """Pixels: images above their reconstructions. As wide for few values as for many."""
+    """Images above their reconstructions, as pixels; equally wide for few and many values."""
     from aejax.figures.pixels import coarse, tiles
 
     shown = np.unique(np.linspace(0, data.size - 1, min(SHOWN, data.size)).round().astype(np.int64))
@@ -161,7 +166,7 @@ def factor_strip(run: Run, data: Dataset) -> np.ndarray:
 
 
 def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.ndarray, k: int) -> Figure:
-    """The codes [n, d] of the values of factor k."""
+    """The codes [n, d] for the values of factor k."""
     from aejax.figures import charts, drawing
 
     values = take(data, np.arange(data.size))["factors"][:, k].astype(float)
@@ -176,7 +181,7 @@ def factor_panel(name: str, data: Dataset, codes: np.ndarray, information: np.nd
 
 
 def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure:
-    """A table [d, f] of numbers from 0 on as shades, each with its number; a column for each factor."""
+    """A table [d, f] of non-negative numbers as shades, each with its number; a column per factor."""
     from matplotlib.colors import LinearSegmentedColormap
 
     from aejax.figures import drawing
@@ -192,7 +197,7 @@ def matrix(title: str, unit: str, table: np.ndarray, names: list[str]) -> Figure
     axes.pcolormesh(share, cmap=shades, vmin=0, vmax=1, edgecolors=drawing.LINE, linewidth=0.5)
     axes.invert_yaxis()
     for (j, k), value in np.ndenumerate(table):
-        # A fixed color in place of the page's ink: the shades do not turn with the page.
+        # A fixed color instead of the page's text color: the shades are the same in dark mode.
         color = "#fffffe" if share[j, k] > 0.5 else "#1c1e20"
         axes.text(k + 0.5, j + 0.5, f"{value:.2f}", fontsize=9, color=color, ha="center", va="center")
     axes.set_xticks(np.arange(f) + 0.5, [drawing.shorten(n)[:9] for n in names], fontsize=9, color=drawing.MUTED)

@@ -1,6 +1,6 @@
 """Distances between examples and their reconstructions: one number per example, in NumPy.
 
-Means over examples are the caller's: the mean of `psnr` is not the PSNR of the mean `mse`.
+Callers average over examples: the mean of `psnr` is not the PSNR of the mean `mse`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from aejax.errors import UsageError
 Examples = np.ndarray | Array
 
 PSNR_CAP = 100.0
-"""dB. Rounding to 8 bits alone costs 59 dB, so only images equal to about 1e-5 of the data range reach it."""
+"""In dB. Rounding to 8 bits costs 59 dB, so only images equal to about 1e-5 of the data range reach it."""
 
 CHUNK = 2**16
-"""Pixels that `ssim` works on at a time: its nine float64 arrays of that size stay in a core's cache."""
+"""Number of pixels that `ssim` processes at a time; its nine float64 arrays of that size fit into a core's cache."""
 
 
 def mse(x: Shaped[Examples, "n ..."], y: Shaped[Examples, "..."]) -> Float[np.ndarray, " n"]:
@@ -29,7 +29,7 @@ def mse(x: Shaped[Examples, "n ..."], y: Shaped[Examples, "..."]) -> Float[np.nd
 def psnr(x: Shaped[Examples, "n ..."], y: Shaped[Examples, "..."], data_range: float = 1.0) -> Float[np.ndarray, " n"]:
     """Peak signal-to-noise ratio 10 log₁₀(data_range² / mse) in dB, at most `PSNR_CAP`.
 
-    Equal images have an infinite ratio; the cap keeps a mean over examples finite.
+    Equal images have an infinite ratio; the cap keeps means over examples finite.
     """
     relative = mse(x, y) / data_range**2
     return -10.0 * np.log10(np.maximum(relative, 10.0 ** (-PSNR_CAP / 10.0)))
@@ -40,9 +40,9 @@ def ssim(
 ) -> Float[np.ndarray, " n"] | None:
     """Structural similarity of images [n, height, width, channels] (Wang et al. 2004, eq. 13); None for other data.
 
-    Uniform window; mean over the channels and over the places where the window lies inside the image. Variances are the
-    sample's (divided by window² - 1). Both are scikit-image's defaults. In an image smaller than the window, the window
-    is the largest odd one that fits; below 3 pixels none does, and the answer is None.
+    It uses a uniform window and averages over channels and over all positions where the window lies inside the image. Variances
+    are sample variances (divided by window² - 1). Both are scikit-image's defaults. For images smaller than the window, the
+    window is the largest odd one that fits; below 3 pixels the result is None.
     """
     if window < 3 or window % 2 == 0:
         raise UsageError(f"ssim(window={window}): the window must be odd and at least 3")
@@ -63,7 +63,7 @@ def ssim(
 def _ssim_map(
     x: Float[np.ndarray, "n c h w"], y: Float[np.ndarray, "n c h w"], data_range: float, size: int
 ) -> Float[np.ndarray, "n c i j"]:
-    """SSIM at every place of a size×size window inside the image."""
+    """SSIM at every position of a size×size window inside the image."""
     # Wang et al. 2004, §III.B: K₁ = .01, K₂ = .03, C = (K L)².
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     pixels = size**2
@@ -77,7 +77,7 @@ def _ssim_map(
 
 
 def _window_sums(z: Float[np.ndarray, "n c h w"], size: int) -> Float[np.ndarray, "n c i j"]:
-    """Sums over every size×size window inside the image, from the sums over all upper left rectangles."""
+    """Sums over every size×size window inside the image, from cumulative sums."""
     n, channels, height, width = z.shape
     area = np.zeros((n, channels, height + 1, width + 1))
     np.cumsum(np.cumsum(z, axis=3), axis=2, out=area[:, :, 1:, 1:])
@@ -86,12 +86,12 @@ def _window_sums(z: Float[np.ndarray, "n c h w"], size: int) -> Float[np.ndarray
 
 
 def _planes(x: Shaped[Examples, "n h w c"]) -> Float[np.ndarray, "n c h w"]:
-    """In float64, since sums over rectangles cancel."""
+    """Channels in float64, because cumulative sums cancel."""
     return np.ascontiguousarray(np.moveaxis(np.asarray(x), 3, 1), dtype=np.float64)
 
 
 def _flat_pair(x: Examples, y: Examples) -> tuple[np.ndarray, np.ndarray]:
-    """Both as floating numbers [n, d]: unsigned integers would wrap around when subtracted."""
+    """Both as floating-point arrays [n, d]; differences of unsigned integers would wrap around."""
     _refuse_unequal_shapes(x, y)
     x, y = (np.asarray(a, dtype=np.result_type(a.dtype, np.float32)) for a in (x, y))
     return x.reshape(len(x), -1), y.reshape(len(y), -1)

@@ -1,8 +1,8 @@
-"""Mutual information between each dimension of a representation and each factor of variation, in nats, and metrics of that table.
+"""Mutual information between each dimension of a representation and each factor of variation, in nats, and metrics based on it.
 
-Codes are cut into 20 bins of equal width between their extremes, as in the large study of Locatello et al. 2019: such
-numbers hold under affine maps of a code, not under others, and a factor with more values than bins cannot be resolved.
-`mig_sampled` does without bins where the posterior is a diagonal Gaussian.
+Codes are binned into 20 bins of equal width between their extremes, as in Locatello et al. 2019. The numbers are therefore
+invariant under affine maps of a code, but not under other maps, and a factor with more values than bins cannot be resolved.
+`mig_sampled` needs no bins, but a diagonal Gaussian posterior.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DRAWS_AT_ONCE = 500
 def mutual_information(
     representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS
 ) -> Float[np.ndarray, "d f"]:
-    """I(z_j; v_k) in nats, of the counts in `bins` bins of z_j."""
+    """I(z_j; v_k) in nats, from the counts in `bins` bins of z_j."""
     z, v = checked(representations, factors)
     values = [np.unique(column, return_inverse=True)[1] for column in v.T]
     return np.array([[_information(binned, column, bins) for column in values] for binned in _binned(z, bins).T])
@@ -37,8 +37,11 @@ def entropies(factors: Int[Factors, "n f"]) -> Float[np.ndarray, " f"]:
 
 
 def mig(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
-    """Mutual information gap (Chen et al. 2018, eq. 6): for each factor the lead of the most informative dimension over
-    the second, in units of the factor's entropy. `gaps` are by factor, `score` their mean."""
+    """Mutual information gap (Chen et al. 2018, eq. 6).
+
+    For each factor, the difference in information between the most informative dimension and the second, divided by the
+    factor's entropy. `gaps` are per factor, `score` is their mean.
+    """
     return _gaps(mutual_information(representations, factors, bins), entropies(factors))
 
 
@@ -49,17 +52,17 @@ def mig_sampled(
     seed: int = 0,
     draws: int = 10_000,
 ) -> dict[str, Any]:
-    """The gap from q(z_j|x_n) = N(means, variances) itself (Chen et al. 2018, app. B), without bins.
+    """The mutual information gap from q(z_j|x_n) = N(means, variances) itself (Chen et al. 2018, app. B), without bins.
 
-    I(z_j; v_k) = E log q(z_j|v_k) / q(z_j) over one z ~ q(z|x_n) of each of `draws` examples at random, where q(z_j) is the
-    mean of q(z_j|x_n) over all examples, and q(z_j|v) over those of this value.
+    I(z_j; v_k) = E log q(z_j|v_k) / q(z_j), with one z ~ q(z|x_n) for each of `draws` random examples. q(z_j) is the mean of
+    q(z_j|x_n) over all examples, and q(z_j|v) the mean over those with this value.
     """
     mu, v = checked(means, factors)
     sigma = np.sqrt(np.asarray(variances, np.float64))
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(len(mu))[:draws]
     z = mu[drawn] + sigma[drawn] * rng.standard_normal((len(drawn), mu.shape[1]))
-    # One column for each value of each factor: the examples that have it.
+    # One column per value of each factor: the examples that have it.
     codes = [np.unique(column, return_inverse=True)[1] for column in v.T]
     member = np.concatenate([np.eye(c.max() + 1, dtype=np.float32)[c] for c in codes], axis=1)
     member /= member.sum(axis=0)
@@ -80,10 +83,8 @@ def mig_sampled(
 def modularity(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f"], bins: int = BINS) -> dict[str, Any]:
     """Modularity: whether each dimension is informative about one factor only (Ridgeway & Mozer 2018, eq. 2).
 
-    1 minus the squared information on the other factors, divided by (f − 1) times that on the first. `dimensions` are by
-    dimension, `score` is their mean.
-
-    An uninformative dimension counts as 0.
+    It is 1 minus the squared information about the other factors, divided by (f − 1) times that about the main factor.
+    `dimensions` are per dimension, `score` is their mean. An uninformative dimension counts as 0.
     """
     squares = np.square(mutual_information(representations, factors, bins))
     best = squares.max(axis=1)
@@ -93,7 +94,7 @@ def modularity(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n f
 
 
 def checked(representations: Codes, factors: Factors) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n f"]]:
-    """Both as arrays; UsageError for codes of one dimension or not finite, and for one factor or one that does not vary."""
+    """Both as arrays; UsageError for codes with one dimension or not finite, and for fewer than two factors that vary."""
     z, v = np.asarray(representations, np.float64), np.asarray(factors)
     if not np.all(np.isfinite(z)):
         raise UsageError("the representations are not all finite: the run has diverged; evaluate another one")
@@ -113,9 +114,9 @@ def _gaps(information: np.ndarray, entropy: np.ndarray) -> dict[str, Any]:
 
 
 def _binned(z: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each number, [n, d]; the largest belongs to the last bin. A constant has one bin."""
+    """The bin of each number, [n, d]; the largest number belongs to the last bin. A constant has one bin."""
     low, high = z.min(axis=0), z.max(axis=0)
-    # Of almost equal numbers the difference may be rounded to one that cannot be divided by.
+    # The difference of almost equal numbers may underflow.
     width = np.where(high - low > np.finfo(np.float64).tiny, high - low, 1.0)
     return np.minimum((z - low) / width * bins, bins - 1).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""What an encoder's Jacobian looks like at data: its spectrum, and the directions of the local charts (Rifai et al. 2011)."""
+"""The encoder's Jacobian at data: its spectrum, and the directions of local charts (Rifai et al. 2011)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,30 @@ from aejax.errors import UsageError
 from aejax.objective.penalties import narrow_side, pullback, unit
 
 JACOBIAN_BYTES = 64 * 2**20
-"""Upper bound for the Jacobians held at once, of as many examples as fit, at least one."""
+"""Upper bound on the bytes of Jacobians in memory, of as many examples as fit, at least one."""
 
 LARGE = 0.05
-"""Singular values above this fraction of the largest are counted: the directions to which a code is sensitive."""
+"""Singular values above this fraction of the largest are counted, as the directions to which a code is sensitive."""
 
 
 def spectrum(encode: Callable[[Any], Array], x: Float[np.ndarray, " n *shape"]) -> Float[np.ndarray, "n r"]:
-    """The singular values of the encoder's Jacobian at each example, largest first; r is the smaller of its two widths.
+    """The singular values of the encoder's Jacobian at each example, [n, r], largest first; r is the smaller of its two widths.
 
-    Their mean over examples is the curve of Rifai et al. (2011): a contractive code has few that are large, the number of
-    directions in which the data vary. `encode` maps a batch x [b, *shape] to codes [b, ...], each from its own example.
+    Their mean over examples is the curve of Rifai et al. (2011): a contractive code has few large ones, as many as directions
+    in which the data vary.
+
+    Args:
+        encode: x [b, *shape] -> codes [b, ...], each a function of its own example.
+        x: Examples.
     """
     return np.concatenate([_singular_values(j) for j in _jacobians(encode, x)])
 
 
 def _singular_values(j: Float[np.ndarray, "b code d"]) -> Float[np.ndarray, "b r"]:
-    """As roots of the eigenvalues of JJᵀ or JᵀJ, whichever is smaller: 30 times faster than to decompose J. In double precision,
-    in which squaring loses nothing that J had in single."""
+    """Square roots of the eigenvalues of JJᵀ or JᵀJ, whichever is smaller: 30 times faster than decomposing J.
+
+    In double precision, where squaring loses nothing that J had in single precision.
+    """
     j = j.astype(np.float64)
     if j.shape[1] > j.shape[2]:
         j = np.swapaxes(j, 1, 2)
@@ -44,8 +50,9 @@ def charts(
 ) -> Float[np.ndarray, "n directions *shape"]:
     """The leading right singular vectors of the Jacobian at each example, of unit length and in the shape of x.
 
-    They are the directions to which the code is most sensitive, tangents of the data's manifold where it has learnt one
-    (Rifai et al. 2011). A singular vector has no sign of its own: here its largest component in magnitude is positive.
+    They are the directions to which the code is most sensitive, which are tangent to the data manifold if the encoder has
+    learned it (Rifai et al. 2011). The sign of a singular vector is arbitrary; here its largest component in magnitude is
+    positive.
     """
     signed = []
     for j in _jacobians(encode, x):
@@ -60,7 +67,7 @@ def charts(
 def _jacobians(
     encode: Callable[[Any], Array], x: Float[np.ndarray, " n *shape"]
 ) -> Iterator[Float[np.ndarray, "b code d"]]:
-    """Batch after batch, all but the last of one size; by rows or by columns, whichever are fewer."""
+    """Batch by batch, all of one size except the last; by rows or by columns, whichever are fewer."""
     if len(x) == 0:
         raise UsageError("the Jacobian of an encoder at no examples; give at least one")
     d = math.prod(x.shape[1:])

@@ -1,9 +1,9 @@
-"""Linear baselines in closed form: PCA, and the best affine denoiser for a corruption of known moments.
+"""Linear baselines in closed form: PCA, and the optimal affine denoiser for a corruption with known moments.
 
 `train = statistics(x_train)` once; then `apply(pca(train, 64), x)` reconstructs from 64 numbers, and
-`apply(optimal_linear(train, corruption.moments(shape)), x_tilde)` restores. An autoencoder that does not beat them on
-the same examples has learnt nothing that linear algebra does not give. All sums and solutions are in float64; the cost
-is that of d×d matrices, d the number of dimensions of an example.
+`apply(optimal_linear(train, corruption.moments(shape)), x_tilde)` restores. An autoencoder should beat them on the same
+examples. All sums and solutions are in float64; the cost is that of d×d matrices, with d the number of dimensions of an
+example.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aejax.objective.corruptions import Moments
 Examples = np.ndarray | Array
 
 ROWS = 4096
-"""Examples whose float64 copy is held at a time."""
+"""Number of examples whose float64 copy is in memory at a time."""
 
 
 class Statistics(NamedTuple):
@@ -26,9 +26,9 @@ class Statistics(NamedTuple):
 
     mean: Float[np.ndarray, " d"]
     covariance: Float[np.ndarray, "d d"]
-    """Divided by n: the training set is taken as the whole population, over which the baselines are optimal."""
+    """Divided by n: the training set is the whole population for which the baselines are optimal."""
     axes: Float[np.ndarray, "d d"] | None = None
-    """The principal ones, largest variance first, where `with_axes` has worked them out: for d = 4096 half a minute's work."""
+    """Principal axes, largest variance first, if `with_axes` has computed them; for d = 4096 that takes half a minute."""
 
 
 class Affine(NamedTuple):
@@ -50,7 +50,7 @@ def statistics(x_train: Shaped[Examples, " n *shape"]) -> Statistics:
 
 
 def with_axes(train: Statistics) -> Statistics:
-    """The same, with what `pca` and `pca_codes` would otherwise work out at each call."""
+    """The same with principal axes, which `pca` and `pca_codes` would otherwise compute at each call."""
     return train._replace(axes=np.linalg.eigh(train.covariance)[1][:, ::-1])
 
 
@@ -65,7 +65,7 @@ def pca(train: Statistics, components: int) -> Affine:
 
 
 def pca_codes(train: Statistics, components: int, x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n k"]:
-    """Coordinates of x on the first principal axes, from the training mean, largest variance first."""
+    """Coordinates of x on the first principal axes, relative to the training mean, largest variance first."""
     rows = np.asarray(x).reshape(len(x), -1)
     return (rows - train.mean) @ _principal_axes(train, components)
 
@@ -77,15 +77,15 @@ def _principal_axes(train: Statistics, components: int) -> Float[np.ndarray, "d 
 
 
 def optimal_linear(train: Statistics, noise: Moments, affine: bool = True) -> Affine:
-    """The best affine denoiser: least E‖x - W x_tilde - c‖² over the training set and the noise x_tilde = a ⊙ x + b.
+    """The optimal affine denoiser: it minimizes E‖x - W x_tilde - c‖² over the training set and the noise x_tilde = a ⊙ x + b.
 
-    Linear regression with its expectations taken exactly: W = Cov(x, x_tilde) Cov(x_tilde)⁺, c = E[x] - W E[x_tilde].
-    With `affine=False` the best map with c = 0, W = P Q⁺ with P = E[x x_tildeᵀ] and Q = E[x_tilde x_tildeᵀ]; its error
-    is never smaller. Directions in which x_tilde does not vary (pixels that are always black) are ignored: ⁺ is the
-    pseudo-inverse, and no ridge is added.
+    This is linear regression with exact expectations: W = Cov(x, x_tilde) Cov(x_tilde)⁺, c = E[x] - W E[x_tilde]. With
+    `affine=False` it is the best map with c = 0, W = P Q⁺ with P = E[x x_tildeᵀ] and Q = E[x_tilde x_tildeᵀ], whose error is
+    never smaller. Directions in which x_tilde does not vary (pixels that are always black) are ignored: ⁺ is the
+    pseudo-inverse, and there is no ridge.
 
-    Being the optimum for the *training* set it overfits a small one, where a pixel that is lit in a single example gets
-    a large weight. Clipping what it restores to the range of the data bounds the damage and never raises the error.
+    As the optimum for the *training* set it overfits small ones, where a pixel that is nonzero in a single example gets a large
+    weight. Clipping its output to the range of the data limits the damage and never increases the error.
     """
     m, covariance, _ = train
     a, b, aa, ab, bb = noise
@@ -95,7 +95,7 @@ def optimal_linear(train: Statistics, noise: Moments, affine: bool = True) -> Af
         mixed = ab * m[:, None]
         weight = cross @ _pseudo_inverse(aa * second + mixed + mixed.T + bb)
         return Affine(weight, np.zeros_like(m))
-    # Cov(x_tilde) from the covariances of a, b and x: Q - E[x_tilde] E[x_tilde]ᵀ would lose its small eigenvalues.
+    # Cov(x_tilde) from the covariances of a, b and x; Q - E[x_tilde] E[x_tilde]ᵀ would lose its small eigenvalues.
     mixed = (ab - np.outer(a, b)) * m[:, None]
     corrupted = (aa - np.outer(a, a)) * second + np.outer(a, a) * covariance + mixed + mixed.T + bb - np.outer(b, b)
     weight = (covariance * a) @ _pseudo_inverse(corrupted)
@@ -108,7 +108,7 @@ def _pseudo_inverse(q: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 
 
 def apply(affine: Affine, x_tilde: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, " n *shape"]:
-    """The map on every flattened example; the result has x_tilde's shape and, where that is floating, its dtype."""
+    """The map, applied to every flattened example; the result has x_tilde's shape and, if that is floating, its dtype."""
     x_tilde = np.asarray(x_tilde)
     rows = x_tilde.reshape(len(x_tilde), -1)
     dtype = np.result_type(x_tilde.dtype, np.float32)

@@ -1,8 +1,8 @@
-"""Logistic PCA: what PCA is to squared error, for the cross-entropy of data in [0, 1].
+"""Logistic PCA: the analogue of PCA for the cross-entropy of data in [0, 1].
 
-An example is Bernoulli with logits z W + b; its code z is no function of x but free, found for each example by minimizing
-its cross-entropy. So it is a bound for what a linear decoder of logits can give, with any encoder (Collins, Dasgupta &
-Schapire 2001; Schein, Saul & Ungar 2003).
+An example is Bernoulli with logits z W + b. Its code z is not a function of x but free, found for each example by minimizing
+its cross-entropy. It bounds what a linear decoder of logits can achieve with any encoder (Collins, Dasgupta & Schapire 2001;
+Schein, Saul & Ungar 2003).
 
     fit = logistic_pca(x_train, 6);  z = codes(fit, x);  x_hat = mean(fit, z)
 
@@ -24,10 +24,10 @@ Examples = np.ndarray | Array
 Floats = Float[np.ndarray, "..."]
 
 ROWS = 1024
-"""Examples at a time: their logits and what is computed from them stay in the processor's cache."""
+"""Number of examples at a time; their logits and derived arrays fit into the processor's cache."""
 
 HALVINGS = 30
-"""Of a step of Newton's at most, to a billionth: what still does not descend is at its minimum but for rounding."""
+"""Maximum number of halvings of a Newton step, to a billionth; what still does not descend is at its minimum up to rounding."""
 
 
 class LogisticPCA(NamedTuple):
@@ -36,19 +36,19 @@ class LogisticPCA(NamedTuple):
     weights: Float[np.ndarray, "k d"]
     offset: Float[np.ndarray, " d"]
     history: tuple[float, ...]
-    """Cross-entropy of the training examples in nats per example, before the first iteration and after each."""
+    """Cross-entropy of the training examples in nats per example, before the first iteration and after each one."""
 
 
 def logistic_pca(
     x_train: Shaped[Examples, " n *shape"], components: int, iterations: int = 200, tolerance: float = 1e-6
 ) -> LogisticPCA:
-    """Minimizes the cross-entropy of the flattened examples over weights, offset and all their codes together.
+    """Minimizes the cross-entropy of the flattened examples over weights, offset and all their codes.
 
-    An iteration is an exact minimization of a quadratic upper bound over the codes, then of another over weights and
-    offset (Schein et al. 2003), from a point extrapolated along the last change as Nesterov does; where that does not lower
-    the cross-entropy, from the last point itself, which always does. It starts at PCA and ends after `iterations`, or when
-    one lowers the cross-entropy by less than `tolerance` of itself. The problem is not convex: this is a local minimum.
-    Weights of binary data that a few components can tell without error grow without end.
+    An iteration minimizes a quadratic upper bound exactly over the codes, then another one over weights and offset (Schein et
+    al. 2003), from a point extrapolated along the last change, as in Nesterov's method; if that does not lower the
+    cross-entropy, from the last point itself, which always does. It starts at PCA and ends after `iterations`, or when one of
+    them lowers the cross-entropy by less than `tolerance` of itself. The problem is not convex: the result is a local minimum.
+    For binary data that a few components can separate without error, weights grow without bound.
 
     Raises UsageError for data outside [0, 1] and components < 1.
     """
@@ -66,7 +66,7 @@ def logistic_pca(
         if speed and value > history[-1]:
             speed = 0
             continue
-        if value > history[-1]:  # by rounding: there is nothing left to gain
+        if value > history[-1]:  # by rounding: there is nothing more to gain
             break
         before, here, speed = here, there, speed + 1
         history.append(value)
@@ -76,8 +76,10 @@ def logistic_pca(
 
 
 def codes(fit: LogisticPCA, x: Shaped[Examples, " n *shape"], iterations: int = 100) -> Float[np.ndarray, "n k"]:
-    """The code of each example that minimizes its cross-entropy given weights and offset, a convex problem: Newton's
-    steps, each halved until it does not rise."""
+    """The code of each example that minimizes its cross-entropy given weights and offset.
+
+    This is a convex problem, solved by Newton steps that are halved until the cross-entropy does not increase.
+    """
     x = _rows(x)
     z = np.zeros((len(x), len(fit.weights)), x.dtype)
     for part in _chunks(len(x)):
@@ -93,23 +95,25 @@ def mean(fit: LogisticPCA, z: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n 
 def cross_entropy(
     fit: LogisticPCA, z: Float[np.ndarray, "n k"], x: Shaped[Examples, " n *shape"]
 ) -> Float[np.ndarray, " n"]:
-    """-log p(x | z) per example, in nats."""
+    """−log p(x | z) per example, in nats."""
     return _neg_log_prob(z @ fit.weights + fit.offset, _rows(x))
 
 
 def bound_curvature(theta: Floats) -> Floats:
-    """Curvature of the quadratic that touches log(1 + eᶿ) at ±theta and is nowhere below it: tanh(θ/2) / 2θ (Jaakkola &
-    Jordan 2000), at most 1/4."""
+    """Curvature of the quadratic that touches log(1 + eᶿ) at ±theta and is nowhere below it.
+
+    It is tanh(θ/2) / 2θ (Jaakkola & Jordan 2000), at most 1/4.
+    """
     far = np.abs(theta) > 1e-3
     return np.divide(np.tanh(theta / 2), 2 * theta, out=np.full_like(theta, 0.25), where=far)
 
 
 class _Point(NamedTuple):
-    """What is optimized in training."""
+    """The variables of the optimization."""
 
     z: Float[np.ndarray, "n k"]
     loadings: Float[np.ndarray, "k+1 d"]
-    """Weights, and the offset as the last row."""
+    """Weights, with the offset as the last row."""
 
 
 def _rows(x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n d"]:
@@ -122,10 +126,10 @@ def _rows(x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n d"]:
 
 
 def _start(x: Float[np.ndarray, "n d"], components: int) -> _Point:
-    """PCA's codes, with the logit of the mean as offset and, as d logit / dp = 4 at p = 1/2, four times its axes."""
+    """PCA's codes, with the logit of the mean as offset and, because d logit / dp = 4 at p = 1/2, four times its axes."""
     train = statistics(x)
     axes = pca_codes(train, components, np.eye(x.shape[1]) + train.mean)  # [d, k]
-    # Half an example more of each kind: a pixel that is always 0 has a finite logit.
+    # With half an example of each value added, a pixel that is always 0 has a finite logit.
     total = train.mean * len(x)
     offset = np.log((total + 0.5) / (len(x) - total + 0.5))
     return _Point(
@@ -141,7 +145,7 @@ def _objective(x: Float[np.ndarray, "n d"], point: _Point) -> float:
 
 
 def _improved(x: Float[np.ndarray, "n d"], point: _Point) -> _Point:
-    """The codes one step of the bound further, and then the loadings one step of the bound at these codes."""
+    """The codes after one step of the bound, and the loadings after one step at these codes."""
     weights, offset = point.loadings[:-1], point.loadings[-1]
     z = np.empty_like(point.z)
     k, d = point.loadings.shape
@@ -156,7 +160,7 @@ def _improved(x: Float[np.ndarray, "n d"], point: _Point) -> _Point:
 
 
 def _bound_step(x: Floats, theta: Floats, weights: Floats) -> Float[np.ndarray, "n k"]:
-    """From the codes with logits theta to where the quadratic upper bound of each example's cross-entropy is least."""
+    """From the codes with logits theta to the minimum of the quadratic upper bound of each example's cross-entropy."""
     return _solve(_curvature(bound_curvature(theta), weights), (x - _sigmoid(theta)) @ weights.T).astype(x.dtype)
 
 
@@ -177,7 +181,7 @@ def _codes(fit: LogisticPCA, x: Float[np.ndarray, "n d"], iterations: int) -> Fl
                 break
             step[far] /= 2
             reached[far] = _neg_log_prob(theta[far] + step[far] @ weights, seen[far])
-        lower = value - reached > 4 * np.finfo(x.dtype).eps * value  # less is rounding
+        lower = value - reached > 4 * np.finfo(x.dtype).eps * value  # smaller decreases are rounding
         active = active[lower]
         z[active] += step[lower]
     return z
@@ -185,7 +189,7 @@ def _codes(fit: LogisticPCA, x: Float[np.ndarray, "n d"], iterations: int) -> Fl
 
 def _newton_step(x: Floats, theta: Floats, weights: Floats) -> Float[np.ndarray, "n k"]:
     p = _sigmoid(theta)
-    # Where all logits are large the Hessian vanishes: a millionth of the bound's curvature keeps it regular.
+    # If all logits are large, the Hessian vanishes; a millionth of the bound's curvature keeps it regular.
     curvature = _curvature(p * (1 - p) + 1e-6 * bound_curvature(theta), weights)
     return _solve(curvature, (x - p) @ weights.T).astype(x.dtype)
 
@@ -201,7 +205,7 @@ def _products(rows: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k*k"]:
 
 
 def _solve(curvature: Float[np.ndarray, "n k k"], slope: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Solutions of the systems, in float64. The ridge only makes a bound looser, and moves no minimum."""
+    """Solutions of the systems, in float64. The ridge makes the bound looser without moving its minimum."""
     k = slope.shape[1]
     size = np.trace(curvature, axis1=1, axis2=2).astype(np.float64) / k
     ridge = (1e-7 * size + np.finfo(np.float32).tiny)[:, None, None] * np.eye(k)

@@ -1,4 +1,4 @@
-"""What a part of the evaluation is, and what it is given: a run with what several parts need, computed once."""
+"""The interface of a part of the evaluation, and its input: a run, with what several parts need computed once."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from aejax.objective.corruptions import corrupt_batch
 from aejax.runs.run import Run, map_examples, means
 from aejax.types import Corrupt, Dataset, Found, Model, Observe
 
-if TYPE_CHECKING:  # pages bring matplotlib, which takes most of a second to import
+if TYPE_CHECKING:  # pages import matplotlib, which takes most of a second
     from aejax.figures.page import Section
 
 T = TypeVar("T")
 
 Result = Mapping[str, Any]
-"""What a part contributes to eval.json: numbers and lists, JSON-able."""
+"""The entry of a part in eval.json: numbers and lists, JSON-able."""
 
 
 class Context:
-    """The run that is evaluated, with its data, and what more than one part needs."""
+    """The run that is evaluated, with its data and results that several parts need."""
 
     def __init__(self, run: Run, draws: int) -> None:
         self.run, self.draws, self.experiment = run, draws, run.experiment
@@ -38,12 +38,12 @@ class Context:
         observe = run.experiment.model.data.observe
         self.train: Dataset = observed(run.experiment.train, observe)
         self.test = observed(evaluated_part(run.experiment.test), observe)
-        """All of the test split, or the first examples of a streamed one; as the model sees them, and baselines alike."""
+        """The test split, or the first examples of a streamed one, as the model and the baselines observe it."""
 
         self._made: dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """`make()`, or what it gave before: for what two parts share."""
+        """`make()`, or its earlier result; for what several parts share."""
         if name not in self._made:
             self._made[name] = make()
         made: T = self._made[name]
@@ -51,22 +51,22 @@ class Context:
 
     @cached_property
     def terms(self) -> dict[str, float]:
-        """The model's terms, means over the test split."""
+        """The model's terms, averaged over the test split."""
         return means(self.run.evaluate(self.test))
 
     @cached_property
     def codes(self) -> np.ndarray | None:
-        """Of the test split; None where the model does not encode."""
+        """Codes of the test split; None if the model does not encode."""
         return None if self.model.encode is None else self.run.encode(self.test)
 
     @property
     def components(self) -> int | None:
-        """Numbers in a code."""
+        """The number of dimensions of a code."""
         return None if self.codes is None else math.prod(self.codes.shape[1:])
 
     @cached_property
     def statistics(self) -> Statistics | None:
-        """What the linear baselines know of the training split; None where there are none."""
+        """Statistics of the training split for linear baselines; None if there are no such baselines."""
         return linear_statistics(self.experiment._replace(train=self.train), self.components)
 
     @cached_property
@@ -75,7 +75,7 @@ class Context:
 
 
 def observed(data: Dataset, observe: Observe | None) -> Dataset:
-    """A data set as a model sees it: of a model of bits, the bits."""
+    """A data set as the model observes it: bits, for a model of bits."""
     if observe is None or not has_data(data):
         return data
     see = jax.jit(lambda x: observe(x) > 0.5)
@@ -94,43 +94,46 @@ def observed(data: Dataset, observe: Observe | None) -> Dataset:
 
 
 class Part(NamedTuple):
-    """One part of the evaluation. A new metric is one file with a Part, added to the list in `aejax.evaluation.parts`: eval.json,
-    the printed table, the mean ± sd over seeds, the comparison of runs and the pages walk that list."""
+    """One part of the evaluation.
+
+    A new metric is one file with a Part, added to the list in `aejax.evaluation.parts`. eval.json, the printed table, the mean
+    ± sd over seeds, the comparison of runs and the pages are all made from that list.
+    """
 
     name: str
     """Its key in eval.json."""
     applies: Callable[[Context], bool]
-    """Whether the model and the data have such a thing."""
+    """Whether the part applies to the model and the data."""
     compute: Callable[[Context], Result | None]
-    """None where it turns out that it cannot be computed."""
+    """None if it cannot be computed after all."""
     tables: Callable[[Result], Sequence[Table]]
-    """For the terminal and for the page's numbers."""
+    """Tables for the terminal and the page."""
     numbers: Callable[[Result], Sequence[Number]] = lambda result: ()
-    """By which runs are compared."""
+    """Numbers by which runs are compared."""
     section: Callable[[Run, Mapping[str, Any]], Section | None] | None = None
-    """(run, eval.json) -> a section of its own on the run's page, where the part has a result."""
+    """(run, eval.json) -> a section on the run's page, if the part has a result."""
 
 
 def corruption_of(run: Run, corrupt: Corrupt) -> Callable[[Any, Any], jax.Array]:
-    """(x [b, *shape], index [b]) -> corrupted x, with the run's key for evaluation: the same noise at every call."""
+    """(x [b, *shape], index [b]) -> corrupted x, with the run's evaluation key: the same noise at every call."""
     key = evaluation_key(run.experiment.seed, "corrupt")
     return jax.jit(lambda x, index: corrupt_batch(corrupt, key, x, index)[0])
 
 
 def corrupted(run: Run, corrupt: Corrupt, data: Dataset) -> np.ndarray:
-    """Every example of the data set under a corruption."""
+    """Every example of the data set, corrupted."""
     f = corruption_of(run, corrupt)
     x: np.ndarray = map_examples(lambda batch: f(batch["x"], batch["index"]), data)
     return x
 
 
 def name_of(corrupt: Corrupt) -> str:
-    """Of a corruption, or of a function of the user's own."""
+    """Name of a corruption, or of the user's own function."""
     return str(getattr(corrupt, "name", None) or getattr(corrupt, "__name__", "corruption"))
 
 
 def without_data(run: Run) -> str:
-    """Html that says why a picture is missing."""
+    """HTML that explains why a picture is missing."""
     from aejax.figures import page
 
     return page.paragraph(

@@ -1,4 +1,4 @@
-"""The list of what is evaluated. A new metric is a Part in a file of its own, and a line here."""
+"""The list of parts of the evaluation. A new metric is a Part in its own file, and a line here."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ PARTS: tuple[Part, ...] = (
     sparse.PART,
     encoder.PART,
 )
-"""In the order in which they are shown."""
+"""Parts in the order in which they are shown."""

@@ -1,7 +1,7 @@
-"""What a simple classifier reads from a representation: accuracies of logistic regression and of nearest neighbors.
+"""Probes: test accuracies of logistic regression and nearest neighbors on a representation.
 
-Codes of any shape are flattened and standardized by the training codes' mean and standard deviation, so that a code's
-scale and offset are worth nothing. The answers are deterministic.
+Codes of any shape are flattened and standardized by the mean and standard deviation of the training codes, so that scale and
+offset of a code do not matter. Results are deterministic.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from jaxtyping import Array, Int, Shaped
 
 from aejax.errors import UsageError
 
-# scikit-learn (and threadpoolctl, which it brings) is imported inside the functions: it takes a second, which every
-# command would pay for `import aejax`.
+# scikit-learn (with threadpoolctl) is imported inside functions: it takes a second, which every command would otherwise spend
+# in `import aejax`.
 
 Codes = np.ndarray | Array
 Labels = np.ndarray | Array
 
 STRENGTHS = (0.01, 0.1, 1.0)
-"""Inverse L2 penalties C that logistic regression chooses from. No single one is fair: on 10 000 Fashion-MNIST examples
-raw pixels want .01 (.835 against .804 at 1), 64 principal components 1 (.826 against .813 at .01): the order turns."""
+"""Inverse L2 penalties C from which logistic regression chooses. No single one is fair to all representations: on 10 000
+examples of Fashion-MNIST raw pixels are best with .01 (.835 against .804 with 1), 64 principal components with 1 (.826 against
+.813 with .01)."""
 
 NEIGHBORS = 5
 
 
 class Probed(NamedTuple):
-    """What the probes of one representation gave."""
+    """Results of the probes of one representation."""
 
     accuracy: dict[str, float]
     """{"logistic_regression": …, "nearest_neighbors": …} on the test codes, in [0, 1]."""
@@ -37,7 +38,7 @@ class Probed(NamedTuple):
 
 
 def probe(name: str, train_codes: Codes, test_codes: Codes, train_labels: Labels, test_labels: Labels) -> Probed:
-    """Both probes of a representation, which `name` names where it is not finite."""
+    """Both probes of a representation; `name` is used in the message if it is not finite."""
     refuse_non_finite(name, "training", train_codes)
     refuse_non_finite(name, "test", test_codes)
     classify = fit_regression(train_codes, train_labels)
@@ -72,10 +73,10 @@ def logistic_regression(
 def fit_regression(
     train_codes: Shaped[Codes, " n *shape"], train_labels: Int[Labels, " n"]
 ) -> Callable[[Codes], np.ndarray]:
-    """Multinomial logistic regression with an L2 penalty, as codes [m, *shape] -> labels [m].
+    """Multinomial logistic regression with an L2 penalty, as a function codes [m, *shape] -> labels [m].
 
-    The penalty is the one of `STRENGTHS` with the best accuracy on a held-out fifth of the training examples, the
-    strongest of equals; the last fit is to all of them.
+    The penalty is the one in `STRENGTHS` with the best accuracy on a held-out fifth of the training examples (the strongest of
+    equally good ones); the final fit uses all of them.
     """
     train_labels = np.asarray(train_labels)
     held = _every_fifth_of_each_class(train_labels)
@@ -85,16 +86,16 @@ def fit_regression(
     codes = scale(train_codes)
 
     def validation_accuracy(strength: float) -> float:
-        # Three times as fast as the last fit's tolerance, and fine enough to rank the strengths.
+        # Three times as fast as the tolerance of the final fit, and precise enough to rank the penalties.
         return _fit(codes[~held], train_labels[~held], strength, 3e-3).score(codes[held], train_labels[held])
 
-    strength = max(STRENGTHS, key=validation_accuracy)  # the first of equals
+    strength = max(STRENGTHS, key=validation_accuracy)  # the first of equally good ones
     fitted = _fit(codes, train_labels, strength, 1e-4)
     return lambda codes: fitted.predict(scale(codes))
 
 
 def _every_fifth_of_each_class(labels: Int[np.ndarray, " n"]) -> np.ndarray:
-    """A mask of the held-out examples, whatever the order of the labels; every class keeps at least one example."""
+    """A mask of the held-out examples, whatever the order of the labels; every class keeps at least one."""
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         held[np.flatnonzero(labels == label)[4::5]] = True
@@ -102,12 +103,12 @@ def _every_fifth_of_each_class(labels: Int[np.ndarray, " n"]) -> np.ndarray:
 
 
 def _fit(codes: np.ndarray, labels: np.ndarray, strength: float, tolerance: float) -> Any:
-    """The tolerance is of the largest component of the mean loss's gradient."""
+    """The fitted classifier. The tolerance applies to the largest component of the mean loss's gradient."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    # On raw pixels Newton-CG converges in 15 steps, where L-BFGS needs 500 and three times as long. Its products with a
-    # few columns gain little from threads, lose fivefold on a busy machine, and round differently with their number.
+    # On raw pixels Newton-CG converges in 15 steps, where L-BFGS needs 500 and three times as long. Its products with a few
+    # columns gain little from threads, are five times slower on a busy machine, and round differently with their number.
     with threadpool_limits(1, user_api="blas"):
         return LogisticRegression(C=strength, solver="newton-cg", tol=tolerance, max_iter=200).fit(codes, labels)
 
@@ -119,7 +120,7 @@ def nearest_neighbors(
     test_labels: Int[Labels, " m"],
     k: int = NEIGHBORS,
 ) -> float:
-    """Test accuracy of the majority among the min(k, n) nearest training codes in Euclidean distance."""
+    """Test accuracy of the majority vote of the min(k, n) nearest training codes in Euclidean distance."""
     from sklearn.neighbors import KNeighborsClassifier
 
     codes, test_codes = standardize(train_codes, test_codes)
@@ -130,19 +131,19 @@ def nearest_neighbors(
 def standardize(
     train_codes: Shaped[Codes, " n *shape"], test_codes: Shaped[Codes, " m *shape"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both by the `scaler` of the training codes."""
+    """Both sets of codes, standardized by the training codes."""
     scale = scaler(train_codes)
     return scale(train_codes), scale(test_codes)
 
 
 def scaler(train_codes: Shaped[Codes, " n *shape"]) -> Callable[[Codes], np.ndarray]:
-    """Codes flattened, and scaled so that the training codes have mean 0 and standard deviation 1; float32.
+    """A function that flattens codes and standardizes them by the mean and standard deviation of the training codes; float32.
 
-    Features that are constant in training become 0: a test code that leaves the constant must not dominate.
+    Features that are constant in training become 0, so that test codes that differ there do not dominate.
     """
     train = _flat(train_codes)
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-    varies = np.max(train, axis=0) > np.min(train, axis=0)  # exact, where a rounded deviation need not be 0
+    varies = np.max(train, axis=0) > np.min(train, axis=0)  # exact, whereas a rounded deviation may differ from 0
     scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
     return lambda codes: ((_flat(codes) - mean) * scale).astype(np.float32)
 

@@ -1,5 +1,5 @@
-"""Probes of the codes on the test split: simple classifiers trained on codes, raw pixels and PCA; and how robust codes and
-classifiers are to masking.
+"""Probes of the codes on the test split: simple classifiers trained on codes, raw pixels and PCA, and the robustness of codes
+and classifiers to masking.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from aejax.runs.run import map_examples
 from aejax.types import Batch
 
 PROBE_EXAMPLES = 10_000
-"""Training examples that a probe sees at most, evenly spaced over the split: raw pixels would take minutes with all."""
+"""Maximum number of training examples of a probe, evenly spaced over the split; raw pixels would take minutes with all."""
 
 REPRESENTATIONS = ("codes", "pca", "raw")
-"""In the order in which they are shown."""
+"""Representations in the order in which they are shown."""
 
 
 class Probing(NamedTuple):
-    """Both results, by representation: the classifiers are the same."""
+    """Both results by representation; they share the classifiers."""
 
     probes: Result
     robustness: Result
 
 
 def probing(context: Context) -> Probing | None:
-    """None where the labels allow no probe: fewer than two classes, or none of five examples to hold one out of."""
+    """Results of the probes; None if there are fewer than two classes, or none with five examples to hold one out."""
     return context.once("probing", lambda: _probing(context))
 
 
@@ -46,7 +46,7 @@ def _probing(context: Context) -> Probing | None:
     run, test, codes, components = context.run, context.test, context.codes, context.components
     assert codes is not None  # `applies`
     assert components is not None
-    # Which examples are taken is a function of the fingerprint and the size.
+    # The selection is a function of the fingerprint and the size.
     data = subset(context.train, evenly_spaced(context.train.size, PROBE_EXAMPLES))
     data = data._replace(fingerprint=context.train.fingerprint)
     with_raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
@@ -96,7 +96,7 @@ def _applies(context: Context) -> bool:
 
 
 def is_given_labels(context: Context) -> bool:
-    """Whether the model is conditioned on the label: its codes are then made with what a probe would be asked for."""
+    """Whether the model is conditioned on the label, so that its codes depend on what a probe would predict."""
     condition = context.model.data.condition
     if condition is None:
         return False

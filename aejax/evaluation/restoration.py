@@ -1,5 +1,7 @@
-"""Reconstruction of clean test examples, and restoration of corrupted ones at the trained corruption and over a sweep: the model
-beside the corrupted input itself, PCA and the optimal affine denoiser.
+"""Reconstruction of clean test examples, and restoration of corrupted ones, for the training corruption and over a range of
+levels.
+
+The model is compared with the corrupted input itself, PCA and the optimal affine denoiser.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ Scores = dict[str, dict[str, float | None]]
 """Method -> metric -> mean over examples."""
 
 METHODS = ("model", "optimal_linear", "pca", "input")
-"""What restores, in the order in which it is shown."""
+"""Methods in the order in which they are shown."""
 
 STORED = ("input", "model", "pca", "optimal_linear")
-"""The same in the order of eval.json."""
+"""Methods in the order of eval.json."""
 
 METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
-"""Metric -> how it is written, its unit, and which end is good."""
+"""Metric -> heading, unit, and whether high or low is better."""
 
 DECIMALS = {"mse": None, "psnr": 2, "ssim": 3}
 
@@ -54,10 +56,10 @@ class _Scorer:
         return float(min(low for low, _ in ranges)), float(max(high for _, high in ranges))
 
     def scores(self, corrupt: Callable[[Any, Any], Any], contenders: Mapping[str, Contender]) -> Scores:
-        """Means over examples of squared error per dimension, PSNR in dB, structural similarity (None where not an image).
+        """Means over examples of squared error per dimension, PSNR in dB, and structural similarity (None unless images).
 
-        `corrupt` maps (x, index) to what the contenders restore, the `x` of their batch. The data range of PSNR and similarity
-        is 1 for data in [0, 1], else that of the clean test examples.
+        `corrupt` maps (x, index) to the contenders' input, the `x` of their batch. The data range of PSNR and similarity is 1
+        for data in [0, 1], else that of the clean test examples.
         """
         low, high = self.extremes
         data_range = 1.0 if low >= 0.0 and high <= 1.0 else high - low
@@ -87,7 +89,7 @@ class _Scorer:
     def baselines(self, corrupt: Corrupt) -> dict[str, Contender]:
         contenders: dict[str, Contender] = {"input": lambda batch: batch["x"], **self.projection()}
         train = self.context.statistics
-        if train is not None and isinstance(corrupt, Corruption):  # the moments of a user's own function are not known
+        if train is not None and isinstance(corrupt, Corruption):  # the moments of a user's own function are unknown
             optimal = optimal_linear(train, corrupt.moments(self.context.experiment.test.shape))
             contenders["optimal_linear"] = self._clipped(optimal)
         return contenders
@@ -96,7 +98,7 @@ class _Scorer:
         return cached((what, self.context.components, noise), [self.context.train, self.test], make)
 
     def _clipped(self, affine: Affine) -> Contender:
-        """A linear baseline clipped to the range of the clean data, which never raises its error."""
+        """A linear baseline clipped to the range of the clean data, which never increases its error."""
         low, high = self.extremes
         return lambda batch: np.clip(apply(affine, batch["x"]), low, high)
 
@@ -125,7 +127,7 @@ def restoration(context: Context) -> Result:
 
 
 def _noise(corrupt: Callable[[Any, Any], Any], test: Dataset) -> str:
-    """Tells corruptions of the test examples apart: sha256 of what they make of them."""
+    """Identifies a corruption of the test examples: sha256 of the corrupted examples."""
     digest = hashlib.sha256()
     for batch, valid in eval_batches(test, inference_batch(test)):
         digest.update(np.ascontiguousarray(corrupt(batch["x"], batch["index"])[:valid]).data)
@@ -162,13 +164,13 @@ def restoration_numbers(result: Result) -> Sequence[Number]:
 
 
 def level_name(sweep: Mapping[float, Corrupt]) -> str:
-    """`level of masking` where the whole sweep is of one kind."""
+    """`level of masking` if all corruptions of the sweep are of one kind."""
     names = {getattr(c, "name", "").split("(")[0] for c in sweep.values()} - {"nothing"}
     return f"level of {names.pop().replace('_', ' ')}" if len(names) == 1 and "" not in names else "level"
 
 
 def levels(sweep: Sequence[Mapping[str, Any]], method: str, metric: str) -> tuple[list[float], list[float]]:
-    """(levels, values); without those PSNRs that are capped, since they stand for infinity."""
+    """(levels, values), without capped PSNRs, which stand for infinity."""
 
     def drawn(value: float | None) -> float:
         return value if is_number(value) and not (metric == "psnr" and value > 99) else math.nan

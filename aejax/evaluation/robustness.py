@@ -1,4 +1,4 @@
-"""How far a code moves when its input is corrupted, and what a classifier that knows clean codes makes of the moved ones."""
+"""How far a code moves when its input is corrupted, and how well a classifier of clean codes does on the moved ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aejax.objective.corruptions import masking
 Codes = np.ndarray | Array
 
 CORRUPTION = masking(0.3)
-"""The same for all models, whatever they were trained on."""
+"""The same corruption for all models, whatever they were trained on."""
 
 PAIRED = 2000
-"""Examples, evenly spaced, between whose codes distances are measured."""
+"""Number of examples, evenly spaced, whose pairwise code distances are measured."""
 
 
 def robustness(
@@ -26,8 +26,9 @@ def robustness(
     moved: Shaped[Codes, " n *shape"],
     labels: Int[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """Of the codes of test examples, clean and corrupted: the accuracy on the corrupted ones of the logistic regression that was
-    fitted to clean training codes, and the `displacement`."""
+    """For clean and corrupted codes of test examples: the accuracy on corrupted codes of the logistic regression that was
+    fitted to clean training codes, and the `displacement`.
+    """
     refuse_non_finite(name, "corrupted", moved)
     return {
         "logistic_regression": accuracy(probed.classify(moved), labels),
@@ -36,10 +37,10 @@ def robustness(
 
 
 def displacement(clean: Shaped[Codes, " n *shape"], moved: Shaped[Codes, " n *shape"]) -> float | None:
-    """Mean ‖moved − clean‖, in units of the mean distance between the clean codes of two different examples.
+    """Mean ‖moved − clean‖, relative to the mean distance between the clean codes of two different examples.
 
-    So 0 is a code that does not move and 1 one that moves as far as to another example; scale, offset and rotation of the
-    code are worth nothing. None where all clean codes are equal.
+    0 is a code that does not move, 1 one that moves as far as to another example. Scale, offset and rotation of the code do not
+    matter. None if all clean codes are equal.
     """
     clean, moved = (np.asarray(codes, np.float64).reshape(len(codes), -1) for codes in (clean, moved))
     some = clean[np.linspace(0, len(clean) - 1, min(len(clean), PAIRED)).astype(np.int64)]

@@ -1,4 +1,4 @@
-"""The section of a page about a model of sequences: its rollouts as strips, in motion and in numbers."""
+"""The section of a page about a model of sequences: its rollouts as strips, animations and numbers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from aejax.figures.pixels import coarse, pixels_png, tiles
 from aejax.runs.run import Run
 
 SHOWN, FUTURES = 4, 3
-"""Test sequences that are continued on the page, and the futures of each."""
+"""Number of test sequences that are continued on the page, and of continuations of each."""
 
 SAMPLES = 8
-"""Sequences sampled from the model, without a prefix."""
+"""Number of sequences sampled from the model without a prefix."""
 
 SHARPEST = 32
-"""Pixels along a side; larger frames are subsampled."""
+"""Largest side in pixels; larger frames are subsampled."""
 
 STEPS_SHOWN = 24
-"""Frames in a strip; longer sequences are subsampled."""
+"""Number of frames in a strip; longer sequences are subsampled."""
 
 MOVING = 64
-"""Pixels that a frame of an animation is wide, at least."""
+"""Minimum width of a frame of an animation in pixels."""
 
 
 def sequences_section(run: Run, result: Result) -> page.Section:
-    """Futures from the first half of test sequences, sampled sequences, and errors by step."""
+    """Continuations from the first half of test sequences, sampled sequences, and errors by step."""
     test = run.experiment.test
     if not has_data(test):
         return page.Section("Sequences", without_data(run))
@@ -82,14 +82,14 @@ def _drawn(run: Run, x: np.ndarray, futures: np.ndarray, prefix: int) -> list[Bl
 
 
 def sheet(frames: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
-    """Pixels of frames [..., h, w, c] in rows of `columns`, on gray: else a frame that is white at its edge would not end."""
+    """Frames [..., h, w, c] in rows of `columns`, as pixels on gray, so that frames with white edges have a visible border."""
     pixels = tiles(coarse(frames.reshape(-1, *frames.shape[-3:]), SHARPEST), columns, low, high)
     pixels[pixels[..., 3] == 0] = (*(int(drawing.GRAY[i : i + 2], 16) for i in (1, 3, 5)), 255)
     return pixels
 
 
 def _curves(x: np.ndarray, futures: np.ndarray, prefix: int) -> list[Block]:
-    """The first number of each frame over time."""
+    """The first component of each frame over time."""
     blocks = []
     flat, ahead = x.reshape(*x.shape[:2], -1)[..., 0], futures.reshape(*futures.shape[:3], -1)[..., 0]
     steps = np.arange(1.0, x.shape[1] + 1)

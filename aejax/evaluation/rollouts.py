@@ -1,4 +1,4 @@
-"""A model of sequences: rollouts, compared with repeating the last frame, and what its states say of the true ones."""
+"""Rollouts of a model of sequences, compared with repeating the last frame, and probes of its states for the true ones."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aejax.runs.run import Run
 from aejax.types import Dataset
 
 AVERAGED = 8
-"""Rollouts of each sequence, whose mean is a prediction."""
+"""Number of rollouts of each sequence whose mean is a prediction."""
 
 EXAMPLES = 500
-"""Sequences of a split that are continued, and from which probes of the states learn or on which they are evaluated."""
+"""Number of sequences of a split that are continued, and that probes of the states learn from or are evaluated on."""
 
 
 def compute(context: Context) -> Result:
     """Rollouts from the first half of a sequence (the `prefix`), step by step.
 
-    By step: the squared error per dimension of one rollout, of the mean of AVERAGED, and of repeating the last frame of the
-    prefix. Sequences that are too short at a step do not count there.
+    For each step: the squared error per dimension of one rollout, of the mean of AVERAGED rollouts, and of repeating the last
+    frame of the prefix. Sequences that end before a step do not count there.
 
-    Where the true states are known: R² of a linear map from the model's states, and from the frames, to each, of the second half
-    of the steps; learned from training sequences.
+    If the true states are known: R² of linear maps to each component, from the model's states and from the frames, for the
+    second half of the steps; fitted to training sequences.
     """
     run, test = context.run, context.test
     t = test.shape[0]
@@ -62,7 +62,7 @@ def _continued(run: Run, some: Dataset, prefix: int) -> dict[str, Any]:
 
 
 def _probes(run: Run, some: Dataset, prefix: int) -> dict[str, dict[str, float | None]] | None:
-    """State -> R² on test sequences of the map from the model's states, and of that from the frames."""
+    """State component -> R² on test sequences of the map from the model's states, and of that from the frames."""
     from sklearn.linear_model import LinearRegression
 
     train = run.experiment.train

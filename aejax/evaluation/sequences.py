@@ -1,4 +1,4 @@
-"""A model of sequences over the test split: rollouts, compared with repeating the last frame, and probes of its states."""
+"""A model of sequences on the test split: rollouts, compared with repeating the last frame, and probes of its states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aejax.runs.run import Run
 def tables(result: Result) -> Sequence[Table]:
     shown = []
     if "rollout_mse" in result:
-        # Of the first step and the last that any of the sequences reaches.
+        # The first step, and the last one that any sequence reaches.
         reached = [i for i, error in enumerate(result["rollout_mse"]) if error is not None]
         ends = sorted({reached[0], reached[-1]} if reached else ())
         names = [f"{result['steps'][i]} after {result['prefix']} frames" for i in ends]

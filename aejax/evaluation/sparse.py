@@ -1,4 +1,4 @@
-"""How often the units of a sparse code are active over the test split."""
+"""Activity of the units of a sparse code over the test split."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Mean ± sd over the seeds of a group: `summary.json` with every number of the evaluation, and a table of those that runs are
-compared by, one column for each setting."""
+"""Mean ± sd over the seeds of a group: `summary.json` with every number of the evaluation, and a table of the main ones."""
 
 from __future__ import annotations
 
@@ -18,10 +17,10 @@ from aejax.runs.directory import finished_in, read_config, read_evaluation, read
 
 
 def summarize(directory: Path) -> dict[str, Any]:
-    """Writes and returns `summary.json` from the members' `result.json` and, where they were evaluated, `eval.json`.
+    """Writes and returns `summary.json` from the members' `result.json` and, if they were evaluated, `eval.json`.
 
-    `settings` holds, for each combination of what varies besides the seed, the seeds and every number's mean, sample
-    standard deviation (None for a single seed) and values. A member without a result is named in `unfinished`.
+    `settings` holds, for each combination of the varied arguments other than the seed, the seeds and every number's mean,
+    sample standard deviation (None for a single seed) and values. Members without a result are listed in `unfinished`.
     """
     group = read_group(directory)
     finished = [run.name for run in finished_in(directory)]
@@ -45,7 +44,7 @@ def summarize(directory: Path) -> dict[str, Any]:
 
 
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """The numbers that runs are compared by on standard output, for a person."""
+    """Prints the numbers by which runs are compared."""
     settings = summary["settings"]
     titles = [", ".join(f"{k} {v:g}" for k, v in setting["varied"].items()) for setting in settings]
     counts = ", ".join(sorted({str(len(setting["seeds"])) for setting in settings}))
@@ -60,7 +59,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
 
 
 def numbers_of(run: Path) -> dict[str, float]:
-    """Every number of result.json's metrics and of eval.json, by its path, as `restoration/sweep/0.3/model/mse`."""
+    """Every number of result.json's metrics and of eval.json by its path, such as `restoration/sweep/0.3/model/mse`."""
     result = read_json(run / "result.json", f"{run} is not complete")
     numbers = {f"validation/{name}": value for name, value in result["metrics"].items()} | {
         "seconds": result["seconds"]
@@ -69,7 +68,7 @@ def numbers_of(run: Path) -> dict[str, float]:
 
 
 def evaluation_numbers(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Every number of the parts of eval.json by its path; lists of numbers, such as a spectrum, are left to eval.json."""
+    """Every number of eval.json by its path; lists of numbers, such as a spectrum, are omitted."""
     numbers: dict[str, float] = {}
     for part in PARTS:
         numbers |= _flat(evaluation.get(part.name), part.name)
@@ -77,7 +76,7 @@ def evaluation_numbers(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _flat(value: Any, path: str) -> dict[str, float]:
-    if isinstance(value, list):  # rows, named by their level where they have one, or numbered
+    if isinstance(value, list):  # rows, named by their level if they have one, or numbered
         if not all(isinstance(row, Mapping) for row in value):
             return {}
         names = [f"{row['level']:g}" if "level" in row else str(i) for i, row in enumerate(value)]
@@ -98,7 +97,7 @@ def _spread(rows: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
 
 
 def _compared(directory: Path, setting: Mapping[str, Any]) -> dict[str, str]:
-    """Name of a number -> its mean ± sd as text, of the runs of one setting."""
+    """Name of a number -> its mean ± sd as text, for the runs of one setting."""
     runs = [run for run in finished_in(directory) if _is_of(run, setting)]
     values: dict[str, list[float]] = {}
     if all((run / "eval.json").exists() for run in runs):

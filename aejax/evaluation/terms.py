@@ -1,4 +1,4 @@
-"""The model's own terms over the test split, unweighted."""
+"""The model's own terms on the test split, unweighted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aejax.figures.words import label, term_decimals, unit
 
 
 def tables(result: Result) -> Sequence[Table]:
-    """`denoising_nll` is the `nll` of corrupted input, so it is a row of that column."""
+    """`denoising_nll` is the `nll` of corrupted input, so it is shown in another column of the same row."""
     bases = [term for term in result if base_of(term, result) == term]
     rows = {}
     for prefix, name in (("", "test"), ("denoising_", "test, corrupted")):
@@ -34,7 +34,7 @@ def numbers(result: Result) -> Sequence[Number]:
 
 
 def base_of(term: str, terms: Mapping[str, Any]) -> str:
-    """The term of clean input that a term of corrupted input belongs to."""
+    """The term of clean input that corresponds to a term of corrupted input."""
     clean = term.removeprefix("denoising_")
     return clean if clean in terms else term
 

@@ -1,4 +1,4 @@
-"""Pictures of decoded codes: traversals, at rest and moving, interpolations, and a plane of codes."""
+"""Images decoded from codes: traversals, static and animated, interpolations, and a plane of codes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from aejax.figures.pixels import coarse, pixels_png, tiles
 from aejax.runs.run import Run
 
 CODES = 1000
-"""Test codes whose range the plane spans."""
+"""Number of test codes whose range the plane covers."""
 
 SPAN, STATES = 3.0, 9
-"""Number of values from −SPAN to SPAN, which hold all but .3 % of a standard normal prior."""
+"""Range of a traversal, ±SPAN, which holds all but .3 % of a standard normal prior, and its number of values."""
 
 SHARPEST = 64
-"""Pixels along a side; larger images are subsampled."""
+"""Largest side in pixels; larger images are subsampled."""
 
 PAIRS = 5
-"""Of test images between which is interpolated."""
+"""Number of pairs of test images to interpolate."""
 
 GRID, WITHIN = 15, 0.98
-"""Points along each side of the plane that is decoded, and the fraction of the test codes' range that it spans."""
+"""Number of grid points along each side of the plane, and the fraction of the test codes' range that it covers."""
 
 FRAMES, PAUSE = 24, 80
-"""Frames of an animation, forth and back, and the milliseconds for which each is shown."""
+"""Frames of an animation, forth and back, and the duration of each in milliseconds."""
 
 ANIMATED, SHARPEST_MOVING, LARGEST = (8, 4, 2, 1), 32, 300_000
-"""Test images that move, as many of these numbers as make a file of less than LARGEST bytes; their pixels."""
+"""Number of animated test images, the largest of these for which the file stays below LARGEST bytes; and their largest side in
+pixels."""
 
 
 def has_traversals(run: Run) -> bool:
-    """Whether codes are vectors of real numbers, between which one can go, and decode to images."""
+    """Whether codes are real vectors that decode to images."""
     model, test = run.experiment.model, run.experiment.test
     if model.decode is None or model.encode is None or not is_image(test.shape) or not has_data(test):
         return False
@@ -52,7 +53,7 @@ def coded(run: Run, positions: np.ndarray) -> np.ndarray:
 
 
 def decoded(run: Run, z: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Images [n, h, w, c] of codes z [n, d], each beside the test example at its position: a decoder may need a label too."""
+    """Images [n, h, w, c] of codes z [n, d], each with the test example at its position, whose label the decoder may need."""
     return run.decode(z.astype(np.float32), subset(run.experiment.test, positions))
 
 
@@ -68,8 +69,10 @@ def moved(run: Run, dimensions: np.ndarray, examples: int, states: np.ndarray) -
 
 
 def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
-    """A row for each of these dimensions: the first test image's code, decoded with that dimension moved. Folded beneath it the
-    same for several images, as an animation."""
+    """A row per dimension: the first test image's code, decoded with that dimension varied.
+
+    Folded below it is the same for several images, as an animation.
+    """
     x = take(run.experiment.test, np.arange(min(ANIMATED[0], run.experiment.test.size)))["x"]
     still = flat(moved(run, dimensions, 1, np.linspace(-SPAN, SPAN, STATES)))
     pixels = tiles(coarse(still, SHARPEST), STATES, *data_range(x))
@@ -78,7 +81,7 @@ def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
         f"Dimensions, sorted by KL (largest first): {', '.join(map(str, dimensions))}."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Traversals of the latent", "pixels wide")
-    # By the cosine, which dwells at the ends and joins its end to its start.
+    # A cosine, which slows down at both ends and closes the loop.
     states = -SPAN * np.cos(np.linspace(0, np.pi, FRAMES // 2 + 1))
     moving = moved(run, dimensions, len(x), states)
     file, shown = b"", 0
@@ -100,10 +103,10 @@ def traversals_block(run: Run, dimensions: np.ndarray) -> Block:
 
 
 def interpolations_block(run: Run) -> Block:
-    """Rows from one test image to another, decoded from the straight line between their codes; at the ends the images themselves.
+    """Rows from one test image to another, decoded from the line between their codes; the ends are the images themselves.
 
-    Straight, not along a great circle: that is for draws of a standard normal prior, which lie near a sphere. Means of posteriors
-    do not (a dimension with a KL of zero has its mean at zero), and other priors have no center to turn about.
+    Lines are straight, not great circles. Great circles suit draws from a standard normal prior, which lie near a sphere.
+    Posterior means do not (a dimension with zero KL has mean zero), and other priors have no center.
     """
     test = run.experiment.test
     ends = some_of_each_class(test)[0]
@@ -127,7 +130,7 @@ def interpolations_block(run: Run) -> Block:
 
 
 def plane_block(run: Run) -> Block:
-    """The plane of codes with two components, decoded at the points of a grid where the test codes lie: any prior's plane."""
+    """Codes with two components, decoded on a grid over the region of the test codes, for any prior."""
     test = run.experiment.test
     positions = np.arange(min(CODES, test.size))
     codes, x = coded(run, positions), take(test, positions)["x"]
@@ -150,9 +153,9 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def animation(frames: Sequence[np.ndarray]) -> bytes:
-    """RGBA pixels [h, w, 4], alike in which are transparent, as a GIF that repeats endlessly.
+    """RGBA pixels [h, w, 4], with the same transparent ones in all frames, as a GIF that repeats endlessly.
 
-    All frames share 63 colors (32 of gray images, at even distances) and a transparent one.
+    All frames share 63 colors (for gray images 32, evenly spaced) and a transparent one.
     """
     rgba = np.concatenate(frames)
     rgb, solid = rgba[..., :3], rgba[..., 3] > 0

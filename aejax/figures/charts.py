@@ -1,6 +1,5 @@
-"""The report's figures, as functions of arrays: curves, bars and the map of codes, as matplotlib's figures.
-
-Sizes are in CSS pixels.
+"""The report's charts as functions of arrays: curves, bars and the map of codes, as matplotlib figures. Sizes are in CSS
+pixels.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from aejax.figures.drawing import BLUE, CHARACTER, CLASSES, GRAY, INK, LINE, MUT
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
 TRADE = 520.0, 380.0
-_LABEL_PITCH = 13.0  # pixels from line to line
+_LABEL_PITCH = 13.0  # line height in pixels
 _POINTS = 400
 
 
 class Series(NamedTuple):
-    """One line of a panel, labeled at its right end. y may hold NaN where there is no value."""
+    """One line of a panel, labeled at its right end. y is NaN where there is no value."""
 
     label: str
     x: Sequence[float] | np.ndarray
@@ -43,16 +42,16 @@ def panel(
     mark: tuple[float, str] | None = None,
     settled: float = 0.0,
 ) -> Figure:
-    """Lines over x, each with its name at its end.
+    """Lines over x, each labeled at its end.
 
-    `mark` is a place on x with a word. The vertical scale is that of the lines after the fraction `settled` of x, so
-    that a steep start does not flatten the rest; it is logarithmic for positive values that span a factor of 20.
+    `mark` is a position on x with a word. The vertical range is that of the lines after the fraction `settled` of x, so that a
+    steep start does not flatten the rest; it is logarithmic for positive values that span a factor of 20.
     """
     width, height = PANEL
     labels = [shorten(s.label) for s in series]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     figure = canvas(PANEL)
-    # At least so wide that the panels of one section agree; a long name takes from the plot.
+    # Wide enough that the panels of one section align; a long name takes space from the plot.
     left, right, bottom, top = 46.0, max(82.0, 14 + CHARACTER * longest), 40.0, 48.0
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
     _plain_axes(axes)
@@ -130,15 +129,15 @@ def _scale(axes: Axes, lines: Sequence[tuple[np.ndarray, np.ndarray]], settled: 
 
 
 def grouped(value: float | int) -> str:
-    """Six digits at most; thousands set apart by a thin space."""
+    """At most six digits, with thousands separated by a thin space."""
     if abs(value) >= 1000 and value == round(value):
         return f"{value:,.0f}".replace(",", "\u2009").replace("-", "−")
     return f"{value:.6g}".replace("-", "−")
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: float) -> None:
-    """Labels to the right of the axes, each as near to its line's end as the others allow."""
-    (left, _), _ = axes.get_xlim(), axes.get_ylim()  # settles the limits, on which transData depends
+    """Labels to the right of the axes, each as close to its line's end as the others allow."""
+    (left, _), _ = axes.get_xlim(), axes.get_ylim()  # fixes the limits, on which transData depends
     to_pixels = axes.transData + axes.transAxes.inverted()
     wanted = sorted((pixels * float(to_pixels.transform((left, y))[1]), label, color) for label, color, y in ends)
     heights = [2 + _LABEL_PITCH * (label.count("\n") + 1) for _, label, _ in wanted]
@@ -158,7 +157,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[str, str, float]], pixels: floa
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], limit: float) -> list[float]:
-    """Centers near the wanted ones (ascending) of boxes that do not overlap, within [0, limit] if they fit."""
+    """Centers close to the wanted ones (ascending) of boxes that do not overlap, within [0, limit] if they fit."""
     if not wanted:
         return []
     low = [h / 2 for h in heights]
@@ -167,7 +166,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float], limit: float) -> l
         floor = 0.0 if i == 0 else placed[-1] + low[i - 1]
         placed.append(max(want, floor + low[i]))
     ceiling = max(limit, sum(heights))
-    for i in reversed(range(len(placed))):  # and back down from the ceiling
+    for i in reversed(range(len(placed))):  # and down again from the upper limit
         placed[i] = min(placed[i], ceiling - low[i])
         ceiling = placed[i] - low[i]
     return placed
@@ -186,7 +185,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def histogram(
     title: str, unit: str, apart: tuple[str, int], edges: Sequence[float], counts: Sequence[int], x_label: str
 ) -> Figure:
-    """A figure of counts: a bar with a name that stands `apart`, then one between each two `edges`, all of one width."""
+    """Bars of counts: one with a name that is set `apart`, then one between each two `edges`, all equally wide."""
     width, height = PANEL
     figure = canvas(PANEL)
     left, right, bottom, top = 4.0, 12.0, 40.0, 48.0
@@ -215,7 +214,7 @@ def _headed(figure: Figure, title: str, unit: str, height: float = PANEL[1]) -> 
 
 
 def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[str] | None, axes_named: bool) -> Figure:
-    """Points [n, 2] colored by their labels [n], each class's name at its median."""
+    """Points [n, 2] colored by their labels [n], with each class's name at its median."""
     width, height = MAP
     figure = canvas(MAP)
     left, bottom, edge = (40, 36, 8) if axes_named else (6, 6, 6)
@@ -263,7 +262,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
 
 
 class Traded(NamedTuple):
-    """Points of one color in a `rate_distortion` figure, with a name at their mean."""
+    """Points of one color in a `kl_distortion` figure, with a name at their mean."""
 
     label: str
     rates: Sequence[float] | np.ndarray
@@ -272,9 +271,9 @@ class Traded(NamedTuple):
 
 
 def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
-    """Points (rate, distortion) over lines of equal rate + distortion, each with its value at its upper end.
+    """Points (KL, distortion) over lines of equal sum, each labeled with its value at its upper end.
 
-    `joined`: a line goes through the groups' means in their order.
+    `joined`: a line connects the means of the groups in order.
     """
     width, height = TRADE
     figure = canvas(TRADE)
@@ -298,7 +297,7 @@ def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
         axes.plot(*means.T, color=GRAY, linewidth=1.1, zorder=2)
     points = np.concatenate([np.stack([g.rates, g.distortions], axis=1) for g in groups])
     low, high = points.min(axis=0), points.max(axis=0)
-    # Room for the names, which stand to the right of their points.
+    # Space for the names to the right of their points.
     margin = np.where(high > low, high - low, np.maximum(1.0, np.abs(high))) * 0.1
     axes.set_xlim(low[0] - margin[0], high[0] + 2.2 * margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
@@ -306,7 +305,7 @@ def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
     fall = math.atan2((height - bottom - top) / nats_up, (width - left - right) / nats_across)
     for c, end in isolines(axes.get_xlim(), axes.get_ylim(), points.sum(axis=1)):
         axes.axline(end, slope=-1, color=LINE, linewidth=1.1, zorder=1)
-        # Above the axes; or within, along the line, lest it be taken for a tick of the scale at the left.
+        # Above the axes; or inside along the line, where it cannot be mistaken for a tick of the left axis.
         outside = end[1] == axes.get_ylim()[1]
         axes.annotate(
             grouped(c), end, (0, 3) if outside else (5, 0), textcoords="offset points", fontsize=10, color=MUTED,
@@ -332,10 +331,11 @@ def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
 def isolines(
     x: tuple[float, float], y: tuple[float, float], sums: np.ndarray
 ) -> list[tuple[float, tuple[float, float]]]:
-    """Round numbers c about the points' `sums`, and where the line x + y = c enters these limits: at the top, or at the
-    left."""
+    """Round numbers c around the points' `sums`, and the point where the line x + y = c enters these limits, at the top or
+    left.
+    """
     span = float(np.ptp(sums))
-    # Where all sums are nearly equal, lines as near to each other as these would be hatching.
+    # If all sums are nearly equal, lines as close as these would look like hatching.
     margin = max(span / 4, (x[1] - x[0] + y[1] - y[0]) / 12)
     levels = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(sums.min() - margin, sums.max() + margin)
     ends = [(float(c), (max(x[0], c - y[1]), min(y[1], c - x[0]))) for c in levels]

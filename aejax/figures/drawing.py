@@ -1,6 +1,6 @@
-"""How the report's figures are drawn: colors for light and dark pages, fonts, and a matplotlib figure as PNG and as SVG.
+"""Drawing of the report's figures: colors for light and dark pages, fonts, and matplotlib figures as PNG and SVG.
 
-Sizes are in CSS pixels. Every color has a partner for dark pages, which the SVG chooses by `prefers-color-scheme`.
+Sizes are in CSS pixels. Every color has a counterpart for dark pages, which the SVG selects by `prefers-color-scheme`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 INK, MUTED, LINE, PAPER = "#1c1e21", "#6a7078", "#e3e6ea", "#ffffff"
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072b2", "#d55e00", "#00896b", "#a8558f", "#8a9099"  # after Okabe & Ito
 METHOD_COLORS = {"model": BLUE, "optimal_linear": ORANGE, "pca": GREEN, "input": GRAY}
-"""Of what restores."""
+"""Colors of the methods that restore."""
 
 CLASSES = ("#332288", "#cc6677", "#117733", "#999933", "#882255", "#44aa99", "#aa4499", "#6699cc", "#c59c2e", "#777777")
-"""After Tol's muted scheme, which stays distinguishable with the common color deficiencies."""
+"""Colors of classes, after Tol's muted scheme, which is distinguishable with the common color deficiencies."""
 
 _DARK = {
     INK: "#e6e8ea",
@@ -57,36 +57,36 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sa
 
 LABEL_CHARACTERS = 22
 CHARACTER = 6.2
-"""Pixels, at the labels' size of 11."""
+"""Width of a character in pixels, at the labels' size of 11."""
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within, matplotlib has its defaults whatever the user's matplotlibrc says, and takes a $ for a $."""
+    """Context with matplotlib's defaults, whatever the user's matplotlibrc says, and without math text."""
     ours = {"svg.fonttype": "none", "svg.hashsalt": "aejax", "text.parse_math": False, "axes.unicode_minus": True}
     with matplotlib.style.context(["default", ours]):
         yield
 
 
 def canvas(size: tuple[float, float]) -> Figure:
-    """At 72 dots an inch a point is a pixel; the PNG has three times as many."""
+    """At 72 dots per inch a point is a pixel; the PNG has three times as many."""
     figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=216, facecolor=PAPER)
     FigureCanvasSVG(figure)
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """Three device pixels for each CSS pixel, on white."""
+    """Three device pixels per CSS pixel, on white."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A class or run may be named in a script that matplotlib's font lacks; the page shows it in the reader's fonts.
+        # A name may use a script that matplotlib's font lacks; the page shows it in the reader's fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def svg(figure: Figure) -> str:
-    """With text as text in the reader's system font, no background, and colors for light and dark pages."""
+    """With text in the reader's system font, no background, and colors for light and dark pages."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
@@ -122,6 +122,6 @@ def swatches() -> str:
 
 
 def shorten(text: str) -> str:
-    """One label: printable, and each line of at most LABEL_CHARACTERS characters."""
+    """A label that is printable, with lines of at most LABEL_CHARACTERS characters."""
     lines = ("".join(c if c.isprintable() else " " for c in line) for line in text.split("\n"))
     return "\n".join(line if len(line) <= LABEL_CHARACTERS else line[: LABEL_CHARACTERS - 1] + "…" for line in lines)

@@ -1,4 +1,4 @@
-"""Which examples a page shows, and in which range of values."""
+"""The choice of examples on a page, and their range of values."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from aejax.types import Dataset
 
 EXAMPLES = 10
 LOOKED_AT = 500
-"""Examples of a streamed data set among which those of each class are looked for."""
+"""Number of streamed examples that are searched for those of each class."""
 
 Block = tuple[str, dict[str, bytes]]
-"""Html, and PNG by name."""
+"""HTML, and PNGs by name."""
 
 
 def data_range(x: np.ndarray) -> tuple[float, float]:
-    """[0, 1] for data that lie in it, else the extremes of the data."""
+    """[0, 1] for data in this range, else the extremes of the data."""
     low, high = float(x.min()), float(x.max())
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def some_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
-    """Positions of a few examples, of few classes in turn, and words for the choice; none is picked by its look."""
+    """Positions of a few examples from a few classes, and a description of the choice; none is picked by eye."""
     if not has_data(data) or data.classes is None or len(data.classes) > EXAMPLES:
         return np.arange(min(EXAMPLES, data.size)), "The first examples"
     labels = labels_of(data)
@@ -34,7 +34,7 @@ def some_of_each_class(data: Dataset) -> tuple[np.ndarray, str]:
 
 
 def labels_of(data: Dataset) -> np.ndarray:
-    """All labels; of a streamed data set, where each costs a decoding, those of the first examples."""
+    """All labels; for streamed data, where each costs a decoding, those of the first examples."""
     if data.arrays is not None:
         return np.asarray(data.arrays["label"])
     return take(data, np.arange(min(LOOKED_AT, data.size)))["label"]

@@ -1,7 +1,7 @@
-"""HTML of a report: one self-contained page, made of sections, tables, figures and sentences.
+"""The HTML of a report: one self-contained page made of sections, tables, figures and sentences.
 
-Every string from outside goes through `escape`; functions here that take `html` take what is already safe. The page
-carries no script and forbids itself the network.
+Every string from outside goes through `escape`; functions that take `html` expect it to be safe already. The page contains no
+script and forbids network access.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GENERATOR = '<meta name="generator" content="aejax report">'
 
 
 class Section(NamedTuple):
-    """A part of the page, and the figures that it puts beside the page as PNG, by name without suffix."""
+    """A part of the page, and its figures, which are also stored beside the page as PNG, by name without suffix."""
 
     title: str
     html: str
@@ -27,7 +27,7 @@ class Section(NamedTuple):
 
 
 def page(title: str, subtitle: Sequence[str], lead: str, sections: Sequence[Section], wide: bool = False) -> str:
-    """The whole document. `lead` is html above the first section."""
+    """The whole document. `lead` is HTML above the first section."""
     body = "\n".join(f"<section>\n<h2>{escape(s.title)}</h2>\n{s.html}\n</section>" for s in sections)
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in subtitle)
     return f"""<!DOCTYPE html>
@@ -61,13 +61,13 @@ def code(text: str) -> str:
 
 
 def command(text: str) -> str:
-    """A command to copy: selected whole by one click, and wrapped between its words."""
+    """A command to copy: one click selects all of it, and it wraps between words."""
     words = " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
     return f'<pre class="command">{words}</pre>'
 
 
 def figure(image: str, caption: str, alt: str, kind: str = "") -> str:
-    """`image` is a data URI, `caption` html."""
+    """`image` is a data URI, `caption` HTML."""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
     return f'<figure class="{kind}"><img src="{image}" alt="{escape(alt)}">{below}</figure>'
 
@@ -77,12 +77,12 @@ def panels(figures: Sequence[str]) -> str:
 
 
 def folded(summary: str, html: str) -> str:
-    """Behind a line to click on."""
+    """A block that opens on a click."""
     return f"<details><summary>{escape(summary)}</summary>{html}</details>"
 
 
 def columns(blocks: Sequence[str]) -> str:
-    """Blocks of html beside each other where the page is wide enough."""
+    """Blocks of HTML side by side if the page is wide enough."""
     return f'<div class="columns">{"".join(f"<div>{block}</div>" for block in blocks)}</div>'
 
 
@@ -95,7 +95,7 @@ def png_uri(png: bytes) -> str:
 
 
 class Tile(NamedTuple):
-    """A headline number with what to compare it to."""
+    """A headline number with numbers to compare it with."""
 
     name: str
     value: str
@@ -117,7 +117,7 @@ def tiles(tiles: Sequence[Tile]) -> str:
 
 
 def number_table(table: Table) -> str:
-    """A row for each name; columns without a single value are left out. The row `ours` stands out."""
+    """A row per name, without columns that have no value. The row `ours` is highlighted."""
     columns = with_numbers(table.columns)
     cells = [[_cell(c, row) for c in columns] for row in range(len(table.names))]
     head = "".join(f'<th scope="col">{heading(c.name, c.unit)}</th>' for c in columns)
@@ -132,7 +132,7 @@ def number_table(table: Table) -> str:
 
 
 def heading(name: str, unit: str) -> str:
-    """Of a column."""
+    """Heading of a column."""
     return escape(name) + (f"<small>{escape(unit)}</small>" if unit else "")
 
 
@@ -144,7 +144,7 @@ def _cell(column: Column, row: int) -> str:
 def table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "text", numeric: Sequence[bool] = ()
 ) -> str:
-    """Head and cells are html; the columns that are `numeric` stand at the right."""
+    """Head and cells are HTML; `numeric` columns are aligned to the right."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         right = [*numeric, *[False] * (len(cells) - len(numeric))]

@@ -1,4 +1,4 @@
-"""Images as pixels: strips, sheets of tiles and filters, as uint8 RGBA arrays, and these as PNG."""
+"""Images as pixels: strips, sheets of tiles and filters, as uint8 RGBA arrays and as PNG."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarr
     """Images [n, h, w, c], c = 1, 3 or 4 (RGBA, shown on white), in rows of `columns`, uint8 RGBA with transparent gaps."""
     images = _on_white(images, low, high) if images.shape[3] == 4 else images
     n, h, w, c = images.shape
-    # NaN becomes black: a diverged run still has a page.
+    # NaN becomes black, so that a diverged run still has a page.
     scaled = np.nan_to_num((np.asarray(images, np.float64) - low) / ((high - low) or 1.0), nan=0.0)
     pixels = np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
     gap = max(1, round(w / 14))
@@ -47,20 +47,20 @@ def coarse(images: np.ndarray, sharpest: int) -> np.ndarray:
 
 
 def filters(kernel: np.ndarray, shape: tuple[int, int, int], columns: int = 8) -> np.ndarray:
-    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each by its own scale; 0 is gray."""
+    """The 64 columns of largest norm of a kernel [prod(shape), units] as pixels, each with its own scale; 0 is gray."""
     norms = np.linalg.norm(kernel, axis=0)
     chosen = kernel[:, np.sort(np.argsort(-norms, kind="stable")[: 8 * columns])].T.reshape(-1, *shape)
     return tiles(signed(chosen), min(columns, len(chosen)), 0.0, 1.0)
 
 
 def signed(images: np.ndarray) -> np.ndarray:
-    """Images [n, h, w, c] each scaled by itself to [0, 1]: zero is .5, gray, and what is positive is brighter."""
+    """Images [n, h, w, c], each scaled to [0, 1] such that zero is .5, gray, and positive values are brighter."""
     largest = np.abs(images).max(axis=(1, 2, 3), keepdims=True)
     return 0.5 + 0.5 * images / np.where(largest > 0, largest, 1.0)
 
 
 def pixels_png(pixels: np.ndarray, at_least: int = 0) -> bytes:
-    """Pixels as a PNG; enlarged by a whole factor until they are `at_least` wide."""
+    """Pixels as a PNG, enlarged by a whole factor until they are at least `at_least` wide."""
     factor = max(1, math.ceil(at_least / pixels.shape[1]))
     enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     buffer = io.BytesIO()
@@ -69,7 +69,7 @@ def pixels_png(pixels: np.ndarray, at_least: int = 0) -> bytes:
 
 
 def labeled_strips(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Strips of pixels as `strip` makes them, one below the other with their names at the left."""
+    """Strips of pixels, as from `strip`, below each other with their names on the left."""
     names = [shorten(name) for name in rows]
     left, gap, width = 16 + CHARACTER * max(map(len, names)), 6, 700.0
     height = [width * s.shape[0] / s.shape[1] for s in rows.values()]

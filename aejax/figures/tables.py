@@ -1,4 +1,4 @@
-"""Tables of numbers, before they are drawn: for the terminal and for pages alike. Means and their spread over seeds."""
+"""Tables of numbers before they are formatted, for the terminal and for pages; means and standard deviations over seeds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 
 class Column(NamedTuple):
-    """A column of numbers. `best` says whether low or high is good, and marks that number; None marks none."""
+    """A column of numbers. `best` tells whether low or high is better, and highlights that number; None highlights none."""
 
     name: str
     unit: str
     values: Sequence[float | int | None]
     best: str | None = None
     decimals: int | None = None
-    """Places after the point; None for as many as the values need."""
+    """Number of decimals; None for as many as the values need."""
 
 
 class Table(NamedTuple):
-    """A row for each name. The row `ours` stands out."""
+    """A row per name. The row `ours` is highlighted."""
 
     caption: str
     names: Sequence[str]
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A number that runs are compared by."""
+    """A number by which runs are compared."""
 
     name: str
     unit: str
@@ -38,7 +38,7 @@ class Number(NamedTuple):
     best: str | None = None
     decimals: int | None = None
     needs_same_noise: bool = False
-    """Whether runs compare only where they were restored from the same corruption."""
+    """Whether runs are comparable only if they were restored from the same corruption."""
 
 
 class Spread(NamedTuple):
@@ -50,17 +50,17 @@ class Spread(NamedTuple):
 
 
 def mean_sd(values: Sequence[float | int]) -> Spread:
-    """Of at least one value."""
+    """Mean and sd of at least one value."""
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
 def with_numbers(columns: Sequence[Column]) -> list[Column]:
-    """Those columns that have a value at all."""
+    """The columns that have a value."""
     return [c for c in columns if any(is_number(v) for v in c.values)]
 
 
 def written(column: Column) -> tuple[list[str], set[str]]:
-    """The numbers as text, and which of these are the best: those that look the same are equally good."""
+    """The numbers as text, and which of them are the best; those that are equal as text are equally good."""
     numbers = [v for v in column.values if is_number(v)]
     places = decimals(numbers) if column.decimals is None else column.decimals
     text = [fixed(v, places) for v in column.values]
@@ -74,12 +74,14 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def decimals(values: Sequence[float | int], significant: int = 3) -> int:
-    """As many as give the smallest nonzero value so many significant digits, at most 7: so a column aligns. What 7 places
-    show as zero counts as zero."""
+    """As many decimals as give the smallest nonzero value this many significant digits, at most 7, so that a column aligns.
+
+    Values that are zero with 7 decimals count as zero.
+    """
     sizes = [abs(v) for v in values if abs(v) > 5e-8]
     return min(7, max(0, significant - 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
 
 
 def fixed(value: float | int | None, places: int) -> str:
-    """With a true minus, and without one before zero; a dash where there is no number."""
+    """With a proper minus sign, and without one before zero; a dash if there is no number."""
     return f"{value:z.{places}f}".replace("-", "−") if is_number(value) else "–"

@@ -1,4 +1,4 @@
-"""How the names of terms and arguments, and their units, are written for people."""
+"""Names and units of terms and arguments as they are shown to people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 CAPITALS = {"nll", "mse", "kl", "elbo", "nelbo", "iwae", "pca", "psnr", "ssim", "l1"}
 
 WRITTEN = {"hutchinson": "Hutchinson", "rho": "ρ"}
-"""Words that are not written as they stand in the code."""
+"""Words that are shown differently from the code."""
 
 UNITS = {
     "mse": "per dimension",
@@ -22,7 +22,7 @@ UNITS = {
     "hutchinson_variance": "nats²",
     "bits_per_code": "bits",
 }
-"""Of terms, or of the last word of their names, that are not in nats per example."""
+"""Units of terms, or of the last word of their names, if not nats per example."""
 
 
 def label(name: str) -> str:
@@ -32,12 +32,12 @@ def label(name: str) -> str:
 
 def unit(term: str) -> str:
     """The unit of one of the model's terms: nats, unless the name says otherwise."""
-    words = re.sub(r"_\d+$", "", term).split("_")  # of a numbered level
+    words = re.sub(r"_\d+$", "", term).split("_")  # with the number of a level
     return UNITS.get(term, UNITS.get(words[-1], "nats per example"))
 
 
 def term_decimals(term: str) -> int | None:
-    """Digits after the point: two for nats, which are tens or hundreds; otherwise as many as the value needs."""
+    """Number of decimals: two for nats, which are tens or hundreds; otherwise as many as the value needs."""
     return 2 if unit(term) == "nats per example" else None
 
 
@@ -48,7 +48,7 @@ def value_text(value: Any) -> str:
 
 
 def slug(term: str) -> str:
-    """A term's name as part of a file's."""
+    """The name of a term as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", term)
 
 

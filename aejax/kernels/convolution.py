@@ -1,9 +1,9 @@
-"""Convolutions of images [h, w, c] that are fast on CPUs too, with their gradients: what the nets of conv.py are made of.
+"""Convolutions of images [h, w, c] that are also fast on CPUs, with their gradients; used by the nets in conv.py.
 
-Elsewhere they are XLA's own. On CPUs, where XLA's run at a fraction of the speed of its products of matrices, most of all the
-gradients within a loop, as training is one, they are products of matrices: of the patches that each position sees, or, where
-it saves multiplications, of Winograd's transforms of tiles. Squares of stride × stride pixels are first laid into the channels,
-so that all are correlations of stride 1.
+On other platforms they are XLA's own. On CPUs, XLA's convolutions, and above all their gradients inside a loop such as
+training, are much slower than its matrix products. There they are computed as matrix products: of the patches at each position
+or, if that saves multiplications, of Winograd's transformed tiles. Squares of stride × stride pixels are first moved into the
+channels, so that all are correlations of stride 1.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 def conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c d"], stride: int = 2
 ) -> Float[Array, "b small_h small_w d"]:
-    """The convolution, padded so that a size is divided by the stride and rounded up. Reverse mode of any order, but no
-    forward mode."""
+    """The convolution, padded so that the output size is the input size divided by the stride, rounded up.
+
+    It has reverse-mode derivatives of any order, but no forward-mode derivatives.
+    """
     return jax.lax.platform_dependent(
         x, kernel, cpu=partial(_by_products, stride=stride), default=partial(_by_library, stride=stride)
     )
@@ -36,10 +38,10 @@ def conv(
 def conv_transpose(
     z: Float[Array, "b h w d"], kernel: Float[Array, "kh kw c d"], size: tuple[int, ...]
 ) -> Float[Array, "b double_h double_w c"]:
-    """The transpose of `conv` from images of `size`, which halved is z's. Reverse mode of any order, but no forward mode.
+    """The transpose of `conv` from images of `size`, whose size halved is that of z.
 
-    The kernel's gradient is that of the convolution which it transposes, since <conv_transpose(z, kernel), g> =
-    <z, conv(g, kernel)>.
+    It has reverse-mode derivatives of any order, but no forward-mode derivatives. The kernel's gradient is that of the
+    convolution whose transpose this is, because <conv_transpose(z, kernel), g> = <z, conv(g, kernel)>.
     """
     return _gradient_of_image(z, kernel, size, 2)
 
@@ -87,7 +89,7 @@ def _gradient_of_image(g: Array, kernel: Array, size: tuple[int, ...], stride: i
         squares = jax.eval_shape(lambda x: _in_squares(x, kernel.shape[:2], stride), image)
         if not _in_fewer(squares, _kernel_in_squares(kernel, stride).shape):
             return transposed(_by_products)(g, kernel)
-        # A correlation again, with the kernel turned, of which only those squares are computed in which pixels of x lie.
+        # A correlation again, with the kernel rotated by half a turn, computed only for squares that contain pixels of x.
         turned = _kernel_in_squares(kernel, stride)[::-1, ::-1].transpose(0, 1, 3, 2)
         before = [low for low, _ in jax.lax.padtype_to_pads(size, kernel.shape[:2], (stride, stride), "SAME")]
         first = [low // stride for low in before]
@@ -103,7 +105,7 @@ def _gradient_of_image(g: Array, kernel: Array, size: tuple[int, ...], stride: i
 
 
 def _gradient_of_kernel(x: Array, g: Array, size: tuple[int, ...], stride: int) -> Array:
-    """Σ over examples and positions of x around a position ⊗ g there."""
+    """Σ over examples and positions of (x around a position) ⊗ (g there)."""
     kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), g.dtype)
 
     def by_library(x: Array, g: Array) -> Array:
@@ -116,7 +118,7 @@ def _gradient_of_kernel(x: Array, g: Array, size: tuple[int, ...], stride: int) 
             result = _winograd_gradient(x, g, squares.shape[0])
         else:
             rows = _patches(x, squares.shape[:2])
-            # With g in front the product is a quarter faster than with the patches, which are the longer.
+            # With g first, the product is a quarter faster than with the patches, which are longer.
             result = (g.reshape(-1, g.shape[3]).T @ rows.reshape(-1, rows.shape[3])).T.reshape(squares.shape)
         return jax.linear_transpose(lambda kernel: _kernel_in_squares(kernel, stride), kernel)(result)[0]
 
@@ -124,7 +126,7 @@ def _gradient_of_kernel(x: Array, g: Array, size: tuple[int, ...], stride: int) 
 
 
 def _in_squares(x: Float[Array, "b h w c"], size: tuple[int, ...], stride: int) -> Float[Array, "b high wide k"]:
-    """x padded for a kernel of this size, its squares of stride × stride pixels as channels."""
+    """x padded for a kernel of this size, with its squares of stride × stride pixels as channels."""
     b, h, w, c = x.shape
     pads = jax.lax.padtype_to_pads((h, w), size, (stride, stride), "SAME")
     high, wide = (-(-side // stride) + -(-taps // stride) - 1 for side, taps in zip((h, w), size))
@@ -136,7 +138,7 @@ def _in_squares(x: Float[Array, "b h w c"], size: tuple[int, ...], stride: int) 
 
 
 def _kernel_in_squares(kernel: Float[Array, "kh kw c d"], stride: int) -> Float[Array, "high wide k d"]:
-    """The same of a kernel, filled up with zeros to a whole number of strides."""
+    """The kernel in the same layout, padded with zeros to a whole number of strides."""
     kh, kw, c, d = kernel.shape
     high, wide = (-(-side // stride) for side in (kh, kw))
     fill = [(0, stride * n - side, 0) for n, side in zip((high, wide), (kh, kw))]
@@ -145,7 +147,7 @@ def _kernel_in_squares(kernel: Float[Array, "kh kw c d"], stride: int) -> Float[
 
 
 def _patches(x: Float[Array, "b h w c"], size: tuple[int, ...]) -> Float[Array, "b small_h small_w k"]:
-    """What each position of the result sees of x, in the order of `_as_matrix`."""
+    """The patch of x for each position of the output, in the order of `_as_matrix`."""
     high, wide = (side - taps + 1 for side, taps in zip(x.shape[1:3], size))
     return jnp.concatenate([x[:, i : i + high, j : j + wide] for i in range(size[0]) for j in range(size[1])], axis=-1)
 
@@ -155,8 +157,11 @@ def _as_matrix(kernel: Float[Array, "kh kw c d"]) -> Float[Array, "k d"]:
 
 
 class _Transforms(NamedTuple):
-    """F(4×4, r×r) of Lavin & Gray (2016, §4): Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, sixteen pixels of the result from a tile d of x whose
-    sides are r + 3, with (r + 3)² multiplications in place of 16 r²; over channels a product of matrices for each of them."""
+    """Winograd's F(4×4, r×r) (Lavin & Gray 2016, §4): Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A.
+
+    It computes sixteen output pixels from a tile d of x with sides r + 3, with (r + 3)² multiplications instead of 16 r²; over
+    channels each of them is a matrix product.
+    """
 
     of_tile: np.ndarray
     """Bᵀ [r + 3, r + 3]."""
@@ -167,7 +172,7 @@ class _Transforms(NamedTuple):
 
 
 def _cook_toom(taps: int, points: tuple[int, ...]) -> _Transforms:
-    """A product of polynomials from its values at these points, and at infinity."""
+    """A product of polynomials from its values at these points and at infinity."""
     others = [np.delete(points, i) for i in range(len(points))]
     scale = np.array([np.prod(a - rest) for a, rest in zip(points, others)])
     padded = lambda roots: np.pad(np.poly(roots)[::-1], (0, len(points) - len(roots)))
@@ -184,8 +189,9 @@ _TRANSFORMS = {2: _cook_toom(2, (0, 1, -1, 2)), 3: _cook_toom(3, (0, 1, -1, 2, -
 
 
 def _in_fewer(x: Any, kernel: tuple[int, ...]) -> bool:
-    """Whether Winograd's way takes at most two thirds of the multiplications of the plain one, with channels enough that its
-    transforms cost little beside; in float32 alone, which loses a digit by it (4e-6 of the largest number of a gradient)."""
+    """Whether Winograd's algorithm takes at most two thirds of the multiplications, with enough channels to make its transforms
+    cheap in comparison. Only in float32, where it loses about a digit (4e-6 of the largest entry of a gradient).
+    """
     taps, wide, c, d = kernel
     if taps != wide or taps not in _TRANSFORMS or min(c, d) < 64 or x.dtype != jnp.float32:
         return False
@@ -209,7 +215,7 @@ def _winograd(x: Float[Array, "b high wide c"], kernel: Float[Array, "r r c d"])
 def _winograd_gradient(
     x: Float[Array, "b high wide c"], g: Float[Array, "b h w d"], taps: int
 ) -> Float[Array, "r r c d"]:
-    """Of the kernel: the transpose of `_winograd` by it."""
+    """Gradient of the kernel: the transpose of `_winograd`."""
     c, d, transforms = x.shape[3], g.shape[3], _TRANSFORMS[taps]
     asked = _transformed(transforms.of_result.T, g, _tiles(g.shape[1:3]))
     result = jnp.zeros((taps**2, c * d), x.dtype)
@@ -219,21 +225,21 @@ def _winograd_gradient(
 
 
 def _by_rows(transforms: _Transforms, dtype: np.dtype) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """G and Aᵀ for a row of a transformed tile: both directions in one, of what they are applied to as vectors."""
+    """G and Aᵀ by rows of a transformed tile: both directions combined, acting on flattened tiles."""
     _, of_kernel, of_result = transforms
     both = lambda row, matrix: np.kron(row, matrix).astype(dtype)
     return [both(row, of_kernel) for row in of_kernel], [both(column[:, None], of_result) for column in of_result.T]
 
 
 def _seen(x: Float[Array, "b high wide c"], taps: int) -> list[Float[Array, "side n c"]]:
-    """Bᵀ d B by its rows, for all tiles."""
+    """Bᵀ d B by rows, for all tiles."""
     return _transformed(_TRANSFORMS[taps].of_tile, x, _tiles([side - taps + 1 for side in x.shape[1:3]]))
 
 
 def _transformed(
     matrix: Float[np.ndarray, "m side"], x: Float[Array, "b h w c"], tiles: tuple[int, int]
 ) -> list[Float[Array, "m n c"]]:
-    """matrix · d · matrixᵀ by its rows, d being side × side pixels of x from every fourth on, zeros beyond its end."""
+    """matrix · d · matrixᵀ by rows, with d the side × side pixels of x that start at every fourth pixel, zero-padded."""
     (m, side), c = matrix.shape, x.shape[3]
     high, wide = (4 * (n - 1) for n in tiles)
     fill = [(0, end + side - had, 0) for end, had in zip((high, wide), x.shape[1:3])]
@@ -245,8 +251,9 @@ def _transformed(
 
 
 def _combined(weights: np.ndarray, parts: list[Array]) -> Array:
-    """Σ weights · parts. Written out, XLA makes one pass of both directions; as products with the matrices, which are sparse,
-    it took several times as long."""
+    """Σ weights · parts, written out: XLA fuses both directions into one pass. As products with the matrices, which are sparse,
+    it took several times as long.
+    """
     first, *rest = [float(weight) * part for weight, part in zip(weights, parts) if weight]
     return sum(rest, first)
 

@@ -1,4 +1,4 @@
-"""Choosing an exact number of positions at random: by a threshold, and plainly by sorting."""
+"""Random selection of an exact number of positions: by a threshold, and by sorting as the reference."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aejax.errors import UsageError
 
 
 def exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool[Array, "*shape"]:
-    """True at exactly `count` positions, every position about as likely as any other; `count` in [0, d] may be traced.
+    """True at exactly `count` positions, all about equally likely; `count` in [0, d] may be traced.
 
-    Each position gets a random number made unique by the position in its low bits; the `count` smallest are chosen by
-    searching the threshold. Newton's step on the expected density of the numbers, with bisection as its safeguard, ends
-    after about a dozen countings. Sorting costs four times as much. Half a word a position is enough randomness: a tie of
-    the halves goes to the lower position, which moves an inclusion probability by at most 2⁻¹⁷ (up to 2¹⁴ components; each
-    further doubling of them doubles it, as the bits are shared).
+    Each position gets a random number, made unique by the position in its low bits. The `count` smallest are selected by
+    searching for their threshold, with Newton steps on the expected density of the numbers, safeguarded by bisection, which
+    takes about a dozen passes. Sorting takes four times as long. Half a word per position is enough randomness: ties go to the
+    lower position, which changes an inclusion probability by at most 2⁻¹⁷ (up to 2¹⁴ components; it doubles with every further
+    doubling, because the bits are shared).
     """
     d = int(np.prod(shape))
     unique, end = _unique(key, d)
@@ -29,7 +29,7 @@ def exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool
 
     def below(
         threshold: Array,
-    ) -> Array:  # counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU
+    ) -> Array:  # counted in float32, exact up to 2²⁴, because integer sums are half as fast on CPU
         return jnp.sum((unique < threshold).astype(jnp.float32)).astype(jnp.int32)
 
     def search(carry: Any) -> tuple[Array, Array, Array, Array]:
@@ -47,19 +47,19 @@ def exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool
 
 
 def plain_exact_count(key: Key[Array, ""], shape: tuple[int, ...], count: Any) -> Bool[Array, "*shape"]:
-    """The definition: the `count` smallest of as many random numbers as there are positions, by sorting. The same bits."""
+    """The definition: the `count` smallest of d random numbers, by sorting. The same bits as `exact_count`."""
     unique, _ = _unique(key, int(np.prod(shape)))
     rank = jnp.argsort(jnp.argsort(unique))
     return (rank < count).reshape(shape)
 
 
 def _unique(key: Key[Array, ""], d: int) -> tuple[Int[Array, " d"], int]:
-    """A random number for each position, no two equal, and what all are below."""
+    """A unique random number per position, and an upper bound of them."""
     position_bits = (d - 1).bit_length()
     random_bits = min(16, 30 - position_bits)
     if random_bits < 8:
         raise UsageError(f"exact-count corruption is for examples of up to {2**22} components; x has {d}")
-    # Two words a block; jax.random.bits keeps one of them. The keys are threefry's, each() sees to that.
+    # Two words per block; jax.random.bits keeps only one of them. The keys are threefry's, which `each` ensures.
     words = threefry_2x32(jax.random.key_data(key), jnp.arange(2 * ((d + 3) // 4), dtype=jnp.uint32))
     halves = jnp.concatenate([words >> 16, words & 0xFFFF])[:d] >> (16 - random_bits)
     unique = ((halves << position_bits) | jnp.arange(d, dtype=jnp.uint32)).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""The largest values along an axis, an exact number of them: by a threshold, and plainly by sorting."""
+"""An exact number of the largest values along an axis: by a threshold, and by sorting as the reference."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def largest(h: Float[Array, "*shape"], count: Int[Array, ""], axis: int) -> Bool[Array, "*shape"]:
-    """True at exactly `count` positions along the axis, those of the largest values, of equals the first. `count` in [0, n]
-    may be traced.
+    """True at exactly `count` positions along the axis, those of the largest values; ties go to the first.
 
-    No gradient. The threshold is found bit by bit in 32 countings, and the first of equals in as many as a position has
-    bits, whatever the count; sorting takes thirty times as long.
+    `count` in [0, n] may be traced. There is no gradient. The threshold is found bit by bit in 32 passes, and the first of
+    equal values in as many passes as a position has bits, whatever the count; sorting takes thirty times as long.
     """
-    bits = jax.lax.bitcast_convert_type(jnp.where(h == 0, 0.0, h).astype(jnp.float32), jnp.int32)  # -0 is 0
-    order = jnp.where(bits < 0, bits ^ np.int32(np.iinfo(np.int32).max), bits)  # integers in the order of the floats
+    bits = jax.lax.bitcast_convert_type(jnp.where(h == 0, 0.0, h).astype(jnp.float32), jnp.int32)  # -0 becomes 0
+    order = jnp.where(bits < 0, bits ^ np.int32(np.iinfo(np.int32).max), bits)  # integers ordered like the floats
     threshold = _threshold(order, count, axis, np.iinfo(np.int32).min, 32)
     above = order > threshold
     n = h.shape[axis]
@@ -30,11 +29,11 @@ def largest(h: Float[Array, "*shape"], count: Int[Array, ""], axis: int) -> Bool
 
 
 def _threshold(values: Int[Array, "*shape"], count: Any, axis: int, lowest: int, bits: int) -> Int[Array, "*ones"]:
-    """The largest of the integers from `lowest`, so many bits wide, that at least `count` values along the axis reach."""
+    """The largest of the integers from `lowest`, `bits` bits wide, that at least `count` values along the axis reach."""
 
     def decide(i: Array, threshold: Array) -> Array:
         candidate = threshold + (jnp.int32(1) << (bits - 1 - i))
-        # Counted in float32, exact up to 2²⁴: the sum of integers is half as fast on CPU.
+        # Counted in float32, exact up to 2²⁴, because integer sums are half as fast on CPU.
         reaching = jnp.sum((values >= candidate).astype(jnp.float32), axis=axis, keepdims=True)
         return jnp.where(reaching.astype(jnp.int32) >= count, candidate, threshold)
 
@@ -43,6 +42,6 @@ def _threshold(values: Int[Array, "*shape"], count: Any, axis: int, lowest: int,
 
 
 def plain_largest(h: Float[Array, "*shape"], count: Any, axis: int) -> Bool[Array, "*shape"]:
-    """The definition: a stable sort, of equals the first."""
+    """The definition: a stable sort, where ties go to the first."""
     rank = jnp.argsort(jnp.argsort(-jnp.where(h == 0, 0.0, h), axis=axis, stable=True), axis=axis)
     return rank < count

@@ -1,4 +1,4 @@
-"""The families: one file each, a constructor that returns a `Model`."""
+"""The families: one file each, with a function that returns a `Model`."""
 
 from aejax.models.autoencoders import autoencoder
 from aejax.models.binarization import binarized

@@ -2,7 +2,7 @@
 
     x ∈ [0, 1] ──B(x)──▶ bits ∈ {0, 1} ──▶ the model
 
-Under bits a Bernoulli likelihood is one; under gray values it is a cross-entropy.
+For bits, a Bernoulli likelihood is a proper likelihood; for gray values it is only a cross-entropy.
 """
 
 from __future__ import annotations
@@ -21,21 +21,33 @@ from aejax.types import Axis, Batch, DataContract, Extras, Latent, Model, Object
 
 
 def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
-    """`model` on bits: the target, and what a corruption disturbs, is black or white with the gray value as its probability.
+    """`model` on binarized images: each pixel is 1 with its gray value as the probability.
 
-    Without a seed, training draws them afresh at every presentation of an example (dynamic binarization, Salakhutdinov &
-    Murray 2008), from the step's key. With one, an example has the same bits whenever it is presented (static binarization):
-    they are a function of the seed and of its gray values, so that neither step nor batch, split or data set matters. Of two
-    examples that are equal in every gray value the bits are too.
+    Without a seed, training draws new bits at every presentation of an example (dynamic binarization, Salakhutdinov & Murray
+    2008), from the step's key. With a seed, an example always has the same bits (static binarization). They are a function of
+    the seed and the example's gray values, and do not depend on step, batch, split or data set. Two examples with equal gray
+    values have equal bits.
 
-    Outside training the bits are always static (without a seed, those of seed 0): every estimate of every run is of the same
-    ones, however many keys it takes. So is what a data-dependent initialization sees. Derivatives with respect to `x` are
-    those at the bits.
+    Outside training the bits are always static (those of seed 0 if there is no seed), so all estimates of all runs refer to the
+    same bits, however many keys they use. A data-dependent initialization sees the same bits. Derivatives with respect to `x`
+    are those at the bits. The model's `check` admits data in [0, 1]; the wrapped model's own check is applied to the bits.
 
-    The model's `check` admits data in [0, 1], of whose bits the wrapped model has to approve.
+    Args:
+        model: Model of data that are 0 or 1.
+        seed: Seed of static binarization; None for dynamic binarization.
 
     Returns:
         A `Model`.
+
+    Example:
+        >>> from aejax.models import vae
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> model = binarized(vae(MLP((64,), 2 * 8), MLP((64,), (4, 4, 1)), bernoulli(), latent=8, shape=(4, 4, 1)))
+        >>> batch = {"x": jnp.full((2, 4, 4, 1), 0.5), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.encode(params, extras, batch, jax.random.key(1)).shape
+        (2, 8)
     """
     fixed = 0 if seed is None else seed
 
@@ -44,7 +56,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
         return _bits(keys_of_content(fixed, x), x)
 
     def once(batch: Batch) -> Batch:
-        """A batch to sample or decode for need not hold x, but a condition may be a part of it."""
+        """A batch for sampling or decoding may lack x; a condition may be part of x."""
         return {**batch, "x": observe(batch["x"])} if "x" in batch else batch
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
@@ -68,7 +80,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
             model.data.check((x > 0.5).astype(x.dtype), f"{where}, binarized")
 
     def on_bits(f: Any) -> Any:
-        """A function `(params, extras, batch, …)` of the model, on bits; None where the model lacks it."""
+        """A function `(params, extras, batch, …)` of the model, applied to bits; None if the model lacks it."""
         return None if f is None else lambda params, extras, batch, *rest: f(params, extras, once(batch), *rest)
 
     decode, latent, discrete, sequence, sparse = (
@@ -102,23 +114,23 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
 
 
 def _bits(keys: Key[Array, " b"], x: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
-    """One draw of B(x) for each key, x rounded to 1/65536; the derivative with respect to x is one."""
+    """One draw of B(x) per key, with x rounded to 1/65536; its derivative with respect to x is one."""
     rows = x.reshape(len(x), -1)
     d = rows.shape[1]
-    # Sixteen random bits for a value, two values a word: a fifth of the time of jax.random.bernoulli on CPU.
+    # Sixteen random bits per value, two values per word: a fifth of the time of jax.random.bernoulli on CPU.
     counts = jnp.arange(2 * ((d + 3) // 4), dtype=jnp.uint32)
     words = jax.vmap(threefry_2x32, (0, None))(jax.random.key_data(keys), counts)
     halves = jnp.concatenate([words >> 16, words & 0xFFFF], axis=1)[:, :d]
-    white = halves.astype(jnp.float32) + 0.5 < 65536 * rows  # always at 1, never at 0
+    white = halves.astype(jnp.float32) + 0.5 < 65536 * rows  # always 1 for x = 1, never for x = 0
     bits = jax.lax.stop_gradient(white.astype(x.dtype).reshape(x.shape))
     return bits + (x - jax.lax.stop_gradient(x))
 
 
 def keys_of_content(seed: int | Int[Array, ""], x: Float[Array, " b *shape"]) -> Key[Array, " b"]:
-    """One key for each example, of the seed and the values of x alone."""
+    """One key per example, a function of the seed and the values of x only."""
     values = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32).reshape(len(x), -1)
     places = jnp.broadcast_to(jnp.arange(values.shape[1], dtype=jnp.uint32), values.shape)
-    # A random number for each value at its place, and their sum: integers add up alike in any order.
+    # A sum of random integers, one per value and position: integer sums do not depend on their order.
     seeded = jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
     hashed = threefry_2x32(seeded, jnp.stack([values, places])).sum(axis=-1, dtype=jnp.uint32)  # [2, b]
     return jax.random.wrap_key_data(hashed.T, impl="threefry2x32")

@@ -1,4 +1,4 @@
-"""What follows from the parts of a latent-variable model, whatever its loss is: its bound, codes, samples and weights."""
+"""Evaluation of a latent-variable model, whatever its loss is: the bound, codes, samples and importance weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from aejax.keys import each
-from aejax.models.autoencoders import per_dimension
+from aejax.models.encoder_decoder import per_dimension
 from aejax.models.latent import LatentNet
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
@@ -21,7 +21,7 @@ def variational(
     corrupt: Corrupt | None = None,
     conditional: bool = False,
 ) -> Model:
-    """The model of these parts that is trained by `loss`, as in `Model`, and evaluated by its bound."""
+    """A `Model` of these parts that is trained by `loss` and evaluated by its bound."""
 
     def image(params: Params, z: Array, c: Array | None, batch: Batch) -> Array:
         return parts.keep_observed(batch, likelihood.mean(parts.theta(params, z[:, None], c)[:, 0]))
@@ -29,7 +29,7 @@ def variational(
     def terms_given(
         params: Params, x_seen: Array, batch: Batch, c: Array | None, keys: Key[Array, " b"], name: str
     ) -> dict[str, Array]:
-        """Per example: the bound of x by one draw, and the squared error of the mean, given what the encoder saw."""
+        """Per example: the bound of x from one draw, and the mean's squared error, given the encoder's input."""
         x, h = batch["x"], parts.numbers(params, x_seen, c)
         z, log_q = parts.draw(params, keys, h, 1)
         distortion = parts.neg_log_prob(parts.theta(params, z, c), x)[:, 0]
@@ -61,7 +61,7 @@ def variational(
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
     def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        """The mean of p(x|z) for z from the prior, or a draw where the mean of discrete data is no datum."""
+        """The mean of p(x|z) with z from the prior; a draw if the mean of discrete data lies outside the data space."""
         k_prior, k_draw = jax.random.split(key)
         index, c = batch["index"], parts.condition(batch)
         z = parts.draw_prior(params, each(k_prior, index), c)
@@ -75,13 +75,13 @@ def variational(
         return parts.log_weights(params, parts.numbers(params, x, c), x, each(key, batch["index"]), c, k)
 
     def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
+        k_draw, _, _ = jax.random.split(key, 3)  # as in `evaluate`, so that these are the parts of the same KL
         c = parts.condition(batch)
         h = parts.numbers(params, batch["x"], c)
         return parts.kl(params, h, *parts.draw(params, each(k_draw, batch["index"]), h, 1), c)
 
     def moments(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> tuple[Array, Array]:
-        assert parts.moments is not None  # a model has `moments` only then
+        assert parts.moments is not None  # `Model.latent.moments` is None otherwise
         return parts.moments(params, parts.numbers(params, batch["x"], parts.condition(batch)))
 
     return Model(
@@ -103,6 +103,6 @@ def variational(
 
 
 def latent_of(model: Model) -> Latent:
-    """The latent of a model that `variational` made."""
+    """The latent variable of a model that `variational` returned."""
     assert model.latent is not None
     return model.latent

@@ -15,18 +15,27 @@ from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
 def classifier(encoder: nn.Module, classes: int) -> Model:
-    """Softmax regression on the encoder's code, trained together with it.
+    """Softmax regression on the encoder's code, trained together with the encoder.
 
-    Terms: `nll`, the cross-entropy of the label in nats, and `error`, 1 where the most probable class is not the label.
+    It logs and evaluates `nll`, the cross-entropy of the label in nats, and `error`, which is 1 if the most probable class is
+    not the label.
 
     Args:
         encoder: Linen module, x [b, ...] -> h [b, d].
-        classes: number of labels.
+        classes: Number of labels.
 
     Returns:
-        A `Model`.
+        A `Model` for batches with `x` and `label`.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> model = classifier(MLP((64,), 32), classes=10)
+        >>> batch = {"x": jnp.zeros((2, 8, 8, 1)), "label": jnp.array([3, 7]), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.evaluate(params, extras, batch, jax.random.key(1))["nll"].shape
+        (2,)
     """
-    head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # at first every class is as probable as any other
+    head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # initially all classes are equally probable
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         if "label" not in batch:

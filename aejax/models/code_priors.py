@@ -1,10 +1,10 @@
-"""A prior over the codes of a trained vector-quantized autoencoder, which makes it generate (van den Oord et al. 2017, §3.2;
-Razavi et al. 2019, §3.2).
+"""A learned prior over the codes of a trained vector-quantized autoencoder, from which images are sampled (van den Oord et al.
+2017, §3.2; Razavi et al. 2019, §3.2).
 
-    p(codes) = p(top) … p(level 0 | those above),   each level autoregressive in reading order
+    p(codes) = p(top) … p(level 0 | levels above),   each level autoregressive in reading order
 
-It is a run of its own, whose parent is the autoencoder's: that stays frozen in the extras, so that one checkpoint samples
-images. The code's cost −log p(codes) takes the place of the uniform prior's Σ log K, and `nelbo` is the complete bound.
+It is a run of its own whose parent is the autoencoder's run. The parent is kept frozen in the extras, so one checkpoint is
+enough to sample images. −log p(codes) replaces the uniform prior's Σ log K, and `nelbo` is the complete bound.
 """
 
 from __future__ import annotations
@@ -28,19 +28,34 @@ from aejax.types import Axis, Batch, Condition, DataContract, Discrete, Extras, 
 def code_prior(
     base: Parent, nets: Sequence[PixelCNN], shape: tuple[int, ...], condition: Condition | None = None
 ) -> Model:
-    """The prior of `base`'s codes by one net for each level, from the one next to x up; the top one is last.
+    """Autoregressive prior over the codes of `base`, with one net per level, from level 0 to the top.
 
-    Terms: `kl`, −log p(codes), and `bits_per_code`, its mean over positions and codebooks in bits; `distortion` and `mse` are the
-    parent's, and `nelbo` is distortion + kl, an upper bound of −log p(x).
+    It logs and evaluates `kl`, which is −log p(codes), and `bits_per_code`, its mean over positions and codebooks in bits.
+    `distortion` and `mse` are the parent's, and `nelbo` = distortion + kl is an upper bound on −log p(x).
 
     Args:
-        base: a finished run of a model with `codes`.
-        nets: see `nets_for`.
-        shape: of one example.
-        condition: batch -> [b, n], labels as `jax.nn.one_hot(batch["label"], n)`.
+        base: A finished run of a model with `codes`, see `aejax.runs.opening.open_parent`.
+        nets: One net per level, see `nets_for`.
+        shape: Shape of one example.
+        condition: batch -> [b, n]; for labels `jax.nn.one_hot(batch["label"], n)`.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: `base` has no codes, or the nets do not match its levels.
+
+    Example:
+        >>> from aejax.models import vqvae
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, nearest
+        >>> below = vqvae(MLP((16,), 8), MLP((16,), (4, 4, 1)), bernoulli(), nearest(16, 8), (4, 4, 1))
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> base = Parent("runs/vqvae", "", below, *below.init(jax.random.key(0), batch), {})
+        >>> model = code_prior(base, nets_for(base, (4, 4, 1), channels=8, layers=1), (4, 4, 1))
+        >>> params, extras = model.init(jax.random.key(1), batch)
+        >>> model.sample(params, extras, batch, jax.random.key(2)).shape
+        (2, 4, 4, 1)
     """
     lower, discrete = base.model, discrete_of(base)
     sizes = levels_of(base)
@@ -65,7 +80,7 @@ def code_prior(
             return condition(batch)
         except KeyError as missing:
             raise UsageError(
-                f"the prior's condition needs {missing} of an example, which is not there; to sample use --label or --given"
+                f"the prior's condition needs {missing}, which the examples do not have; to sample use --label or --given"
             ) from None
 
     def above(codes: Sequence[Array], i: int) -> Array | None:
@@ -82,7 +97,7 @@ def code_prior(
         return params, extras
 
     def neg_log_prob(params: Params, codes: Sequence[Array], label: Array | None) -> tuple[Array, int]:
-        """−log p of the codes [b], and how many codes there are."""
+        """−log p of the codes [b], and the number of codes."""
         nll = jnp.zeros(len(codes[0]))
         for i, (name, net) in enumerate(zip(names, nets)):
             logits = apply(net, params[name], codes[i], label, above(codes, i))
@@ -108,14 +123,14 @@ def code_prior(
         }
 
     def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        """Codes drawn from the top down, decoded."""
+        """Draws the codes from the top level down, and decodes them."""
         label = given(batch)
         codes: list[Array] = []
         for i, k in reversed(list(enumerate(jax.random.split(key, len(nets))))):
             keys, upper = each(k, batch["index"]), codes[0] if codes else None
             codes.insert(0, sample_codes(nets[i], params[names[i]], keys, label, upper))
         drawn = [level.reshape(-1, *like) for level, like in zip(codes, shapes_of(base, shape))]
-        assert lower.decode is not None  # whatever has codes decodes them
+        assert lower.decode is not None  # models with codes have `decode`
         return lower.decode(*frozen(extras), tuple(drawn) if len(drawn) > 1 else drawn[0], batch)
 
     def of_base(name: str) -> Any:
@@ -140,7 +155,7 @@ def code_prior(
 
 
 def discrete_of(base: Parent) -> Discrete:
-    """The parent's discrete code; UsageError where it has none."""
+    """The parent's discrete code; UsageError if it has none."""
     if base.model.discrete is None:
         raise UsageError(
             f"{base.directory} has no discrete codes; a prior over codes needs a vector-quantized run as parent"
@@ -149,13 +164,13 @@ def discrete_of(base: Parent) -> Discrete:
 
 
 def levels_of(base: Parent) -> tuple[tuple[int, ...], ...]:
-    """How many codes each codebook of each level has."""
+    """The number of codes of each codebook of each level."""
     sizes = discrete_of(base).codebook_sizes
     return sizes if isinstance(sizes[0], tuple) else (sizes,)
 
 
 def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Of each level's codes, (*positions, codebooks), for examples of this shape."""
+    """The shape (*positions, codebooks) of each level's codes, for examples of this shape."""
     seen = {"x": jax.ShapeDtypeStruct((1, *shape), jnp.float32), "index": jax.ShapeDtypeStruct((1,), jnp.int32)}
     codes = discrete_of(base).codes
     shapes = jax.eval_shape(lambda batch: codes(base.params, base.extras, batch, jax.random.key(0)), seen)
@@ -163,8 +178,31 @@ def shapes_of(base: Parent, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def nets_for(base: Parent, shape: tuple[int, ...], **options: Any) -> list[PixelCNN]:
-    """A net for each level of the parent's codes; the options are `PixelCNN`'s. Attention is left to the top level, whose
-    positions are fewest, as in Razavi et al. (2019, §3.2)."""
+    """One `PixelCNN` for each level of the parent's codes.
+
+    Attention is used at the top level only, which has the fewest positions, as in Razavi et al. (2019, §3.2).
+
+    Args:
+        base: A finished run of a model with `codes`.
+        shape: Shape of one example.
+        options: Fields of `PixelCNN`, such as `channels`, `layers` and `heads`.
+
+    Returns:
+        The nets, from level 0 to the top.
+
+    Raises:
+        UsageError: `base` has no codes, or they have more than two axes of positions.
+
+    Example:
+        >>> from aejax.models import vqvae
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, nearest
+        >>> below = vqvae(MLP((16,), 8), MLP((16,), (4, 4, 1)), bernoulli(), nearest(16, 8), (4, 4, 1))
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> base = Parent("runs/vqvae", "", below, *below.init(jax.random.key(0), batch), {})
+        >>> [net.sizes for net in nets_for(base, (4, 4, 1), channels=8)]
+        [(16,)]
+    """
     sizes, maps = levels_of(base), [shape_of_map(codes) for codes in shapes_of(base, shape)]
     heads = options.pop("heads", 0)
     return [
@@ -180,9 +218,9 @@ def nets_for(base: Parent, shape: tuple[int, ...], **options: Any) -> list[Pixel
 
 
 def shape_of_map(codes: tuple[int, ...]) -> tuple[int, int, int]:
-    """Codes of images [h, w, codebooks] as they are, of signals [t, codebooks] and of vectors [codebooks] as one row."""
+    """The shape [h, w, codebooks] of a code map; codes of signals [t, codebooks] and vectors [codebooks] are one row."""
     if len(codes) > 3:
-        raise UsageError(f"a prior reads codes in a plane or a line, not {codes}")
+        raise UsageError(f"a prior needs codes with at most two axes of positions, not {codes}")
     h, w, codebooks = (1,) * (3 - len(codes)) + codes
     return h, w, codebooks
 

@@ -1,10 +1,10 @@
-"""The conditional variational autoencoder (Sohn et al. 2015): p(x|c) by a latent whose prior is conditioned on c too.
+"""The conditional variational autoencoder (Sohn et al. 2015): p(x|c) with a latent whose prior also depends on c.
 
     c ──prior net──▶ p(z|c)      x, c ──encoder──▶ q(z|x, c) ──▶ z      z, c ──decoder──▶ θ ──likelihood──▶ −log p(x|θ)
 
-The condition is a label, or a part of the image itself: the rest is then what is modeled, and scored. α = 1 is the conditional
-variational autoencoder, α = 0 the Gaussian stochastic neural network, whose z is of the prior in training too, and between
-lie the paper's hybrids.
+The condition is a label or a part of the image; in the latter case only the rest is modeled and scored. α = 1 is the
+conditional variational autoencoder. α = 0 is the Gaussian stochastic neural network, which draws z from the prior in training
+too. Values in between are the paper's hybrids.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoders import per_dimension
 from aejax.models.bounds import latent_of, variational
+from aejax.models.encoder_decoder import per_dimension
 from aejax.models.latent import LatentNet, latent_net
 from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood, restrict
@@ -42,25 +42,39 @@ def cvae(
 ) -> Model:
     """A conditional variational autoencoder of x given a condition, or of the rest of x given a part of it.
 
-    Minimizes α·(distortion + kl) + (1 − α)·gsnn (Sohn et al. 2015, eq. 4, 5 and 7), where `gsnn` is −E log p(x|z, c) for z ~
-    p(z|c). All three are logged and evaluated; with α = 0 there is no encoder, the bound is the `gsnn` term, the code the prior's
-    mean, and `log_weights` are of the prior's draws.
+    It minimizes α·(distortion + kl) + (1 − α)·gsnn (Sohn et al. 2015, eq. 4, 5 and 7), where `gsnn` is −E log p(x|z, c) with
+    z ~ p(z|c). All three are logged and evaluated. With α = 0 there is no encoder: the bound is the `gsnn` term, the code is
+    the prior's mean, and `log_weights` are those of draws from the prior.
 
     Args:
         encoder: MLP, (x, c) [b, all] -> h [b, 2·latent].
         prior: Linen module, c [b, ...] -> [b, 2·latent], mean and raw log-variance of p(z|c), see `conditional`.
         decoder: MLP, (z, c) [b, all] -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
         likelihood: p(x|theta).
-        latent: dimensions of z.
-        shape: of one example.
-        condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`. Left out, c is the observed part of x, 0
-            elsewhere.
-        observed: which elements of x are given and not scored; in what the model gives back they are as they were. None of
-            them without it.
-        alpha: in [0, 1].
+        latent: Dimensions of z.
+        shape: Shape of one example.
+        condition: batch -> c [b, ...]; for labels `jax.nn.one_hot(batch["label"], n)`. By default c is the observed part of x,
+            with 0 elsewhere.
+        observed: bool, of an example's shape; True for elements that are given. They are not scored, and outputs keep their
+            values. By default there are none.
+        alpha: α in [0, 1].
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: `alpha` is outside [0, 1], there is neither a condition nor an observed part, or everything is observed.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> label = lambda batch: jax.nn.one_hot(batch["label"], 10)
+        >>> nets = MLP((32,), 2 * 4), MLP((32,), 2 * 4), MLP((32,), (4, 4, 1))
+        >>> model = cvae(*nets, bernoulli(), latent=4, shape=(4, 4, 1), condition=label)
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "label": jnp.array([3, 7]), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        (2, 4, 4, 1)
     """
     if not 0.0 <= alpha <= 1.0:
         raise UsageError(f"cvae(alpha={alpha}): it must be between 0 and 1")
@@ -69,8 +83,8 @@ def cvae(
     given = np.zeros(shape, bool) if observed is None else np.asarray(observed)
     if given.shape != shape or given.all():
         raise UsageError(
-            f"cvae(observed=) marks elements of one example, of shape {shape}, and leaves some to be modeled; this marks "
-            f"{given.sum()} of {given.shape}"
+            f"cvae(observed=) must have an example's shape {shape} and leave some elements to be modeled; it has shape "
+            f"{given.shape} and marks {given.sum()}"
         )
     shown = (lambda batch: jnp.where(given[None], batch["x"], 0.0)) if condition is None else condition
     scored = likelihood if observed is None else restrict(likelihood, ~given)
@@ -81,7 +95,7 @@ def cvae(
     by_prior = stochastic_net(parts, prior)
 
     def gsnn(params: Params, batch: Batch, keys: Key[Array, " b"]) -> Array:
-        """−log p(x|z, c) [b] for one z ~ p(z|c) each."""
+        """−log p(x|z, c) [b] for one draw z ~ p(z|c) per example."""
         c = parts.condition(batch)
         z, _ = by_prior.draw(params, keys, by_prior.numbers(params, batch["x"], c), 1)
         return parts.neg_log_prob(parts.theta(params, z, c), batch["x"])[:, 0]
@@ -120,5 +134,5 @@ def cvae(
 
 
 def stochastic_net(parts: LatentNet, prior: nn.Module) -> LatentNet:
-    """The same with q(z|x, c) = p(z|c) (Sohn et al. 2015, §3.2): the prior net's numbers are those of a diagonal Gaussian."""
+    """The same net with q(z|x, c) = p(z|c) (Sohn et al. 2015, §3.2): the prior net gives a diagonal Gaussian."""
     return parts._replace(numbers=lambda params, x, c: apply(prior, params["prior"], c))

@@ -1,10 +1,10 @@
-"""FactorVAE (Kim & Mnih 2018): a variational autoencoder that pays for the total correlation of its code, as a discriminator
-sees it.
+"""FactorVAE (Kim & Mnih 2018): a variational autoencoder with a penalty on the total correlation of its code, estimated by a
+discriminator.
 
-    loss = bound + γ·E log D(z)/(1 − D(z))  +  cross-entropy of D, with z ~ q(z) against z̄ ~ Π_j q(z_j)
+    loss = −ELBO + γ·E log D(z)/(1 − D(z))  +  cross-entropy of D, with z ~ q(z) against z̄ ~ Π_j q(z_j)
 
-One objective and one step for both: in the first part the discriminator's parameters are constants, in the second z is. An
-optimizer that treats them differently finds the discriminator's under `params["discriminator"]`.
+Both are trained by one objective and one step: the discriminator's parameters are constants in the first part, z is constant in
+the second. An optimizer that treats them differently finds the discriminator under `params["discriminator"]`.
 """
 
 from __future__ import annotations
@@ -37,20 +37,38 @@ def factor_vae(
     regularizers: Sequence[Regularizer] = (),
     **options: Any,
 ) -> Model:
-    """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) on top of its bound (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
+    """A variational autoencoder with γ·KL(q(z) ‖ Π_j q(z_j)) added to its loss (Kim & Mnih 2018, eq. 2-3, Algorithm 2).
 
-    Logs `total_correlation_nats`, the discriminator's estimate on the batch, which may be negative; `discriminator`, its
-    cross-entropy in nats, log 2 where it cannot tell; and `discriminator_accuracy`. `factor_vae` is what all this adds to the
-    objective.
+    It logs `total_correlation_nats`, the discriminator's estimate on the batch, which may be negative; `discriminator`, its
+    cross-entropy in nats, which is log 2 at chance; and `discriminator_accuracy`. `factor_vae` is the sum that is added to the
+    loss.
 
     Args:
-        gamma: weight of the total correlation, at least 0; a traced number may vary between members of one program.
-        discriminator: Linen module, z [b, latent] -> [b, 1], the logit of z being a code and no permuted one: log D/(1 − D).
-        regularizers: further ones, as in `vae`.
-        options: the other arguments, as in `vae`.
+        encoder: As in `vae`.
+        decoder: As in `vae`.
+        likelihood: As in `vae`.
+        latent: As in `vae`.
+        shape: As in `vae`.
+        gamma: Weight γ of the total correlation, at least 0; a traced number may differ between members of one program.
+        discriminator: Linen module, z [b, latent] -> [b, 1], the logit log D/(1 − D) that z is a code and not a permuted one.
+        regularizers: Further regularizers, as in `vae`.
+        options: Other arguments of `vae`.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: `gamma` is negative.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> nets = MLP((32,), 2 * 4), MLP((32,), (4, 4, 1))
+        >>> model = factor_vae(*nets, bernoulli(), 4, (4, 4, 1), gamma=10.0, discriminator=MLP((32,), 1))
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> sorted(params)
+        ['decoder', 'discriminator', 'encoder', 'posterior', 'prior']
     """
     gamma = non_negative("factor_vae", "gamma", gamma)
     term = adversary(gamma, discriminator)
@@ -72,9 +90,9 @@ def factor_vae(
 def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Regularizer:
     """The regularizer, as in `aejax.objective.regularizers`; its parameters are `params["discriminator"]`.
 
-    The permuted codes are of a second draw of z for the whole batch. The paper permutes a second batch of examples; here the
-    encoder runs once, and nothing is halved. What the discriminator learns to expect is the same: a permuted row has
-    its dimensions from as many examples either way.
+    The paper permutes the codes of a second batch of examples. Here the permuted codes are a second draw of z for the same
+    batch, so the encoder runs once. The discriminator's target is the same: each dimension of a permuted row comes from a
+    different example.
     """
 
     def factor_vae(latents: Latents, params: Params, key: Key[Array, ""], step: Any, axis: Axis) -> tuple[Array, Terms]:
@@ -97,5 +115,5 @@ def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Regularizer
 
 
 def permuted(key: Key[Array, ""], z: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """z with the rows of each dimension in an order of its own (Kim & Mnih 2018, Algorithm 1)."""
+    """z with the rows of each dimension permuted independently (Kim & Mnih 2018, Algorithm 1)."""
     return jax.vmap(jax.random.permutation, (0, 1), 1)(jax.random.split(key, z.shape[1]), z)

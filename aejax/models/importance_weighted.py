@@ -1,4 +1,4 @@
-"""The importance-weighted autoencoder (Burda et al. 2016): a bound of log p(x) by k draws, tighter the more.
+"""The importance-weighted autoencoder (Burda et al. 2016): a lower bound on log p(x) from k draws, tighter for larger k.
 
 L_k = E log 1/k Σ_i w_i,   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 """
@@ -38,17 +38,39 @@ def iwae(
     corrupt: Corrupt | None = None,
     condition: Condition | None = None,
 ) -> Model:
-    """An importance-weighted autoencoder: `vae` with another loss, to which weights and penalties of its own do not apply.
+    """An importance-weighted autoencoder: `vae` with another loss, without KL weights and penalties.
 
-    Logged are `iwae_nll`, −L_k, and of the same draws `nelbo`, `distortion` and `kl`; evaluated are −L_k and the terms of a VAE.
+    It logs `iwae_nll` = −L_k and, from the same draws, `nelbo`, `distortion` and `kl`. It evaluates −L_k and the terms of a
+    VAE.
 
     Args:
-        samples: k; with 1 it is the VAE whose divergence is estimated by draws.
-        doubly_reparametrized: the encoder's gradient of Tucker et al. (2019, eq. 8): of the same expectation, and it does not
-            drown in noise as k grows. The rest are as in `vae`.
+        encoder: As in `vae`.
+        decoder: As in `vae`.
+        likelihood: As in `vae`.
+        latent: As in `vae`.
+        shape: As in `vae`.
+        samples: Number of draws k; k = 1 is a VAE whose KL is estimated from draws.
+        doubly_reparametrized: Whether to use the encoder gradient of Tucker et al. (2019, eq. 8), which has the same
+            expectation and does not become noisier as k grows.
+        prior: As in `vae`.
+        posterior: As in `vae`.
+        corrupt: As in `vae`.
+        condition: As in `vae`.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: `samples` is below 1, or the posterior has no density while `doubly_reparametrized` needs it.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> model = iwae(MLP((32,), 2 * 4), MLP((32,), (4, 4, 1)), bernoulli(), 4, (4, 4, 1), samples=5)
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> sorted(model.evaluate(params, extras, batch, jax.random.key(1)))
+        ['distortion', 'iwae_nll', 'kl', 'mse', 'nelbo']
     """
     if samples < 1:
         raise UsageError(f"iwae(samples={samples}): at least one draw")
@@ -56,29 +78,29 @@ def iwae(
     log_q_of = posterior.log_prob
     if doubly_reparametrized and log_q_of is None:
         raise UsageError(
-            f"doubly_reparametrized= needs the density of q(z|x), which {posterior.name}() has not; use diagonal()"
+            f"doubly_reparametrized= needs the density of q(z|x), which {posterior.name}() does not have; use diagonal()"
         )
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
-        k_corrupt, k_draw, _, _ = jax.random.split(key, 4)  # as in `vae`: one draw has its very noise
+        k_corrupt, k_draw, _, _ = jax.random.split(key, 4)  # as in `vae`, so that one draw uses the same noise
         x, index, c = batch["x"], batch["index"], parts.condition(batch)
         x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)
         h = parts.numbers(params, x_tilde, c)
         z, log_q = parts.draw(params, each(k_draw, index), h, samples)
 
         def weigh(z: Array, log_q: Array) -> tuple[Array, Array]:
-            """-log p(x|z), and log q(z|x) − log p(z): [b, k]."""
+            """−log p(x|z), and log q(z|x) − log p(z): [b, k]."""
             return parts.neg_log_prob(parts.theta(params, z, c), x), log_q - parts.log_prior(params, z, c)
 
         distortion, kl = weigh(z, log_q)
         if doubly_reparametrized:
-            # Another call of the same function, which XLA computes once: only what is differentiated is other. Through z alone
-            # the encoder is reached (and by a prior that is made of it), and there each draw's weight w̃ counts twice.
+            # The same function with other derivatives; XLA computes its value once. The encoder (and a prior built from it) is
+            # reached only through z, where each draw's normalized weight w̃ enters twice: in log_mean and in this factor.
             normalized = jax.lax.stop_gradient(jax.nn.softmax(-distortion - kl, axis=1))
             z = _with_gradient_times(z, normalized[:, :, None])
-            assert log_q_of is not None  # refused above
+            assert log_q_of is not None  # checked above
             density = partial(log_q_of, jax.lax.stop_gradient(params["posterior"]))
             log_q = jax.vmap(jax.vmap(density, (None, 0)))(jax.lax.stop_gradient(h), z)
             distortion, kl = weigh(z, log_q)
@@ -112,7 +134,7 @@ def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:
 
 @jax.custom_vjp
 def _with_gradient_times(z: Array, factor: Array) -> Array:
-    """z, whose gradient is multiplied by the factor."""
+    """z, with its gradient multiplied by the factor."""
     return z
 
 

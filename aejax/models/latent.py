@@ -1,4 +1,4 @@
-"""What variational autoencoders are made of: encoder, posterior, prior and decoder as functions of the trained parameters."""
+"""The parts of variational autoencoders: encoder, posterior, prior and decoder as functions of the trained parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.models.autoencoders import as_theta, total
+from aejax.models.encoder_decoder import as_theta, total
 from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
@@ -21,7 +21,7 @@ from aejax.types import Batch, Condition, Extras, Init, Params
 
 
 class LatentNet(NamedTuple):
-    """Encoder, posterior, prior and decoder as functions of the trained parameters. `k` counts draws of z."""
+    """Encoder, posterior, prior and decoder as functions of the trained parameters; `k` is the number of draws of z."""
 
     init: Init
     """As `Model.init`; params are `{"encoder", "decoder", "posterior", "prior"}`."""
@@ -32,7 +32,7 @@ class LatentNet(NamedTuple):
     mean: Callable[[Params, Array], Array]
     """(params, h) -> [b, d], the deterministic code."""
     moments: Callable[[Params, Array], tuple[Array, Array]] | None
-    """(params, h) -> (means [b, d], variances [b, d]); None as in `Posterior`."""
+    """(params, h) -> (means [b, d], variances [b, d]); None if the posterior has none."""
     draw: Callable[[Params, Key[Array, " b"], Array, int], tuple[Array, Array]]
     """(params, keys [b], h, k) -> (z [b, k, d], log q(z|x) [b, k])."""
     theta: Callable[[Params, Array, Array | None], Array]
@@ -44,13 +44,13 @@ class LatentNet(NamedTuple):
     draw_prior: Callable[[Params, Key[Array, " b"], Array | None], Array]
     """(params, keys [n], c) -> z [n, d]."""
     kl: Callable[[Params, Array, Array, Array, Array | None], Array]
-    """(params, h, z, log_q, c) -> [b, m], in closed form where there is one, else the draws' mean, m = 1."""
+    """(params, h, z, log_q, c) -> KL [b, m]: the closed form if there is one, else the mean over draws, with m = 1."""
     log_weights: Callable[[Params, Array, Array, Key[Array, " b"], Array | None, int], Array]
     """(params, h, x, keys, c, k) -> log p(x, z) − log q(z|x), [b, k]."""
     encoding: Callable[[Params, Array | None], Encoding]
     """(params, c) -> Encoding."""
     keep_observed: Callable[[Batch, Array], Array]
-    """(batch, images [b, *shape]) -> images, in which what the condition shows of the example is as it is."""
+    """(batch, images [b, *shape]) -> images, with the elements that the condition observes set to those of the example."""
 
 
 def latent_net(
@@ -63,7 +63,7 @@ def latent_net(
     posterior: Posterior,
     condition: Condition | None,
 ) -> LatentNet:
-    """The arguments as in `vae`."""
+    """The parts of a variational autoencoder, for arguments as in `vae`."""
     if latent < 1:
         raise UsageError(f"latent={latent}: at least one dimension")
 
@@ -74,7 +74,7 @@ def latent_net(
             return condition(batch)
         except KeyError as missing:
             raise UsageError(
-                f"the model's condition needs {missing} of an example, which is not there; use data that have it, and to sample "
+                f"the model's condition needs {missing}, which the examples do not have; use data with it; to sample, add "
                 "--given or --label"
             ) from None
 
@@ -105,7 +105,7 @@ def latent_net(
         return jax.vmap(lambda one: posterior.mean(params["posterior"], one))(h)
 
     def moments(params: Params, h: Array) -> tuple[Array, Array]:
-        assert posterior.moments is not None  # a net has `moments` only then
+        assert posterior.moments is not None  # `LatentNet.moments` is None otherwise
         return jax.vmap(partial(posterior.moments, params["posterior"]))(h)
 
     def draw(params: Params, keys: Key[Array, " b"], h: Array, k: int) -> tuple[Array, Array]:
@@ -116,7 +116,7 @@ def latent_net(
 
     def theta(params: Params, z: Array, c: Array | None) -> Array:
         b, k, d = z.shape
-        # Examples' rows are repeated, not broadcast within the net, which knows of no draws.
+        # Rows are repeated because the net has no axis for draws.
         rows = None if c is None else jnp.repeat(c, k, axis=0)
         out = apply(decoder, params["decoder"], joined(z.reshape(b * k, d), rows))
         return as_theta(out, shape, likelihood).reshape(b, k, *shape, likelihood.width)
@@ -129,9 +129,7 @@ def latent_net(
     def encoding(params: Params, c: Array | None) -> Encoding:
         def numbers_(x: Array) -> Array:
             if c is not None:
-                raise UsageError(
-                    "a prior made of the encoder (vamp) has no pseudo-inputs for a condition; use conditional()"
-                )
+                raise UsageError("vamp() has no pseudo-inputs for a condition; use conditional()")
             return numbers(params, x, None)
 
         return Encoding(numbers_, posterior, params["posterior"])
@@ -162,5 +160,5 @@ def latent_net(
 
 
 def joined(x: Float[Array, " b *shape"], c: Array | None) -> Array:
-    """x as it is, or with its condition as one row [b, all]."""
+    """x itself, or x and its condition as one row [b, all]."""
     return x if c is None else jnp.concatenate([x.reshape(len(x), -1), c.reshape(len(c), -1).astype(x.dtype)], axis=1)

@@ -1,4 +1,4 @@
-"""Distributions of a state of several layers, of which each sees the layers above it: what models of sequences are made of.
+"""Distributions of a state with several layers, each of which depends on the layers above it; used by models of sequences.
 
 p(z|c) = p(z^L|c) p(z^{L−1}|z^L, c) … p(z^1|z^2, …, z^L, c)
 
@@ -25,22 +25,27 @@ class Layered(NamedTuple):
     """p(z|c) as pure functions of rows: c [n, m], z [n, layers · latent]; log-densities in nats."""
 
     init: Callable[[Key[Array, ""], Array], Params]
-    """(key, c) -> params, `{"layer_1", …}`, the lowest layer being the first."""
+    """(key, c) -> params, `{"layer_1", …}`, where layer 1 is the lowest."""
     draw: Callable[[Params, Key[Array, " b"], Array], tuple[Array, Array]]
     """(params, keys [n], c) -> (z, log p(z|c) [n])."""
     mean: Callable[[Params, Array], Array]
-    """(params, c) -> each layer's mean, given the means of those above it."""
+    """(params, c) -> the mean of each layer, given the means of those above it."""
     log_prob: Callable[[Params, Array, Array], Array]
     """(params, c, z) -> log p(z|c) [n]."""
 
 
 def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what: str) -> Layered:
-    """A chain of `layers` distributions, each with a net of its own of the kind `net`: rows -> [n, posterior.width(latent)].
+    """A chain of `layers` distributions, each with its own copy of `net`: rows -> [n, posterior.width(latent)].
 
     Args:
-        posterior: what a net's numbers say; with `log_prob`.
-        latent: dimensions of a layer.
-        what: its name in messages.
+        net: Linen module for one layer.
+        posterior: Distribution parametrized by the net's output; it needs `log_prob`.
+        latent: Dimensions of a layer.
+        layers: Number of layers.
+        what: Name of the distribution in error messages.
+
+    Returns:
+        The distribution p(z|c).
     """
     if latent < 1 or layers < 1:
         raise UsageError(f"latent={latent}, layers={layers}: at least one of each")
@@ -99,5 +104,5 @@ def joined(*rows: Float[Array, "n _"]) -> Float[Array, "n _"]:
 
 
 def params_of(variables: Mapping[str, Any]) -> Params:
-    """Of a module's variables, what is trained; {} of one that has nothing to train."""
+    """The trained part of a module's variables; {} if there is none."""
     return dict(variables["params"]) if "params" in variables else {}

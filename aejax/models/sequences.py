@@ -1,7 +1,7 @@
-"""What models of sequences share: steps, lengths and windows, how they are evaluated and continue what they have seen.
+"""What models of sequences share: steps, lengths and windows, evaluation, and rollouts.
 
-A sequence is x [t, *frame]. Those of a batch that are shorter are padded at the end, and `batch["length"]` [b] says how many
-frames count; where a batch has no such thing, all do.
+A sequence is x [t, *frame]. Shorter sequences of a batch are padded at the end, and `batch["length"]` [b] is the number of
+valid frames; without it all frames are valid.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aejax.keys import each
-from aejax.models.autoencoders import per_dimension
+from aejax.models.encoder_decoder import per_dimension
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.types import (
@@ -47,19 +47,25 @@ def model_of(
     theta: Callable[[Params, Array], Array],
     further: Callable[[Params, Batch, Array, Key[Array, ""]], Terms] = lambda params, batch, x_seen, key: {},
 ) -> Model:
-    """The model of sequences that is trained by `loss`, evaluated by its bound step by step, and continues what it has seen.
+    """A model of sequences that is trained by `loss` and evaluated by its bound at every step, with rollouts.
 
     Args:
-        init, loss, log_weights: as in `Model`.
-        shape: of a sequence, (T, *frame).
-        corrupt: what training corrupts sequences by, or None.
-        stepwise: (params, keys [b], x_seen, x [b, t, *frame]) -> the bound's two parts at every step, [b, t] each:
-            −log p(x_t|z_t), and what else it costs, of x where the states are inferred from x_seen.
+        init: As `Model.init`.
+        loss: As `Model.loss`.
+        log_weights: As `Latent.log_weights`.
+        shape: Shape of a sequence, (T, *frame).
+        likelihood: p(x_t|theta) of one frame.
+        corrupt: Corruption of training sequences, or None.
+        stepwise: (params, keys [b], x_seen, x [b, t, *frame]) -> the two parts of the bound at every step, [b, t] each:
+            −log p(x_t|z_t) and the KL term, of x when the states are inferred from x_seen.
         states: (params, x) -> z [b, t, d], the deterministic code of every step.
         current: (params, keys [b], x [b, t, *frame], n [b]) -> z [b, d], a draw of the state after the first n frames.
         onward: (params, keys [b], z, δ []) -> z, a draw of the state δ steps later.
         theta: (params, z [n, d]) -> theta of the frames at these states.
         further: (params, batch, x_seen, key) -> {name: [b]}, more terms to evaluate.
+
+    Returns:
+        A `Model`.
     """
 
     def terms_given(params: Params, batch: Batch, x_seen: Array, key: Key[Array, ""], name: str) -> dict[str, Array]:
@@ -83,7 +89,7 @@ def model_of(
         return terms
 
     def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`: the parts of its very divergence
+        k_clean, _, _ = jax.random.split(key, 3)  # as in `evaluate`, so that these are the parts of the same KL
         return terms_given(params, batch, batch["x"], k_clean, "")["kl"][:, None]
 
     def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
@@ -96,7 +102,7 @@ def model_of(
         return decode(params, extras, states(params, batch["x"]), batch)
 
     def go_on(params: Params, keys: Key[Array, " b"], z: Array, gaps: Array) -> Array:
-        """Frames [b, g, *frame], each a gap after the one before it."""
+        """Frames [b, g, *frame], each one gap after the previous one."""
         k_states, k_draws = halves(keys)
 
         def advance(z: Array, step: Any) -> tuple[Array, Array]:
@@ -112,7 +118,7 @@ def model_of(
         return jnp.swapaxes(frames, 0, 1)
 
     def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        """Sequences from the first frame on: the mean of p(x_t|z_t), or a draw where the mean of discrete data is no datum."""
+        """Sequences from the first frame on: the mean of p(x_t|z_t), or a draw if that mean lies outside the data space."""
         k_state, k_steps = halves(each(key, batch["index"]))
         b = len(batch["index"])
         z = current(params, k_state, jnp.zeros((b, 1, *shape[1:])), jnp.zeros(b, jnp.int32))
@@ -138,7 +144,7 @@ def model_of(
 
 
 def bound(parts: tuple[Float[Array, "b t"], Float[Array, "b t"]], n: Int[Array, " b"]) -> dict[str, Float[Array, " b"]]:
-    """Of a whole sequence, from its two parts at every step: the sums over the n frames that count."""
+    """The bound of a whole sequence: the sums of its two parts over the n valid frames."""
     frames = counted(n, parts[0].shape[1])
     distortion, kl = (jnp.sum(jnp.where(frames, part, 0.0), axis=1) for part in parts)
     nelbo = distortion + kl
@@ -146,25 +152,25 @@ def bound(parts: tuple[Float[Array, "b t"], Float[Array, "b t"]], n: Int[Array, 
 
 
 def lengths(batch: Batch) -> Int[Array, " b"]:
-    """How many frames of each sequence count."""
+    """The number of valid frames of each sequence."""
     b, t = batch["x"].shape[:2]
     return batch["length"] if "length" in batch else jnp.full(b, t, jnp.int32)
 
 
 def counted(n: Int[Array, " b"], t: int) -> Bool[Array, "b t"]:
-    """Which of t frames count."""
+    """bool [b, t]: which of the t frames are valid."""
     return jnp.arange(t, dtype=n.dtype)[None, :] < n[:, None]
 
 
 def over_frames(per_frame: Array, x: Array) -> Array:
-    """[b, t] as an array that broadcasts over frames of x [b, t, *frame]."""
+    """[b, t] reshaped so that it broadcasts over the frames of x [b, t, *frame]."""
     return per_frame.reshape(*per_frame.shape, *([1] * (x.ndim - 2)))
 
 
 def window(
     length: int, keys: Key[Array, " b"], x: tuple[Float[Array, "b t *frame"], ...], n: Int[Array, " b"]
 ) -> tuple[tuple[Float[Array, "b length *frame"], ...], Int[Array, " b"]]:
-    """So many frames of each sequence, from a random start at which as many count as there can be; the same of all in x."""
+    """`length` frames of each sequence, from a random start that keeps as many valid frames as possible; alike for all in x."""
     if length >= x[0].shape[1]:
         return x, n
 
@@ -176,16 +182,16 @@ def window(
 
 
 def halves(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"]]:
-    """Two keys of each."""
+    """Each key, split in two."""
     split = jax.vmap(jax.random.split)(keys)
     return split[:, 0], split[:, 1]
 
 
 def folded(keys: Key[Array, " b"], step: Any) -> Key[Array, " b"]:
-    """Each folded with the number of a step."""
+    """Each key, folded with the number of a step."""
     return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
 
 
 def of_steps(keys: Key[Array, " b"], t: int) -> Key[Array, "b t"]:
-    """A key for each step of each sequence, which does not depend on how many there are."""
+    """One key per step of each sequence, which does not depend on the number of steps."""
     return jax.vmap(lambda key: jax.vmap(lambda step: jax.random.fold_in(key, step))(jnp.arange(t)))(keys)

@@ -1,7 +1,8 @@
-"""Layers trained one after the other, and what becomes of the stack (Vincent et al. 2010, §3.4; Bengio et al. 2007).
+"""Layers trained one after the other, and fine-tuning of the stack (Vincent et al. 2010, §3.4; Bengio et al. 2007).
 
-Each layer is a run of its own on top of a finished one, whose parameters it holds frozen in its extras: one checkpoint of the
-third layer encodes images and decodes to images. A layer sees the *uncorrupted* code of the one below, and corrupts that.
+Each layer is a run of its own on top of a finished run, whose parameters are kept frozen in its extras: one checkpoint of the
+third layer encodes images and decodes to images. A layer is trained on the *uncorrupted* code of the layer below, and corrupts
+that code itself.
 """
 
 from __future__ import annotations
@@ -17,23 +18,44 @@ from aejax.types import Axis, Batch, DataContract, Extras, Model, Objective, Par
 
 
 def on_top_of(parent: Parent, upper: Model) -> Model:
-    """`upper`, trained on the codes of the parent, which stays as it is.
+    """`upper`, trained on the codes of the parent, which stays frozen.
 
-    `evaluate` gives upper's terms, of codes; `encode`, `decode` and `reconstruct` go from images to the upper code and back.
+    `evaluate` returns the terms of `upper`, in code space. `encode`, `decode` and `reconstruct` map images to the upper code
+    and back.
+
+    Args:
+        parent: A finished run of an autoencoder, see `aejax.runs.opening.open_parent`.
+        upper: An autoencoder of its codes.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: The parent or `upper` cannot encode and decode.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, squared_error
+        >>> from aejax.types import Parent
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> lower = autoencoder(MLP((), 8), MLP((), (4, 4, 1)), bernoulli())
+        >>> parent = Parent("runs/lower", "", lower, *lower.init(jax.random.key(0), batch), {})
+        >>> model = on_top_of(parent, autoencoder(MLP((), 4), MLP((), 8), squared_error()))
+        >>> params, extras = model.init(jax.random.key(1), batch)
+        >>> model.encode(params, extras, batch, jax.random.key(2)).shape
+        (2, 4)
     """
     lower = parent.model
     encode_below, decode_below = lower.encode, lower.decode
     if encode_below is None or decode_below is None:
-        raise UsageError(f"{parent.directory} neither encodes nor decodes; build on an autoencoder")
+        raise UsageError(f"{parent.directory} cannot encode and decode; build on an autoencoder")
     encode_above, decode_above = upper.encode, upper.decode
     if encode_above is None or decode_above is None:
-        raise UsageError("the upper model of on_top_of() neither encodes nor decodes; give an autoencoder")
+        raise UsageError("the upper model of on_top_of() cannot encode and decode; give an autoencoder")
 
     def codes(extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
-        """The batch as the upper model sees it."""
+        """The batch that the upper model receives."""
         frozen = extras["lower"]
         return {**batch, "x": encode_below(frozen["params"], frozen["extras"], batch, key)}
 
@@ -54,7 +76,7 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
         return encode_above(params, extras["upper"], codes(extras, batch, key), key)
 
     def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
-        frozen, key = extras["lower"], jax.random.key(0)  # of the code below only the shape is used
+        frozen, key = extras["lower"], jax.random.key(0)  # only the shape of the code below is used
         below = decode_above(params, extras["upper"], z, codes(extras, batch, key))
         return decode_below(frozen["params"], frozen["extras"], below, batch)
 
@@ -73,7 +95,21 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
 
 
 def layers(parent: Parent) -> list[Params]:
-    """Parameters `{"encoder", "decoder"}` of every layer of a stack, the lowest first."""
+    """Parameters of every layer of a stack.
+
+    Args:
+        parent: A finished run, on top of any number of others.
+
+    Returns:
+        `{"encoder", "decoder"}` of each layer, the lowest first.
+
+    Example:
+        >>> from aejax.types import Parent
+        >>> bottom = {"encoder": 1, "decoder": 2}
+        >>> top = Parent("runs/top", "", None, {"encoder": 3}, {"lower": {"params": bottom, "extras": {}}}, {})
+        >>> layers(top)
+        [{'encoder': 1, 'decoder': 2}, {'encoder': 3}]
+    """
     stack = [parent.params]
     extras: Mapping[str, Any] = parent.extras
     while extras:
@@ -83,13 +119,29 @@ def layers(parent: Parent) -> list[Params]:
 
 
 def unroll(stack: list[Params]) -> Params:
-    """A stack of one-layer MLPs as the parameters of one deep autoencoder: an `MLP` up, and an `MLP` down.
+    """A stack of one-layer MLPs as the parameters of one deep autoencoder, with one `MLP` as encoder and one as decoder.
 
-    A tied layer's kernel is copied, transposed, into the decoder: fine-tuning unties (Hinton & Salakhutdinov 2006).
+    The kernel of a tied layer is copied, transposed, into the decoder, so fine-tuning unties the weights (Hinton &
+    Salakhutdinov 2006).
+
+    Args:
+        stack: Parameters of the layers, as `layers` returns them.
+
+    Returns:
+        Parameters `{"encoder", "decoder"}`.
+
+    Raises:
+        UsageError: A layer does not have a single dense layer in encoder and decoder.
+
+    Example:
+        >>> dense = lambda i, o: {"dense_0": {"kernel": jnp.ones((i, o)), "bias": jnp.zeros(o)}}
+        >>> deep = unroll([{"encoder": dense(6, 4), "decoder": dense(4, 6)}, {"encoder": dense(4, 2), "decoder": dense(2, 4)}])
+        >>> [layer["kernel"].shape for layer in deep["decoder"].values()]
+        [(2, 4), (4, 6)]
     """
     for i, layer in enumerate(stack):
         if set(layer["encoder"]) != {"dense_0"} or set(layer["decoder"]) != {"dense_0"}:
-            raise UsageError(f"layer {i + 1} of the stack is no single dense layer; unroll layers of one each")
+            raise UsageError(f"layer {i + 1} of the stack is not a single dense layer; unroll() takes one-layer MLPs")
     encoder = {f"dense_{i}": layer["encoder"]["dense_0"] for i, layer in enumerate(stack)}
     decoder = {
         f"dense_{i}": {"kernel": layer["encoder"]["dense_0"]["kernel"].T, **layer["decoder"]["dense_0"]}
@@ -99,7 +151,29 @@ def unroll(stack: list[Params]) -> Params:
 
 
 def started_from(model: Model, params: Params) -> Model:
-    """The model with these parts of its parameters (top-level names) in place of their random initialization."""
+    """The model with parts of its initial parameters replaced by given ones.
+
+    Args:
+        model: Any model.
+        params: Values for some of the top-level names of its parameters.
+
+    Returns:
+        A `Model` that differs in `init`.
+
+    Raises:
+        UsageError: At initialization, the shapes do not match.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> batch = {"x": jnp.zeros((2, 4)), "index": jnp.arange(2)}
+        >>> model = autoencoder(MLP((), 2), MLP((), 4), bernoulli())
+        >>> trained, _ = model.init(jax.random.key(0), batch)
+        >>> params, _ = started_from(model, {"encoder": trained["encoder"]}).init(jax.random.key(1), batch)
+        >>> bool((params["encoder"]["dense_0"]["kernel"] == trained["encoder"]["dense_0"]["kernel"]).all())
+        True
+    """
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         drawn, extras = model.init(key, batch)
@@ -107,7 +181,7 @@ def started_from(model: Model, params: Params) -> Model:
             shapes, given = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (drawn[name], part))
             if shapes != given:
                 raise UsageError(
-                    f"the {name} has parameters of shapes {shapes}, the parent gives {given}; match the widths"
+                    f"the {name} has parameters of shapes {shapes}, but the parent's have shapes {given}; match the widths"
                 )
         return {**drawn, **params}, extras
 

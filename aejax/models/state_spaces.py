@@ -1,8 +1,9 @@
-"""State-space models trained by the bound of a whole sequence: what TD-VAE is compared with (Gregor et al. 2019, §5.1).
+"""State-space models trained by the bound of a whole sequence, the baselines of TD-VAE (Gregor et al. 2019, §5.1).
 
     log p(x_1 … x_T) ≥ E_q Σ_t [log p(x_t|z_t) + log p(z_t|z_{t−1}) − log q(z_t|…)],   z_0 = 0
 
-Filtering: q(z_t|z_{t−1}, b_t), the belief b_t being what a forward net has seen. Mean field: q(z_t|b_t), every step by itself.
+Filtering: q(z_t|z_{t−1}, b_t), where the belief b_t summarizes the frames up to t. Mean field: q(z_t|b_t), each step
+independently.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoders import as_theta, total
+from aejax.models.encoder_decoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
@@ -44,17 +45,38 @@ def state_space(
     posterior: Posterior = diagonal(),
     corrupt: Corrupt | None = None,
 ) -> Model:
-    """A state-space model. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
+    """A state-space model.
+
+    The inputs of its nets are rows, concatenated in the order given; their outputs are the `posterior.width(latent)` parameters
+    of a distribution.
 
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
-        filtering: z_{t−1} (but for `mean_field`), b_t, and the layers above -> numbers of q(z_t|…).
-        transition: z_{t−1}, and the layers above -> numbers of p(z_t|z_{t−1}).
+        filtering: z_{t−1} (not with `mean_field`), b_t and the layers above -> parameters of q(z_t|…).
+        transition: z_{t−1} and the layers above -> parameters of p(z_t|z_{t−1}).
         decoder: z_t [b, layers · latent] -> theta of a frame.
-        mean_field: q of every step by itself. The rest are as in `tdvae`.
+        likelihood: p(x_t|theta) of one frame.
+        latent: Dimensions of each layer of z.
+        shape: Shape of a sequence, (T, *frame).
+        mean_field: Whether q treats each step independently.
+        layers: As in `tdvae`.
+        window: As in `tdvae`.
+        beta: As in `tdvae`.
+        posterior: As in `tdvae`.
+        corrupt: As in `tdvae`.
 
     Returns:
         A `Model`.
+
+    Example:
+        >>> from aejax.nets import GRU, MLP, Beliefs, Gated
+        >>> from aejax.objective import bernoulli
+        >>> beliefs, numbers = Beliefs(MLP((), 3 * 8), GRU(8)), Gated(8, 2 * 4)
+        >>> model = state_space(beliefs, numbers, numbers, MLP((), (4, 4)), bernoulli(), 4, (6, 4, 4))
+        >>> batch = {"x": jnp.zeros((2, 6, 4, 4)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        (2, 6, 4, 4)
     """
     seen = shape[0] if window is None else window
     if not 1 <= seen <= shape[0]:
@@ -88,7 +110,7 @@ def state_space(
         return as_theta(apply(decoder, params["decoder"], z), frame, likelihood)
 
     def filtered(params: Params, choose: Callable[[Any, Array], tuple[Array, Array]], x: Array) -> tuple[Array, Array]:
-        """(states [b, t, d], log q − log p [b, t]) with `choose(i, seen)` -> (z, log q) at every step."""
+        """(states [b, t, d], log q − log p [b, t]), with `choose(i, seen)` -> (z, log q) at every step."""
         b = jnp.swapaxes(believed(params, x)[:, 1:], 0, 1)
 
         def advance(z: Array, step: Any) -> tuple[Array, tuple[Array, Array]]:
@@ -112,7 +134,7 @@ def state_space(
         return filtered(params, choose, x)[0]
 
     def stepwise(params: Params, keys: Key[Array, " b"], x_seen: Array, x: Array) -> tuple[Array, Array]:
-        """(−log p(x_t|z_t), log q − log p) of every step, [b, t], by one draw of the states."""
+        """(−log p(x_t|z_t), log q − log p) of every step, [b, t] each, from one draw of the states."""
         z, kl = drawn(params, keys, x_seen)
         rows = x.reshape(-1, *frame)
         return total(likelihood.neg_log_prob(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl

@@ -1,12 +1,13 @@
 """Denoising autoencoders as generative models (Bengio, Yao, Alain & Vincent 2013).
 
-A denoiser that knows all of p(x|x̃), not only its mean, defines a Markov chain, whose stationary law is the data law:
+A denoiser that models the whole distribution p(x|x̃), and not only its mean, defines a Markov chain whose stationary
+distribution is the data distribution:
 
-    X̃ ~ C(·|X)        the corruption
-    X ~ P(·|X̃)        a draw of the likelihood at the decoder's theta
+    X̃ ~ C(·|X)        corruption
+    X ~ P(·|X̃)        a draw of the likelihood given the decoder's theta
 
-Walkback training follows this chain from a training example for a few steps, and asks every x̃ on the way for the example it
-came from: where the chain strays to, the model learns the way back. It leaves the stationary law where it is.
+Walkback training runs this chain for a few steps from a training example, and trains the model to reconstruct that example
+from every x̃ on the way, so that the chain returns from where it strays. The stationary distribution does not change.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoders import autoencoder, identity, net, per_dimension, total
+from aejax.models.autoencoders import autoencoder
+from aejax.models.encoder_decoder import identity, net, per_dimension, total
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.schedules import END
@@ -38,20 +40,32 @@ def gsn(
 ) -> Model:
     """A denoising autoencoder with the Markov chain that it defines.
 
-    It is `autoencoder(encoder, decoder, likelihood, corrupt)` but for the loss, `chain` and `sample`. Logged are `nll` and
-    `mse` of the walk's first step, which are the denoising autoencoder's, and `walkback_nll` of its last.
+    It is `autoencoder(encoder, decoder, likelihood, corrupt)` except for the loss, `chain` and `sample`. It logs `nll` and
+    `mse` of the first step, which are those of the denoising autoencoder, and `walkback_nll` of the last step.
 
     Args:
         encoder: Linen module, x [b, ...] -> h [b, ...].
         decoder: Linen module, h -> theta, as in `autoencoder`.
-        likelihood: p(x|x̃), which the chain draws from.
+        likelihood: p(x|x̃), from which the chain draws.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
-        shape: of one example: sampling sees no data.
-        walkback: steps of the chain in training, each a corruption and a reconstruction; 1 is the denoising autoencoder.
-        burn_in: steps of the chain before `sample` looks at it.
+        shape: Shape of one example; sampling has no data to take it from.
+        walkback: Steps of the chain in training, each a corruption and a reconstruction; 1 is the denoising autoencoder.
+        burn_in: Steps of the chain that `sample` discards.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: `walkback` or `burn_in` is below 1.
+
+    Example:
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, salt_and_pepper
+        >>> model = gsn(MLP((), 8), MLP((), (4, 4, 1)), bernoulli(), salt_and_pepper(0.2), (4, 4, 1), burn_in=5)
+        >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        (2, 4, 4, 1)
     """
     if walkback < 1 or burn_in < 1:
         raise UsageError(f"gsn(walkback={walkback}, burn_in={burn_in}): both count steps and must be at least 1")
@@ -66,7 +80,7 @@ def gsn(
     def denoise(
         params: Params, key: Key[Array, ""], x: Float[Array, " b *shape"], index: Int[Array, " b"], step: Any = END
     ) -> Array:
-        """theta [b, *shape, width] of p(·|x̃) for x̃ ~ C(·|x)."""
+        """theta [b, *shape, width] of p(·|x̃), with x̃ ~ C(·|x)."""
         x_tilde, _ = corrupt_batch(corrupt, key, x, index, step)
         return parts.theta(params, parts.features(params, x_tilde), x)
 
@@ -74,13 +88,13 @@ def gsn(
         return jax.vmap(likelihood.draw)(each(key, index), theta)
 
     def onwards(params: Params, key: Key[Array, ""], theta: Array, index: Array, step: Any = END) -> Array:
-        """From p(·|x̃) to that of the next step: draw x, corrupt it, denoise it."""
+        """From theta of one step to that of the next: draw x, corrupt it, denoise it."""
         k_draw, k_corrupt = jax.random.split(key)
         return denoise(params, k_corrupt, jax.lax.stop_gradient(draw(k_draw, theta, index)), index, step)
 
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         x, index = batch["x"], batch["index"]
-        k_corrupt, k_walk = jax.random.split(key)  # as in `autoencoder`: the first step has its very noise
+        k_corrupt, k_walk = jax.random.split(key)  # as in `autoencoder`, so that the first step has the same noise
         walk = [denoise(params, k_corrupt, x, index, step)]
         for k in jax.random.split(k_walk, walkback - 1):
             walk.append(onwards(params, k, walk[-1], index, step))
@@ -99,8 +113,9 @@ def gsn(
         return jnp.moveaxis(jax.lax.scan(advance, batch["x"], each(key, jnp.arange(n)))[1], 0, 1)
 
     def sample(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        """From theta = 0, which knows nothing of the data; at the end the mean of p(x|x̃), or a draw where the mean of
-        discrete data is no datum."""
+        """Starts from theta = 0, independent of the data; returns the mean of p(x|x̃), or a draw if that mean lies outside the
+        data space.
+        """
         index = batch["index"]
         k_walk, k_last = jax.random.split(key)
         start = jnp.zeros((len(index), *shape, likelihood.width))

@@ -1,11 +1,12 @@
-"""The temporal-difference variational autoencoder (Gregor et al. 2019): beliefs of a state, tied over jumps in time.
+"""The temporal-difference variational autoencoder (Gregor et al. 2019): beliefs about a state, trained across jumps in time.
 
     x_1 … x_t ──forward net──▶ b_t ──▶ p_B(z_t|b_t),      z_t2 ~ p_B(·|b_t2), then z_t1 ~ q(·|z_t2, b_t1, b_t2)
 
-    log p(x_t2|x_≤t1) ≥ E[log p(x_t2|z_t2) + log p_B(z_t1|b_t1) + log p(z_t2|z_t1) − log p_B(z_t2|b_t2) − log q(z_t1|…)]   (eq. 6)
+    log p(x_t2|x_≤t1) ≥ E[log p(x_t2|z_t2) + log p_B(z_t1|b_t1) + log p(z_t2|z_t1) − log p_B(z_t2|b_t2) − log q(z_t1|…)]   (eq.
+    6)
 
-A jump of one step from every t bounds log p(x_1 … x_T) by the sum, for b_0, before any frame, is a belief too.
-Training takes jumps of random length; evaluated is that sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
+Summed over jumps of one step from every t, this bounds log p(x_1 … x_T), since there is also a belief b_0 before any frame.
+Training uses jumps of random length; evaluation reports the sum. `distortion` is −log p(x_t2|z_t2), `kl` the rest, in nats.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoders import as_theta, total
+from aejax.models.encoder_decoder import as_theta, total
 from aejax.models.layered import joined, layered, params_of
 from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
@@ -33,7 +34,7 @@ from aejax.objective.time_gaps import Gap, embedding, uniform
 from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params
 
 TRAINED = np.iinfo(np.int32).max
-"""A step by which training is done."""
+"""A step after the end of any training."""
 
 
 def tdvae(
@@ -53,30 +54,43 @@ def tdvae(
     posterior: Posterior = diagonal(),
     corrupt: Corrupt | None = None,
 ) -> Model:
-    """A TD-VAE. Its nets' inputs are rows, joined in the order given; numbers are `posterior.width(latent)`.
+    """A TD-VAE.
+
+    The inputs of its nets are rows, concatenated in the order given; their outputs are the `posterior.width(latent)` parameters
+    of a distribution. Sequences of unequal length are padded at the end, and `batch["length"]` is the number of valid frames.
 
     Args:
         beliefs: Linen module, x [b, t, *frame] -> b [b, t + 1, width], see `aejax.nets.Beliefs`.
-        state: b_t, and the layers above -> numbers of p_B(z_t|b_t).
-        smoothing: z_t2, δ, b_t1, b_t2, and the layers above -> numbers of q(z_t1|…).
-        transition: z_t1, δ, and the layers above -> numbers of p(z_t2|z_t1). The gap δ comes as `time_gaps.embedding` gives it.
+        state: b_t and the layers above -> parameters of p_B(z_t|b_t).
+        smoothing: z_t2, δ, b_t1, b_t2 and the layers above -> parameters of q(z_t1|…).
+        transition: z_t1, δ and the layers above -> parameters of p(z_t2|z_t1). The gap δ is embedded by `time_gaps.embedding`.
         decoder: z_t [b, layers · latent] -> theta of a frame.
-        likelihood: p(x_t|theta), of one frame.
-        latent: dimensions of each of the layers of z.
-        shape: of a sequence, (T, *frame).
-        gap: how far training jumps, which may change with its steps; `uniform(1, 1)` is the sequential objective.
-        layers: of z, each with nets of its own.
-        pairs: (t1, t2) of each sequence in a step.
-        window: frames of each sequence that training sees in a step, from a random start, as if it began there; None for all.
-        beta: weight of `kl` in training, a number or a schedule of the step: warmed up, frames are described before beliefs of
-            them have to be cheap.
-        posterior: the kind of all distributions of z; an exact belief of correlated dimensions takes `full_rank()`.
-        corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, what the beliefs see in training.
-
-    Sequences of unequal length are padded at the end, `batch["length"]` is the number of frames that count.
+        likelihood: p(x_t|theta) of one frame.
+        latent: Dimensions of each layer of z.
+        shape: Shape of a sequence, (T, *frame).
+        gap: Lengths of jumps in training, which may depend on the step; `uniform(1, 1)` is the sequential objective.
+        layers: Layers of z, each with its own nets.
+        pairs: Pairs (t1, t2) per sequence and training step.
+        window: Frames per sequence and training step, from a random start and treated as the whole sequence; None for all.
+        beta: Weight of `kl` in training, a number or a schedule. With warm-up, states learn to describe frames before beliefs
+            have to predict them.
+        posterior: Kind of all distributions of z; exact beliefs with correlated dimensions need `full_rank()`.
+        corrupt: `(key, x of one sequence, step) -> (x_tilde, touched)`, the beliefs' input in training.
 
     Returns:
         A `Model`.
+
+    Example:
+        >>> from aejax.nets import GRU, MLP, Beliefs, Gated
+        >>> from aejax.objective import bernoulli
+        >>> from aejax.objective.time_gaps import uniform
+        >>> beliefs, numbers = Beliefs(MLP((), 3 * 8), GRU(8)), Gated(8, 2 * 4)
+        >>> nets = beliefs, numbers, numbers, numbers, MLP((), (4, 4))
+        >>> model = tdvae(*nets, bernoulli(), latent=4, shape=(6, 4, 4), gap=uniform(1, 3))
+        >>> batch = {"x": jnp.zeros((2, 6, 4, 4)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        (2, 6, 4, 4)
     """
     if pairs < 1:
         raise UsageError(f"tdvae(pairs={pairs}): at least one")
@@ -113,7 +127,7 @@ def tdvae(
     def jump(
         params: Params, keys: Key[Array, " b"], b1: Array, b2: Array, delta: Array, x2: Array
     ) -> tuple[Array, Array]:
-        """Rows: (−log p(x_t2|z_t2), what else the bound costs), by one draw each."""
+        """Rows: −log p(x_t2|z_t2) and the KL term of the bound, from one draw each."""
         k1, k2 = halves(keys)
         delta = embedding(delta, gap.most)
         z2, log_b2 = p_b.draw(params["state"], k2, b2)
@@ -125,7 +139,7 @@ def tdvae(
     def jumpy(
         params: Params, key: Key[Array, ""], index: Array, x_seen: Array, x: Array, n: Array, step: Any
     ) -> list[Array]:
-        """[b]: the mean over pairs of a jump's two terms."""
+        """[b]: the mean over pairs of the two terms of a jump."""
         rows = jnp.arange(len(x))[:, None]
         keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
         t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None, None)), (0, 0, None))(keys, n, step)
@@ -141,7 +155,7 @@ def tdvae(
         return [jnp.mean(term.reshape(-1, pairs), axis=1) for term in terms]
 
     def ends(key: Key[Array, ""], n: Array, step: Any) -> tuple[Array, Array, Key[Array, ""]]:
-        """(t1, t2, key) of a jump within n frames, δ as `gap` says but for what does not fit."""
+        """(t1, t2, key) of a jump within n frames, with δ drawn from `gap` and cut to what fits."""
         k_gap, k_end, k_jump = jax.random.split(key, 3)
         delta = jnp.minimum(gap.draw(k_gap, step), n)
         t2 = jax.random.randint(k_end, (), delta, n + 1, n.dtype)
@@ -159,7 +173,7 @@ def tdvae(
         return objective, (extras, {name: jnp.mean(term) for name, term in terms.items()})
 
     def stepwise(params: Params, keys: Key[Array, " b"], x_seen: Array, x: Array) -> tuple[Array, Array]:
-        """The two terms of every step, [b, t]; the noise of a step does not depend on how many there are."""
+        """The two terms of every step, [b, t] each; the noise of a step does not depend on the number of steps."""
         b, t = believed(params, x_seen), x.shape[1]
         flat = lambda v: v.reshape(-1, *v.shape[2:])
         one = jnp.ones(len(x) * t, jnp.int32)

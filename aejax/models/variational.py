@@ -1,9 +1,9 @@
-"""The variational autoencoder (Kingma & Welling 2013; Rezende et al. 2014), and what is made of it by arguments.
+"""The variational autoencoder (Kingma & Welling 2013; Rezende et al. 2014) and its variants by argument.
 
-    x ──corrupt──▶ x̃ ──encoder──▶ h ──posterior──▶ z ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + rate(KL(q(z|x̃) ‖ p(z)))
+    x ──corrupt──▶ x̃ ──encoder──▶ h ──posterior──▶ z ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + kl_cost(KL(q(z|x̃) ‖ p(z)))
 
-β-VAE is `beta=`, a conditional one `condition=`, a denoising one `corrupt=` (Im et al. 2017). The bound's terms are in nats per
-example: `distortion` −E_q log p(x|z), `kl`, and their sum `nelbo`, which is no less than −log p(x).
+β-VAE is `beta=`, a conditional VAE `condition=`, a denoising VAE `corrupt=` (Im et al. 2017). The terms of the bound are in
+nats per example: `distortion` −E_q log p(x|z), `kl`, and their sum `nelbo`, which is at least −log p(x).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.autoencoders import per_dimension
 from aejax.models.bounds import variational
+from aejax.models.encoder_decoder import per_dimension
 from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import KLCost, weighted
@@ -53,21 +53,25 @@ def vae(
         encoder: Linen module, x [b, ...] -> h [b, posterior.width(latent)].
         decoder: Linen module, z [b, latent] -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
         likelihood: p(x|theta).
-        latent: dimensions of z.
-        shape: of one example: sampling sees no data.
-        beta: weight of the divergence, a number or a schedule of the step (Higgins et al. 2017); evaluation knows no weight.
+        latent: Dimensions of z.
+        shape: Shape of one example; sampling has no data to take it from.
+        beta: Weight of the KL term in training, a number or a schedule (Higgins et al. 2017); evaluation uses weight 1.
         prior: p(z), see `aejax.objective.priors`.
         posterior: q(z|x), see `aejax.objective.posteriors`.
-        kl_cost: how the KL term is weighted in training where it is not by beta, see `aejax.objective.divergences`.
-        samples: draws of z for each example in training.
-        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is of the clean x.
-        condition: batch -> c [b, ...], labels as `jax.nn.one_hot(batch["label"], n)`; encoder and decoder then see their input
-            and c as one row [b, all], so they are MLPs. With a prior conditioned on c too it is `cvae`.
-        penalties: as in `autoencoder`; their code is the posterior's mean, and its Jacobian has no closed form.
-        regularizers: terms of the whole batch's codes, see `aejax.objective.regularizers`; logged under their `__name__`.
+        kl_cost: Weight of the KL term in training if it is not `beta`, see `aejax.objective.divergences`.
+        samples: Draws of z per example in training.
+        corrupt: `(key, x of one example, step) -> (x_tilde, touched)`; the bound is that of the clean x.
+        condition: batch -> c [b, ...]; for labels `jax.nn.one_hot(batch["label"], n)`. Encoder and decoder then receive their
+            input and c as one row [b, all], so they are MLPs. If the prior depends on c too, use `cvae`.
+        penalties: As in `autoencoder`; the code is the posterior mean, whose Jacobian has no closed form.
+        regularizers: Terms of the whole batch's codes, see `aejax.objective.regularizers`; logged under their `__name__`.
 
     Returns:
-        A `Model`.
+        A `Model`. It evaluates `distortion`, `kl` and `nelbo`, in nats per example, and `mse`, per dimension.
+
+    Raises:
+        UsageError: `beta` and `kl_cost` are both given, penalties are combined with a condition, two terms share a name, a
+            number is out of range, or, at initialization, shapes do not match.
 
     Example:
         >>> from aejax.nets import MLP
@@ -79,22 +83,22 @@ def vae(
         ['distortion', 'kl', 'mse', 'nelbo']
     """
     if kl_cost is not None and not (isinstance(beta, (int, float)) and beta == 1):
-        raise UsageError("beta= and kl_cost= both weigh the KL term; give one of them")
+        raise UsageError("beta= and kl_cost= both weight the KL term; give one of them")
     if samples < 1:
         raise UsageError(f"vae(samples={samples}): at least one draw")
     if penalties and condition is not None:
-        raise UsageError("penalties= look at the encoder as a function of x alone; condition= gives it more")
+        raise UsageError("penalties= need an encoder of x only; with condition= it receives the condition too")
     names = [f.__name__ for f in (*penalties, *regularizers)]
     logged = ("loss", "distortion", "kl", "nelbo", "mse", *names)
     if len(set(logged)) < len(logged):
-        raise UsageError(f"terms are logged by name, and two share one: {', '.join(logged)}; rename one")
+        raise UsageError(f"two terms share a name: {', '.join(logged)}; rename one")
     cost = weighted(beta) if kl_cost is None else kl_cost
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
     parts = latent_net(encoder, decoder, likelihood, latent, shape, prior, posterior, condition)
 
     def latents_of(params: Params, key: Key[Array, ""], h: Array, z: Array, c: Array | None, index: Array) -> Latents:
-        """What regularizers see. XLA computes of this only what one of them uses."""
+        """The input of regularizers; XLA computes only the parts that they use."""
         means, variances = (None, None) if parts.moments is None else parts.moments(params, h)
         again, _ = parts.draw(params, each(jax.random.split(key)[0], index), h, 1)
         return Latents(z, means, variances, again[:, 0], parts.draw_prior(params, each(key, index), c))

@@ -1,10 +1,11 @@
-"""The vector-quantized autoencoder (van den Oord et al. 2017), and with other quantizers its relatives.
+"""The vector-quantized autoencoder (van den Oord et al. 2017), and relatives with other quantizers.
 
-    x ──corrupt──▶ x̃ ──encoder──▶ z_e ──quantizer──▶ codes, z_q ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + the quantizer's loss
+    x ──corrupt──▶ x̃ ──encoder──▶ z_e ──quantizer──▶ codes, z_q ──decoder──▶ θ ──likelihood──▶ −log p(x|θ) + the quantizer's
+    loss
 
-The codes' posterior is all on one code, and their prior in training uniform: the divergence is the constant Σ log K over
-positions, and `nelbo`, `distortion` + `kl`, a bound of −log p(x) as a variational autoencoder's is. A prior that is trained on
-the codes takes its place later.
+The posterior of the codes is deterministic, and their prior in training is uniform. The KL is therefore the constant Σ log K
+over positions, and `nelbo` = `distortion` + `kl` bounds −log p(x) as it does for a variational autoencoder. A prior trained on
+the codes (`code_prior`) lowers it later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import mean
 from aejax.errors import UsageError
-from aejax.models.autoencoders import as_theta, per_dimension, total
+from aejax.models.encoder_decoder import as_theta, per_dimension, total
 from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
@@ -27,7 +28,7 @@ from aejax.objective.quantizers import Quantized, Quantizer
 from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZER = "quantiser"
-"""What it is called in parameters and extras: as in checkpoints from before names had the American spelling."""
+"""Its name in parameters and extras, spelled as in the checkpoints of early versions."""
 
 
 def vqvae(
@@ -40,18 +41,21 @@ def vqvae(
 ) -> Model:
     """A vector-quantized autoencoder.
 
-    Its `codes` are int [b, *positions, codebooks], `encode` gives their vectors, and `decode` takes either.
+    Its `codes` are int [b, *positions, codebooks], `encode` returns their vectors, and `decode` accepts either.
 
     Args:
         encoder: Linen module, x [b, ...] -> z_e [b, *positions, quantizer.width].
         decoder: Linen module, z_q -> theta [b, *shape, likelihood.width]; for width 1 any shape of that size.
-        likelihood: of the clean x under theta.
-        quantizer: see `aejax.objective.quantizers`.
-        shape: of one example.
+        likelihood: Likelihood of the clean x given theta.
+        quantizer: A quantizer, see `aejax.objective.quantizers`.
+        shape: Shape of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
 
     Returns:
         A `Model`.
+
+    Raises:
+        UsageError: At initialization, the encoder's width is not the quantizer's, or the decoder's output does not fit.
 
     Example:
         >>> from aejax.nets import MLP
@@ -135,7 +139,7 @@ def vqvae(
 
 
 def code_length(codes: Int[Array, "b *positions codebooks"], sizes: tuple[int, ...]) -> float:
-    """log of how many there are, of one example."""
+    """log of the number of possible codes of one example."""
     return math.prod(codes.shape[1:-1]) * sum(math.log(size) for size in sizes)
 
 
@@ -146,7 +150,7 @@ def terms_of(
     kl: float,
     commitment: Float[Array, " b"],
 ) -> dict[str, Float[Array, " b"]]:
-    """The bound of x and its parts, where the codes cost `kl` nats."""
+    """The bound of x and its parts, with codes that cost `kl` nats."""
     distortion = total(likelihood.neg_log_prob(theta, x))
     cost = jnp.full(len(x), kl)
     return {
@@ -161,7 +165,7 @@ def terms_of(
 def perplexity(
     codes: Int[Array, "b *positions codebooks"], sizes: tuple[int, ...], axis: str | None
 ) -> Float[Array, ""]:
-    """exp of the entropy of the codes' frequencies in the global batch, mean over the codebooks."""
+    """exp of the entropy of the codes' frequencies in the global batch, averaged over codebooks."""
     rows = codes.reshape(-1, len(sizes))
     of_each = []
     for i, size in enumerate(sizes):

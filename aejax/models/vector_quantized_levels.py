@@ -1,13 +1,12 @@
-"""The hierarchy of vector-quantized autoencoders (Razavi et al. 2019, §3.1), of any number of levels.
+"""A hierarchy of vector-quantized autoencoders (VQ-VAE-2, Razavi et al. 2019, §3.1) with any number of levels.
 
     x ─▶ encoder 0 ─▶ h₀ ─▶ encoder 1 ─▶ h₁ ─▶ …          upwards, each level coarser
     s₁ = z₁ = quantized(h₁) at the top
     c₀ = decoder 1 (s₁),  z₀ = quantized(join [h₀, c₀]),  s₀ = [z₀, c₀]          downwards
     θ = decoder 0 (s₀)
 
-Level 0 is the one next to x. A level sees what is above it before it is quantized, so it need not say that again; what is
-decoded sees all levels. With one level it is `vqvae`. Trained like it: the codes' prior is uniform until one is fitted,
-top first, each level given those above.
+Level 0 is next to x. A level is quantized given the levels above it, so it need not repeat their information, and x is decoded
+from all levels. With one level it is `vqvae`. The codes' prior is uniform until one is trained (`code_prior`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
-from aejax.models.autoencoders import as_theta
+from aejax.models.encoder_decoder import as_theta
 from aejax.models.vector_quantized import code_length, perplexity, terms_of
 from aejax.nets.code import apply
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
@@ -33,7 +32,7 @@ from aejax.objective.quantizers import Quantized, Quantizer
 from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Model, Objective, Params
 
 QUANTIZERS = "quantisers"
-"""What they are called in parameters and extras: as in checkpoints from before names had the American spelling."""
+"""Their name in parameters and extras, spelled as in the checkpoints of early versions."""
 
 
 def vqvae2(
@@ -44,20 +43,37 @@ def vqvae2(
     shape: tuple[int, ...],
     corrupt: Corrupt | None = None,
 ) -> Model:
-    """A vector-quantized autoencoder with a code at each of several levels, which all sequences here name from level 0 up.
+    """A vector-quantized autoencoder with codes at several levels; all sequences are ordered from level 0 up.
 
-    Its `codes` are a tuple of int [b, *positions, codebooks], one a level; `encode` gives the vectors of all of them in one row,
-    [b, all]; `decode` takes either.
+    Its `codes` are a tuple of int [b, *positions, codebooks], one per level; `encode` returns the vectors of all levels as one
+    row, [b, all]; `decode` accepts either.
 
     Args:
-        encoders: Linen modules. The first sees x, the others the numbers below them, [b, *positions, channels]; the last ends
-            in the width of its quantizer, the others in any.
-        decoders: Linen modules. The first gives theta [b, *shape, likelihood.width] (for width 1 any shape of that size);
-            decoder i gives [b, *positions of level i − 1, any number], from all that is above that level.
-        likelihood: of the clean x under theta.
-        quantizers: see `aejax.objective.quantizers`.
-        shape: of one example.
+        encoders: Linen modules. The first receives x, the others the features below them, [b, *positions, channels]. The last
+            one's output has its quantizer's width.
+        decoders: Linen modules. The first returns theta [b, *shape, likelihood.width] (for width 1 any shape of that size);
+            decoder i returns [b, *positions of level i − 1, any number] from the levels i and above.
+        likelihood: Likelihood of the clean x given theta.
+        quantizers: One per level, see `aejax.objective.quantizers`.
+        shape: Shape of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
+
+    Returns:
+        A `Model`.
+
+    Raises:
+        UsageError: The sequences differ in length, or, at initialization, shapes do not match.
+
+    Example:
+        >>> from aejax.nets import ConvDecoder, ConvEncoder
+        >>> from aejax.objective import bernoulli, nearest
+        >>> encoders = [ConvEncoder((8,), 8, blocks=0, spatial=True) for _ in range(2)]
+        >>> decoders = [ConvDecoder((8,), shape, blocks=0) for shape in ((8, 8, 1), (4, 4, 8))]
+        >>> model = vqvae2(encoders, decoders, bernoulli(), [nearest(16, 8)] * 2, (8, 8, 1))
+        >>> batch = {"x": jnp.zeros((2, 8, 8, 1)), "index": jnp.arange(2)}
+        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> [codes.shape for codes in model.discrete.codes(params, extras, batch, jax.random.key(1))]
+        [(2, 4, 4, 1), (2, 2, 2, 1)]
     """
     if not len(encoders) == len(decoders) == len(quantizers) >= 1:
         raise UsageError(
@@ -112,13 +128,13 @@ def vqvae2(
         return h[1:]
 
     def decoded(params: Params, i: int, vectors: Array, above: Array | None) -> Array:
-        """What level i and those above it say to the level below, or of x."""
+        """Output of decoder i, given the vectors of its level and the output of the level above."""
         return apply(decoders[i], params["decoders"][names[i]], _beside(vectors, above))
 
     def quantized(
         params: Params, extras: Extras, x: Array, key: Key[Array, ""] | None = None, step: Any = None, axis: Axis = None
     ) -> tuple[list[Quantized], Array]:
-        """What each level's quantizer makes of x, and theta."""
+        """Each level's quantizer output for x, and theta."""
         h = upwards(params, x)
         above: Any = None
         parts: list[Quantized] = []
@@ -174,7 +190,7 @@ def vqvae2(
         return likelihood.mean(as_theta(above, shape, likelihood))
 
     def apart(params: Params, rows: Array) -> list[Array]:
-        """The levels' vectors [b, *positions, width] of rows as `encode` gives them."""
+        """The levels' vectors [b, *positions, width], given rows as `encode` returns them."""
         h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((len(rows), *shape), rows.dtype))
         shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantizers)]
         ends = [sum(math.prod(s[1:]) for s in shapes[: i + 1]) for i in range(top)]

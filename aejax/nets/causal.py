@@ -1,11 +1,12 @@
-"""A gated PixelCNN (van den Oord et al. 2016, §2) over integer codes, with causal attention as in PixelSNAIL (Chen et al. 2018).
+"""A gated PixelCNN (van den Oord et al. 2016, §2) over integer codes, with causal attention as in PixelSNAIL (Chen et al.
+2018).
 
-Positions are read row by row. What a layer takes from its neighbors is written as shifts and one product of matrices, not as
-masked convolutions: nothing that comes later is ever multiplied, not even by zero, and XLA is fast at it forwards and back.
+Positions are read row by row. Causal convolutions are written as shifts and one matrix product, not as masked convolutions:
+later positions never enter a product, not even multiplied by zero, and XLA compiles it to fast code in both directions.
 
-    v ─ rows above ────────▶ gate ─▶ v'         begins as the codes, one row down
+    v ─ rows above ────────▶ gate ─▶ v'         starts as the codes, shifted down by one row
             └─────┐
-    h ─ left of it ─▶ + ─▶ gate ─▶ + h ─▶ h'     begins as the codes, one to the right
+    h ─ left of it ─▶ + ─▶ gate ─▶ + h ─▶ h'     starts as the codes, shifted right by one position
 """
 
 from __future__ import annotations
@@ -25,21 +26,27 @@ from aejax.types import Params
 
 
 class PixelCNN(nn.Module):
-    """Logits of codes [b, h, w, codebooks], each given those before in reading order and, at its position, the codebooks before.
+    """Logits of codes [b, h, w, codebooks], each given the codes before it in reading order.
 
-    A label, any vector [b, n], and the codes of a coarser level above bias every gate (eq. 4 of the paper). A code in a line,
-    [t, codebooks], is given as one row, [1, t, codebooks].
+    At one position, later codebooks are given the earlier ones. A label, any vector [b, n], and the codes of the level above
+    bias every gate (eq. 4 of the paper). One-dimensional codes [t, codebooks] are passed as one row, [1, t, codebooks].
+
+    Example:
+        >>> net = PixelCNN(sizes=(16,), positions=(4, 4), channels=8, layers=2)
+        >>> codes = jnp.zeros((2, 4, 4, 1), jnp.int32)
+        >>> [logits.shape for logits in net.init_with_output(jax.random.key(0), codes)[0]]
+        [(2, 4, 4, 16)]
     """
 
     sizes: tuple[int, ...]
-    """How many codes each book has."""
+    """Number of codes of each codebook."""
     positions: tuple[int, int]
     channels: int = 64
     layers: int = 8
     heads: int = 0
-    """Of the causal attention that follows the layers; 0 for none."""
+    """Heads of causal attention after the layers; 0 for no attention."""
     above: tuple[int, ...] = ()
-    """How many codes the codebooks of the level above have; none for the top."""
+    """Number of codes of each codebook of the level above; empty for the top level."""
 
     def __post_init__(self) -> None:
         for name in ("sizes", "positions", "channels", "layers"):
@@ -53,7 +60,7 @@ class PixelCNN(nn.Module):
         self.up = [nn.Dense(double) for _ in each]
         self.across = [nn.Dense(double) for _ in each]
         self.down = [nn.Dense(double) for _ in each]
-        # Their parameters are called told_0, told_1, …, as checkpoints have them.
+        # The attribute's name is part of the parameter names in checkpoints: told_0, told_1, …
         self.told = [nn.Dense(2 * double) for _ in each]
         self.out = [nn.Dense(self.channels) for _ in each]
         self.above_embed = [nn.Embed(size, self.channels) for size in self.above]
@@ -71,13 +78,14 @@ class PixelCNN(nn.Module):
         label: Float[Array, "b n"] | None = None,
         above: Int[Array, "b high wide above"] | None = None,
     ) -> list[Float[Array, "b h w _"]]:
-        """The logits of each book."""
+        """The logits of each codebook, [b, h, w, size]."""
         context = self.context(label, above)
         h = self.horizontal(codes, self.vertical(codes, context))
         return [self.readout(h, codes, book) for book in range(len(self.sizes))]
 
     def context(self, label: Array | None, above: Array | None) -> list[Array]:
-        """What the condition adds to the gates of each layer, [b or 1, h or 1, w or 1, 4·channels]; zeros without one."""
+        """What the condition adds to the gates of each layer, [b or 1, h or 1, w or 1, 4·channels]; zeros without a
+        condition."""
         parts = []
         if label is not None:
             parts.append(label[:, None, None, :])
@@ -93,7 +101,8 @@ class PixelCNN(nn.Module):
         return [dense(joined) for dense in self.told]
 
     def vertical(self, codes: Int[Array, "b h w codebooks"], context: Sequence[Array]) -> list[Float[Array, "b h w _"]]:
-        """What the rows above give to each layer's horizontal gate, [b, h, w, 2·channels]: row i of codes before row i."""
+        """The vertical stack's input to each layer's horizontal gate, [b, h, w, 2·channels]: row i is given the rows before
+        i."""
         v = _shifted(self.embedded(codes) + self.where[None], 1, 0) + self.where[None]
         given = []
         for up, down, bias in zip(self.up, self.down, context):
@@ -105,7 +114,8 @@ class PixelCNN(nn.Module):
         return given
 
     def horizontal(self, codes: Int[Array, "b r w codebooks"], given: Sequence[Array]) -> Float[Array, "b r w _"]:
-        """Features [b, r, w, channels] of any rows, each from the codes at its left and what `vertical` gives to its rows."""
+        """Features [b, r, w, channels] of any r rows, given the codes to the left and the output of `vertical` for these
+        rows."""
         h = _shifted(self.embedded(codes), 0, 1)
         for across, out, from_above in zip(self.across, self.out, given):
             raw = across(jnp.concatenate([_shifted(h, 0, 1), h], axis=-1)) + from_above
@@ -115,7 +125,7 @@ class PixelCNN(nn.Module):
     def readout(
         self, h: Float[Array, "b h w _"], codes: Int[Array, "b h w codebooks"], book: int
     ) -> Float[Array, "b h w k"]:
-        """Logits of one codebook, from the features of all positions, and from the codes of the codebooks before it."""
+        """Logits of one codebook, given the features of all positions and the codes of earlier codebooks."""
         if self.heads:
             h = h + self.attended(self._attention(h, codes))
         features = self.hidden[book](h)
@@ -123,7 +133,7 @@ class PixelCNN(nn.Module):
         return self.logits[book](nn.relu(features))
 
     def _attention(self, h: Array, codes: Array) -> Array:
-        """Each position looks at those strictly before it, of which it is shown the codes; the first at nothing, a zero."""
+        """Attention of each position to the codes of the positions strictly before it; zero at the first position."""
         b, n, d = len(h), math.prod(h.shape[1:3]), self.channels // self.heads
         apart = lambda a: a.reshape(b, n, self.heads, d)
         keys, values = jnp.split(self.key_value(jnp.concatenate([h, self.embedded(codes)], axis=-1)), 2, axis=-1)
@@ -141,9 +151,9 @@ class PixelCNN(nn.Module):
 def sample_codes(
     net: PixelCNN, params: Params, keys: Key[Array, " b"], label: Array | None, above: Array | None
 ) -> Int[Array, "b h w codebooks"]:
-    """Codes drawn from the net, position after position, each example by its own key.
+    """Draws codes from the net, position by position, each example with its own key.
 
-    The vertical stack is computed once a row, and the horizontal one for the row alone.
+    The vertical stack is computed once per row, and the horizontal stack for that row only.
     """
     h, w = net.positions
     b = len(keys)
@@ -178,7 +188,7 @@ def _gate(raw: Float[Array, "b h w double"]) -> Float[Array, "b h w _"]:
 
 
 def _shifted(x: Float[Array, "b h w c"], down: int, right: int) -> Float[Array, "b h w c"]:
-    """x shifted by a number of positions, with zeros where nothing is shifted in."""
+    """x shifted down or right by a number of positions, filled with zeros."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (max(down, 0), max(-down, 0)), (max(right, 0), max(-right, 0)), (0, 0)))
     top, left = max(-down, 0), max(-right, 0)

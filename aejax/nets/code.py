@@ -1,4 +1,4 @@
-"""An encoder as a function of one example, with what it is made of: what penalties differentiate."""
+"""An encoder as a function of one example, together with its module and parameters: the input of penalties."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ def apply(net: nn.Module, params: Params, *inputs: Any, method: Callable[..., An
 
 
 class Code(NamedTuple):
-    """x [*shape] -> h [...], of one example. A closed form may look at `module` and `params`."""
+    """The encoder as a function of one example, x [*shape] -> h [...].
+
+    Penalties with a closed form use `module` and `params`.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> module = nn.Dense(2)
+        >>> Code(module, module.init(jax.random.key(0), jnp.ones((1, 3)))["params"])(jnp.ones(3)).shape
+        (2,)
+    """
 
     module: nn.Module
     params: Params

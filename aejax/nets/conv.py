@@ -1,9 +1,9 @@
-"""Strided, residual convolutional encoders and decoders of images [h, w, c] (van den Oord et al. 2017, §4.1), and of signals
-[t, c].
+"""Strided, residual convolutional encoders and decoders of images [h, w, c] (van den Oord et al. 2017, §4.1) and signals [t,
+c].
 
-Each of an encoder's `widths` halves the image, rounding up: 28, 14, 7, 4. The decoder works out the same sizes from the shape
-that it is to give, so none needs to be divisible by anything. A code is flat or spatial; the decoder takes either. A signal
-is an image of width 1 on which no kernel is wider.
+Each of an encoder's `widths` halves the image, rounding up: 28, 14, 7, 4. The decoder derives the same sizes from its output
+shape, so no size needs to be divisible by anything. A code is flat or spatial, and the decoder accepts either. A signal is
+treated as an image of width 1, with kernels of width 1.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ from aejax.kernels.convolution import conv, conv_transpose
 
 
 class ConvEncoder(nn.Module):
-    """A 4×4 convolution of stride 2 to each of `widths` channels, residual blocks, and a dense layer to the code.
+    """A 4×4 convolution of stride 2 for each of `widths`, residual blocks, and a dense layer to the code.
 
-    Images [b, h, w, c] give codes [b, out]; with `spatial` [b, h', w', out], where the dense layer is one for all positions.
-    The paper's encoder of 8×8 codes for 32×32 images is `ConvEncoder((256, 256), out, spatial=True)`.
+    Images [b, h, w, c] give codes [b, out]. With `spatial` they give [b, h', w', out], and the dense layer is shared by all
+    positions. The paper's encoder with 8×8 codes for 32×32 images is `ConvEncoder((256, 256), out, spatial=True)`.
+
+    Example:
+        >>> net = ConvEncoder((8, 16), 4, spatial=True)
+        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)))[0].shape
+        (2, 7, 7, 4)
     """
 
     widths: tuple[int, ...]
     out: int
     spatial: bool = False
     blocks: int = 2
-    """Residual blocks, at the smallest size."""
+    """Number of residual blocks at the smallest size."""
     groups: int | None = None
     """Number of groups of channels for group normalization before each activation (Wu & He 2018); None for no normalization."""
     dtype: Any = jnp.float32
-    """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
+    """Type of the arithmetic in the layers. Parameters and outputs are float32."""
     remat: bool = False
-    """Keeps only what passes between layers and blocks, and computes what is within them once more for the gradient. (XLA on
-    CPU merges the two computations again, and saves nothing, unless its pass `cse_barrier_expander` is disabled.)"""
+    """Whether to store only the activations between layers and blocks, and recompute those inside for the gradient. (On CPU, XLA
+    merges the two computations again and saves nothing unless its pass `cse_barrier_expander` is disabled.)"""
     signal: bool = False
-    """Takes signals [b, t, c], with kernels of 4 and 3; with `spatial` the codes are [b, t', out]."""
+    """Whether inputs are signals [b, t, c], with kernels of length 4 and 3; with `spatial` the codes are [b, t', out]."""
 
     def __post_init__(self) -> None:
         for name in ("widths", "out"):
@@ -53,7 +58,7 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, " b *out"]:
         if x.ndim != (3 if self.signal else 4) or not self.widths:
             raise UsageError(
-                f"a convolutional net needs {_kind(self)} and at least one width; it has examples of shape {x.shape[1:]} "
+                f"a convolutional net needs {_kind(self)} and at least one width, but examples have shape {x.shape[1:]} "
                 f"and widths {self.widths}; {_instead(self)}"
             )
         x = x[:, :, None] if self.signal else x
@@ -76,10 +81,15 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror of `ConvEncoder`: a dense layer, residual blocks, and a transposed convolution per halving.
+    """The mirror image of `ConvEncoder`: a dense layer, residual blocks, and a transposed convolution for each halving.
 
-    Codes [b, z] or [b, h', w', z] give [b, *out] with `out` (h, w, c) or, for likelihoods of several numbers per element,
-    (h, w, c, width). The `widths` are the encoder's reversed; other fields are as there.
+    Codes [b, z] or [b, h', w', z] give [b, *out], where `out` is (h, w, c) or, for likelihoods with several numbers per
+    element, (h, w, c, width). `widths` are those of the encoder reversed; the other fields are as there.
+
+    Example:
+        >>> net = ConvDecoder((16, 8), (28, 28, 1))
+        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 7, 7, 4)))[0].shape
+        (2, 28, 28, 1)
     """
 
     widths: tuple[int, ...]
@@ -148,12 +158,12 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w width"]) -> Float[Array, "b h w width"]:
         y = _convolution(self.width, _kernel(3, self.signal), dtype=self.dtype)(rectified(x, self.groups))
-        # A 1×1 convolution is a product of matrices, and faster as one.
+        # A 1×1 convolution is a matrix product, and faster as one.
         return x + nn.Dense(self.width, dtype=self.dtype)(rectified(y, self.groups))
 
 
 class Up(nn.Module):
-    """Doubles the image, to `size`: twice the input's, or one less."""
+    """Doubles the image, to `size`: twice the input's size, or one less."""
 
     width: int
     groups: int | None
@@ -163,7 +173,7 @@ class Up(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b h w c"]) -> Float[Array, "b double_h double_w width"]:
-        # At stride 2 an output meets four of the kernel's sixteen positions, two of a signal's four: LeCun's variance,
+        # At stride 2 an output sums over four of the kernel's sixteen positions (two of a signal's four): LeCun's variance is
         # 1 / (4 · channels of z), 1 / (2 · channels of z).
         met = 0.5 if self.signal else 0.25
         initial = as_matrix(nn.initializers.variance_scaling(met, "fan_in", "truncated_normal", -1, -2))
@@ -174,7 +184,7 @@ class Up(nn.Module):
 
 
 def as_matrix(initial: Callable[..., Any]) -> Callable[..., Any]:
-    """Kernels [kh, kw, c, d] drawn as matrices [kh·kw·c, d]: the same numbers, but XLA compiles it in a third of the time."""
+    """Draws kernels [kh, kw, c, d] as matrices [kh·kw·c, d]: the same numbers, but XLA compiles it in a third of the time."""
     return lambda key, shape, dtype: initial(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
@@ -182,14 +192,14 @@ LECUN = as_matrix(nn.initializers.lecun_normal())
 
 
 def rectified(x: Float[Array, "b h w c"], groups: int | None) -> Float[Array, "b h w c"]:
-    """The activation before a layer, normalized (in float32) where groups are given. Called within a net's `__call__`."""
+    """The activation before a layer, after group normalization (in float32) if `groups` is given; called in `__call__`."""
     if groups is None:
         return nn.relu(x)
     return nn.relu(nn.GroupNorm(groups)(x.astype(jnp.float32))).astype(x.dtype)
 
 
 def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
-    """The size of an image, and its size after each of a number of convolutions of stride 2."""
+    """The size of an image, followed by its size after each of a number of convolutions of stride 2."""
     sizes = [tuple(size)]
     for _ in range(times):
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
@@ -197,7 +207,7 @@ def halvings(size: tuple[int, ...], times: int) -> list[tuple[int, ...]]:
 
 
 def _for_flax(x: Array, kernel: Array, strides: tuple[int, int], padding: str, **_: Any) -> Array:
-    """`conv` as `flax.linen.Conv` calls it."""
+    """`conv` with the signature that `flax.linen.Conv` expects."""
     return conv(x, kernel, strides[0])
 
 
@@ -205,7 +215,7 @@ _convolution = partial(nn.Conv, kernel_init=LECUN, conv_general_dilated=_for_fla
 
 
 def _block(net: Any, kind: type[nn.Module], width: int, **fields: Any) -> nn.Module:
-    """A block of the net, with the net's settings."""
+    """A block of the net with the net's settings."""
     kind = nn.remat(kind) if net.remat else kind
     return kind(width, groups=net.groups, dtype=net.dtype, signal=net.signal, **fields)
 

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: any shape in, any shape out. Tied weights, and the norm of the Jacobian, in closed form."""
+"""Multi-layer perceptrons with inputs and outputs of any shape, tied weights, and the norm of the Jacobian in closed form."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ def identity(x: Array) -> Array:
 
 
 class MLP(nn.Module):
-    """Dense layers of the widths `hidden`, each with `activation`, then one to `out` with `out_activation`.
+    """Dense layers of widths `hidden`, each followed by `activation`, then a dense layer to `out` with `out_activation`.
 
-    The input [b, ...] is flattened; the output is [b, out], or [b, *out] where `out` is a shape. `MLP((), 64)` is linear.
+    The input [b, ...] is flattened; the output is [b, out], or [b, *out] if `out` is a shape. `MLP((), 64)` is linear.
+
+    Example:
+        >>> net = MLP((512, 256), (28, 28, 1))
+        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 32)))[0].shape
+        (2, 28, 28, 1)
     """
 
     hidden: tuple[int, ...]
@@ -32,10 +37,10 @@ class MLP(nn.Module):
     use_bias: bool = True
     kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
-    """Of the arithmetic in the layers. Parameters, and what is returned, are float32."""
+    """Type of the arithmetic in the layers. Parameters and outputs are float32."""
     remat: bool = False
-    """Keeps the values between blocks of √n of the n hidden layers, and computes what is within a block once more for the
-    gradient (Chen et al. 2016, §4.1). On CPU as in `ConvEncoder`."""
+    """Whether to store only the activations between blocks of √n of the n hidden layers, and recompute those inside for the
+    gradient (Chen et al. 2016, §4.1). On CPU see `ConvEncoder.remat`."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "out"):
@@ -69,7 +74,7 @@ class MLP(nn.Module):
 
 
 def untie(params: Params) -> Params:
-    """What is left to train of a tied decoder: everything but its kernels."""
+    """The parameters of a tied decoder that are trained: all except its kernels."""
     return {
         layer: {name: leaf for name, leaf in leaves.items() if name != "kernel"} for layer, leaves in params.items()
     }
@@ -82,7 +87,7 @@ def tie(decoder: Params, encoder: Params) -> Params:
 
 
 def check_mirror(encoder: Params, decoder: Params) -> None:
-    """Tied weights need a decoder whose kernels have the encoder's shapes, transposed, in reverse order."""
+    """Refuses tied weights unless the decoder's kernels have the encoder's shapes, transposed and in reverse order."""
     ours = [decoder[f"dense_{i}"]["kernel"].shape for i in range(len(decoder))]
     mirror = [encoder[f"dense_{i}"]["kernel"].shape[::-1] for i in reversed(range(len(encoder)))]
     if ours != mirror:
@@ -90,13 +95,13 @@ def check_mirror(encoder: Params, decoder: Params) -> None:
 
 
 def slopes(net: MLP, params: Params, x: Float[Array, " b *shape"]) -> list[Float[Array, "b _"] | None] | None:
-    """Of each layer the derivatives s'(a) of its activation at x, None for a layer without an activation.
+    """The derivatives s'(a) of each layer's activation at x; None for a layer without an activation.
 
-    The Jacobian of the net at an example is W₁D₁W₂D₂…, [in, out], with D the diagonal matrix of a layer's. None instead of
-    the list for a net with an activation that is not elementwise (softmax), as far as its primitives tell.
+    The Jacobian of the net at an example is W₁D₁W₂D₂…, [in, out], with D the diagonal matrix of a layer's derivatives. For a
+    net with an activation that is not elementwise (softmax), as far as its primitives show, the result is None.
     """
     is_dense = lambda module, method: isinstance(module, nn.Dense)
-    # The layers' own outputs, not a second writing of the forward pass: XLA then computes them once.
+    # From the layers' recorded outputs, not from a second forward pass: XLA then computes them once.
     _, kept = net.apply({"params": params}, x, capture_intermediates=is_dense, mutable=["intermediates"])
     derivatives: list[Float[Array, "b _"] | None] = []
     for i in range(len(net.hidden) + 1):
@@ -115,7 +120,7 @@ def slopes(net: MLP, params: Params, x: Float[Array, " b *shape"]) -> list[Float
 
 
 def _is_elementwise(graph: Any) -> bool:
-    """False for what mixes components, and for what uses a primitive not listed here."""
+    """False for functions that mix components or use a primitive that is not listed here."""
     for equation in graph.eqns:
         if equation.primitive.name in _CALLS:
             if not all(_is_elementwise(inner) for inner in equation.params.values() if hasattr(inner, "eqns")):
@@ -135,11 +140,11 @@ _ELEMENTWISE = frozenset(
 
 
 def squared_jacobian(kernels: list[Array], slopes: list[Float[Array, "b _"] | None], b: int) -> Float[Array, " b"]:
-    """‖W₁D₁W₂D₂…‖²_F for each of b examples, D given by `slopes`, in the way with the fewest multiplications.
+    """‖W₁D₁W₂D₂…‖²_F for each of b examples, with D given by `slopes`, computed with the fewest multiplications.
 
-    One layer: Σ_j s'_j² ‖w_j‖² (Rifai et al. 2011). Two layers with a linear code: d ((W₁ᵀW₁) ∘ (W₂W₂ᵀ)) dᵀ, d the hidden
-    slopes, with one matrix for the whole batch. Otherwise the rows of each example's Jacobian, or its columns, layer by
-    layer from the narrower end, and for the last layer its Gram matrix where that is smaller: this holds
+    One layer: Σ_j s'_j² ‖w_j‖² (Rifai et al. 2011). Two layers with a linear code: d ((W₁ᵀW₁) ∘ (W₂W₂ᵀ)) dᵀ, with d the hidden
+    derivatives and one matrix for the whole batch. Otherwise the rows of each example's Jacobian, or its columns, are computed
+    layer by layer from the narrower end, with a Gram matrix for the last layer if that is smaller. This takes memory for
     b·(width of the narrower end)·(width of a hidden layer) numbers.
     """
     if len(kernels) == 1:
@@ -159,7 +164,7 @@ def squared_jacobian(kernels: list[Array], slopes: list[Float[Array, "b _"] | No
 
 
 def _multiplications(n: list[int], b: int, unscaled: bool) -> int:
-    """That `_from_the_right` takes for layers of widths n₀, n₁, …, D₀ being `unscaled` or not."""
+    """Multiplications in `_from_the_right` for layers of widths n₀, n₁, …; D₀ is the identity if `unscaled`."""
     rows = b * n[-1]
     last = n[1] * n[0] * rows
     if unscaled:
@@ -168,7 +173,7 @@ def _multiplications(n: list[int], b: int, unscaled: bool) -> int:
 
 
 def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int) -> Float[Array, " _"]:
-    """‖D₀W₁D₁…W_LD_L‖²_F per example, by its columns as rows [b, n_L, n_l], L ≥ 2; [1] where no D is given."""
+    """‖D₀W₁D₁…W_LD_L‖²_F per example from its columns, stored as rows [b, n_L, n_l], L ≥ 2; [1] if no D is given."""
 
     def scaled(rows: Array, diagonal: Array | None) -> Array:
         return rows if diagonal is None else rows * diagonal[:, None, :]
@@ -186,7 +191,7 @@ def _from_the_right(kernels: list[Array], diagonals: list[Array | None], b: int)
 
 @jax.custom_vjp
 def gram(w: Float[Array, "n m"]) -> Float[Array, "m m"]:
-    """WᵀW. Its gradient is one product; the one that JAX derives is two, as it does not see that they are equal."""
+    """WᵀW, with a gradient of one matrix product; the one that JAX derives has two, which are equal."""
     return w.T @ w
 
 
@@ -203,7 +208,7 @@ gram.defvjp(_gram_forward, _gram_backward)
 
 @jax.custom_vjp
 def quadratic(symmetric: Float[Array, "m m"], rows: Float[Array, "b k m"]) -> Float[Array, " b"]:
-    """Σ_k r_k S r_kᵀ with S symmetric. The gradient uses the product S r of the value again."""
+    """Σ_k r_k S r_kᵀ with S symmetric; the gradient reuses the product S r."""
     return _quadratic_forward(symmetric, rows)[0]
 
 

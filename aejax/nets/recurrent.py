@@ -1,4 +1,4 @@
-"""Recurrent nets over sequences, forwards only: what has been seen until each step, and the gated map of its paper."""
+"""Recurrent nets over sequences, forward only: summaries of the frames seen so far, and the gated map of the TD-VAE paper."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from jaxtyping import Array, Float, Key
 
 from aejax.errors import at_least_one
 
-TOLD = 9
-"""Numbers that tell a gap, the first of them its share of the longest, see `aejax.objective.time_gaps.embedding`."""
+EMBEDDING = 9
+"""Size of the embedding of a gap (`aejax.objective.time_gaps.embedding`), whose first number is δ / longest gap."""
 
 
 class Gated(nn.Module):
-    """tanh(Wx) ⊙ sigmoid(Vx), then a dense layer: the map D of Gregor et al. (2019, appendix), [b, n] -> [b, out].
+    """tanh(Wx) ⊙ sigmoid(Vx), followed by a dense layer: the map D of Gregor et al. (2019, appendix), [b, n] -> [b, out].
 
-    With `depth` more such products follow one another before the dense layer, which starts as `last_init` says.
+    With `depth` several such products follow one another before the dense layer, which is initialized by `last_init`.
+
+    Example:
+        >>> Gated(16, 4).init_with_output(jax.random.key(0), jnp.zeros((2, 8)))[0].shape
+        (2, 4)
     """
 
     hidden: int
     out: int
     depth: int = 1
     skip: bool = False
-    """Gives the dense layer x too: the products are bounded, and what is only to be passed on does not fit through them."""
+    """Whether the dense layer also receives x; the products are bounded and cannot pass x on unchanged."""
     last_init: Callable[..., Any] = nn.initializers.lecun_normal()
 
     def __post_init__(self) -> None:
@@ -48,17 +52,23 @@ class Gated(nn.Module):
 
 
 class OscillatorTransition(nn.Module):
-    """How a state evolves by itself, forward or `back`, and what `net` adds to that: [b, n] -> [b, out].
+    """Transition of a state that rotates at a learned speed, forward or `back`, plus a correction by `net`: [b, n] -> [b, out].
 
-    A row begins with a state z = (u, v, s, k) of `latent` numbers: `planes` of u and of v, one of s, the rest of k. The gap δ is
-    next, as `time_gaps.embedding` tells it, the longest being `most`; with most=0 it is one step, without an embedding. By itself
-    the state keeps s and k, and what goes round with the speed s is a Fourier series in the planes, each (u_j, v_j) turned by
+    A row starts with a state z = (u, v, s, k) of `latent` numbers: `planes` numbers of u and of v, one of s, the rest k. If
+    `most` is positive, the embedding of the gap δ follows (`time_gaps.embedding`, with `most` the longest gap); with most=0 the
+    gap is one step and is not embedded. The state keeps s and k. The planes hold a Fourier series of a rotation with speed s:
+    each (u_j, v_j) is rotated by
 
         `unit` h_j s δ radians,   h = 1, …, `harmonics`, 1, …, `harmonics`, …
 
-    `net` sees the row and the turned state, and the first of its numbers, a mean, are added to that state. So what persists is
-    foreseen at no cost, the noise of a draw and all, and no net has to learn products of a gap and of a sequence's own speed.
-    The gap reaches `net` in no other way: a net that sees it fails at jumps that training hardly made.
+    `net` receives the row and the rotated state; the first `latent` of its outputs, a mean, are added to that state. What
+    persists is thus predicted at no cost, including the noise of a draw, and no net has to learn products of a gap and a speed.
+    `net` does not receive the gap in any other way: a net that does fails at gaps that were rare in training.
+
+    Example:
+        >>> net = OscillatorTransition(Gated(16, 2 * 8), latent=8, planes=3)
+        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 8)))[0].shape
+        (2, 16)
     """
 
     net: nn.Module
@@ -67,7 +77,7 @@ class OscillatorTransition(nn.Module):
     harmonics: int = 1
     most: int = 0
     unit: float = 0.5
-    """Of speed, radians a step. Before training s is about 1; of a plane that then turns by rounds little can be learnt."""
+    """Speed in radians per step for s = 1. Initially s is about 1, and planes that rotate much faster are hard to train."""
     back: bool = False
 
     def __post_init__(self) -> None:
@@ -81,7 +91,7 @@ class OscillatorTransition(nn.Module):
         u, v, s, k = jnp.split(x[:, : self.latent], [m, 2 * m, 2 * m + 1], axis=1)
         delta, rest = jnp.ones_like(s), x[:, self.latent :]
         if self.most:
-            delta, rest = self.most * rest[:, :1], rest[:, TOLD:]
+            delta, rest = self.most * rest[:, :1], rest[:, EMBEDDING:]
         harmonic = jnp.asarray(1 + np.arange(m) % self.harmonics, x.dtype)[None]
         angle = (-self.unit if self.back else self.unit) * delta * s * harmonic
         cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -91,10 +101,17 @@ class OscillatorTransition(nn.Module):
 
 
 class GRU(nn.RNNCellBase):
-    """The gated recurrent unit of `nn.GRUCell` (Cho et al. 2014), given what a frame says to its gates, [b, 3·width].
+    """The gated recurrent unit of `nn.GRUCell` (Cho et al. 2014), given the frame's contribution to its gates, [b, 3·width].
 
-    That has nothing to do with the frames before, so the dense layer that makes it is the frame encoder's last, of all frames at
-    once, and one product is left to run over them in place of six.
+    This contribution does not depend on earlier frames, so the dense layer that computes it is the last layer of the frame
+    encoder, applied to all frames at once. One matrix product per step remains instead of six.
+
+    Example:
+        >>> cell = GRU(8)
+        >>> carry = cell.initialize_carry(jax.random.key(0), (2, 24))
+        >>> (_, h), _ = cell.init_with_output(jax.random.key(1), carry, jnp.zeros((2, 24)))
+        >>> h.shape
+        (2, 8)
     """
 
     width: int
@@ -117,7 +134,15 @@ class GRU(nn.RNNCellBase):
 
 
 class LSTM(nn.RNNCellBase):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997), given what a frame says to its gates, [b, 4·width], as `GRU`."""
+    """Long short-term memory (Hochreiter & Schmidhuber 1997), given the frame's contribution to its gates, [b, 4·width].
+
+    Example:
+        >>> cell = LSTM(8)
+        >>> carry = cell.initialize_carry(jax.random.key(0), (2, 32))
+        >>> (_, h), _ = cell.init_with_output(jax.random.key(1), carry, jnp.zeros((2, 32)))
+        >>> h.shape
+        (2, 8)
+    """
 
     width: int
     num_feature_axes = 1
@@ -152,21 +177,26 @@ def _each_gate(gates: int) -> Callable[..., Any]:
 
 
 class Beliefs(nn.Module):
-    """What is known after each frame: sequences [b, t, *frame] -> [b, t + 1, width], the first before any frame, zeros.
+    """Summary of the frames seen so far: sequences [b, t, *frame] -> [b, t + 1, width], starting with zeros before any frame.
 
-    `frame` encodes each frame [n, *frame] -> [n, m], `cell` is what runs over them: `GRU(width)` for m = 3·width, `LSTM(width)`
-    for m = 4·width, or a cell of Flax, which has the dense layer before its gates within itself. What follows a step does not
-    enter it, so frames that pad a sequence at its end do nothing.
+    `frame` encodes each frame, [n, *frame] -> [n, m], and `cell` runs over the results: `GRU(width)` with m = 3·width,
+    `LSTM(width)` with m = 4·width, or a cell from Flax, which contains the dense layer before its gates. A belief does not
+    depend on later frames, so padding at the end of a sequence has no effect on it.
+
+    Example:
+        >>> net = Beliefs(MLP((), 3 * 8), GRU(8))
+        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 5, 4, 4)))[0].shape
+        (2, 6, 8)
     """
 
     frame: nn.Module
     cell: nn.RNNCellBase
     shown: bool = False
-    """Gives the last frame itself beside what the cell has of it: width + its size."""
+    """Whether to append the last frame itself to the output of the cell; the width grows by its size."""
     remat: bool = False
-    """Keeps the values between segments of √t frames, and computes what is within a segment once more for the gradient (Chen et
-    al. 2016, §4.1): the memory grows with √t in place of t but for the frames' codes: of an LSTM of 128 over 16 sequences of
-    1024 frames the gradient takes 25 MiB in place of 121, by XLA's count."""
+    """Whether to store only the activations between segments of √t frames, and recompute those inside for the gradient (Chen et
+    al. 2016, §4.1). Memory then grows with √t instead of t, apart from the frames' codes: the gradient of an LSTM of width 128
+    over 16 sequences of 1024 frames takes 25 MiB instead of 121, by XLA's estimate."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t *frame"]) -> Float[Array, "b after width"]:

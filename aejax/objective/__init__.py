@@ -1,6 +1,6 @@
-"""What a loss is made of: `from aejax.objective import masking, bernoulli, top_k, …`.
+"""The parts of a loss: `from aejax.objective import masking, bernoulli, top_k, …`.
 
-Every part is a small function's small result, found by import. Jumps in time stay in their room, `aejax.objective.time_gaps`.
+Each function here returns one part, to be passed to a model. Time gaps for TD-VAE are in `aejax.objective.time_gaps`.
 """
 
 from aejax.objective.bottlenecks import spatial_winner_take_all, top_k, winner_take_all
@@ -30,10 +30,12 @@ from aejax.objective.likelihoods import (
 from aejax.objective.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
 from aejax.objective.posteriors import Posterior, diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
 from aejax.objective.priors import Prior, conditional, mixture, standard_normal, vamp
-from aejax.objective.quantizers import Quantizer, finite_scalar, grouped, lookup_free, nearest, residual
+from aejax.objective.quantizers import Quantizer, nearest
 from aejax.objective.regularizers import Latents, dip, minibatch_stratified, minibatch_weighted, mmd, total_correlation
+from aejax.objective.scalar_quantizers import finite_scalar, lookup_free
 from aejax.objective.schedules import cyclical
 from aejax.objective.sparsity import above_half, nonzero
+from aejax.objective.stacked_quantizers import grouped, residual
 
 __all__ = [
     "Corruption",

@@ -1,9 +1,8 @@
-"""Bottlenecks: `(h, axis, step) -> z`, what a code passes on its way to the decoder. The step is None outside training.
+"""Bottlenecks: `(h, axis, step) -> z`, applied to the code between encoder and decoder; the step is None outside training.
 
-Each is a small function's small result: `top_k(25)`, `winner_take_all(0.05)`. They select units and leave the selected as
-they are, so gradients flow through these alone. Numbers of units and rates may be schedules of the training step (an Optax
-schedule serves); outside training a schedule has run its course. Of equal units the first wins, of equal examples the first
-in the global batch: counts are exact, and the same on any number of devices.
+A bottleneck selects units and leaves the selected ones unchanged, so gradients flow through these only. Counts and rates may
+be schedules of the training step (an Optax schedule works); outside training a schedule has its final value. Ties go to the
+first unit, or to the first example of the global batch, so counts are exact and do not depend on the number of devices.
 """
 
 from __future__ import annotations
@@ -32,12 +31,18 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     The largest values are kept, not the largest absolute values.
 
     Args:
-        k: Number of units in training, or a schedule of it.
-        alpha: Outside training `round(alpha * k)` units are kept (with a schedule, of its last k), at least one and at most
-            all.
+        k: Number of units kept in training, or a schedule.
+        alpha: Outside training `round(alpha * k)` units are kept, at least one and at most all; with a schedule, k is its
+            final value.
 
     Returns:
         A bottleneck `(h, axis, step) -> z`, both [b, ...]; the step is None outside training.
+
+    Raises:
+        UsageError: `k` is below 1, or `alpha` is negative.
+
+    Raises:
+        UsageError: `k` is below 1, or `alpha` is negative.
 
     Example:
         >>> top_k(2)(jnp.array([[3.0, -5.0, 1.0, 2.0]]), None, 0).tolist()
@@ -58,14 +63,22 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
 def winner_take_all(rate: Strength) -> Bottleneck:
     """Lifetime sparsity: each unit keeps its largest activations in the batch (Makhzani & Frey 2015).
 
-    It couples the examples of a batch, over all devices. Outside training it is the identity, so that the code is then denser
-    than the one the decoder was trained on.
+    It makes the examples of a batch depend on each other, over all devices. Outside training it is the identity, so the code is
+    then denser than in training.
 
     Args:
-        rate: Fraction of the B examples of the global batch in which a unit stays active; `round(rate * B)`, at least one.
+        rate: Fraction of the B examples of the global batch in which a unit stays active: `round(rate * B)`, at least one.
 
     Returns:
         A bottleneck `(h, axis, step) -> z` for rectified codes [b, units].
+
+    Raises:
+        UsageError: `rate` is outside [0, 1].
+
+    Example:
+        >>> h = jnp.array([[1.0, 2.0], [3.0, 1.0]])
+        >>> winner_take_all(0.5)(h, None, 0).tolist()
+        [[0.0, 2.0], [3.0, 0.0]]
     """
     at = schedule_of("winner_take_all", "rate", rate, 0.0, 1.0)
 
@@ -78,13 +91,21 @@ def winner_take_all(rate: Strength) -> Bottleneck:
 def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
     """Keeps the largest activation of each channel over all positions of an example (Makhzani & Frey 2015).
 
-    Outside training it is the identity, as `winner_take_all` is.
+    Like `winner_take_all`, it is the identity outside training.
 
     Args:
-        rate: Where given, each channel also keeps only its largest `round(rate * B)` examples of the global batch.
+        rate: If given, each channel is also kept only in its largest `round(rate * B)` examples of the global batch.
 
     Returns:
-        A bottleneck for rectified spatial codes [b, h, w, channels], as of `ConvEncoder(..., spatial=True)`.
+        A bottleneck `(h, axis, step) -> z` for codes [b, h, w, c], such as those of `ConvEncoder(..., spatial=True)`.
+
+    Raises:
+        UsageError: `rate` is outside [0, 1], or the codes are not spatial.
+
+    Example:
+        >>> h = jnp.arange(4.0).reshape(1, 2, 2, 1)
+        >>> spatial_winner_take_all()(h, None, 0).ravel().tolist()
+        [0.0, 0.0, 0.0, 3.0]
     """
     at = None if rate is None else schedule_of("spatial_winner_take_all", "rate", rate, 0.0, 1.0)
 
@@ -107,7 +128,7 @@ def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
 
 
 def _winners(h: Float[Array, " b *code"], axis: str | None, rate: Any) -> Bool[Array, " b *code"]:
-    """Of each unit the round(rate·B) largest in the global batch, at least one: this device's rows of the mask."""
+    """Mask of each unit's round(rate·B) largest activations in the global batch, at least one: the rows of this device."""
     everyone = gather(jax.lax.stop_gradient(h), axis)
     n = len(everyone)
     mask = largest(everyone, _rounded(rate * n, n), 0)
@@ -115,7 +136,7 @@ def _winners(h: Float[Array, " b *code"], axis: str | None, rate: Any) -> Bool[A
 
 
 def _rounded(count: Any, most: int) -> Int[Array, ""]:
-    """Rounded and clipped to between one and the number of units; on the host where it is a number."""
+    """The count, rounded and clipped to [1, number of units]; computed on the host if it is a Python number."""
     if isinstance(count, float):
         return jnp.int32(max(round(min(count, most)), 1))
     return jnp.clip(jnp.round(count), 1, most).astype(jnp.int32)

@@ -1,8 +1,8 @@
 """Corruptions: `(key, x of one example) -> (x_tilde, touched)`.
 
-Each is a small function's small result: `masking(0.3)`, `chain(masking(0.1), gaussian_noise(0.05))`. Strengths are numbers or
-schedules of the training step (an Optax schedule serves). A corruption also knows the moments of its noise, from which
-`aejax.evaluate` computes the optimal linear denoiser in closed form.
+Compose them freely: `masking(0.3)`, `chain(masking(0.1), gaussian_noise(0.05))`. Strengths are numbers or schedules of the
+training step (an Optax schedule works). A corruption also knows the moments of its noise, from which `aejax.evaluate`
+computes the optimal linear denoiser in closed form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aejax.types import Corrupt
 
 
 class Moments(NamedTuple):
-    """Second moments of a componentwise affine noise x_tilde = a ⊙ x + b with (a, b) independent of x; float64."""
+    """Second moments of the componentwise affine noise x_tilde = a ⊙ x + b, with (a, b) independent of x; float64."""
 
     a: np.ndarray
     """E[a], [d]."""
@@ -39,7 +39,15 @@ class Moments(NamedTuple):
 
 
 class Corruption(NamedTuple):
-    """Call it as `(key, x, step=END) -> (x_tilde, touched)`; `touched`, bool of x's shape, marks what was disturbed."""
+    """A corruption, called as `(key, x, step=END) -> (x_tilde, touched)`.
+
+    `touched` is a bool array of x's shape that marks the components that were disturbed.
+
+    Example:
+        >>> x_tilde, touched = salt_and_pepper(1.0)(jax.random.key(0), jnp.full((2, 2), 0.5))
+        >>> x_tilde.shape, bool(touched.all())
+        ((2, 2), True)
+    """
 
     name: str
     draw: Callable[[Key[Array, ""], Array, Any], tuple[Array, Array]]
@@ -58,12 +66,22 @@ def corrupt_batch(
     index: Int[Array, " b"],
     step: Any = END,
 ) -> tuple[Float[Array, " b *shape"], Bool[Array, " b *shape"]]:
-    """Corrupts every example with a key of its own: the same bits in any layout of the batch over devices."""
+    """Corrupts a batch, each example with its own key, so that the bits do not depend on how a batch is sharded over
+    devices."""
     return jax.vmap(partial(corrupt, step=step))(each(key, index), x)
 
 
 def nothing() -> Corruption:
-    """Leaves examples as they are; `touched` is False everywhere."""
+    """The identity: leaves examples as they are.
+
+    Returns:
+        A corruption for one example of any shape; `touched` is False everywhere.
+
+    Example:
+        >>> x_tilde, touched = nothing()(jax.random.key(0), jnp.ones(3))
+        >>> x_tilde.tolist(), touched.tolist()
+        ([1.0, 1.0, 1.0], [False, False, False])
+    """
 
     def draw(key: Key[Array, ""], x: Array, step: Any) -> tuple[Array, Array]:
         return x, jnp.zeros(x.shape, bool)
@@ -79,7 +97,7 @@ NOTHING = "nothing()"
 
 
 def unless_nothing(corrupt: Corrupt | None) -> Corrupt | None:
-    """The corruption, or None where it leaves every example as it is: `nothing()`, and so `masking(0)`."""
+    """The corruption, or None if it leaves every example as it is: `nothing()`, and so `masking(0)`."""
     return None if isinstance(corrupt, Corruption) and corrupt.name == NOTHING else corrupt
 
 
@@ -130,6 +148,11 @@ def bernoulli_masking(rate: Strength) -> Corruption:
 
     Raises:
         UsageError: `rate` is outside [0, 1].
+
+    Example:
+        >>> x_tilde, touched = bernoulli_masking(0.5)(jax.random.key(0), jnp.ones(1000))
+        >>> 400 < int(touched.sum()) < 600
+        True
     """
     strength = schedule_of("bernoulli_masking", "rate", rate, 0.0, 1.0)
     if _is_zero(rate):
@@ -149,16 +172,16 @@ def bernoulli_masking(rate: Strength) -> Corruption:
 
 
 def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
-    """Sets the same components of every example to zero, so that the rest is given and these are to be completed.
+    """Sets the same components of every example to zero, so that the model completes them from the others.
 
     Args:
-        hidden: bool, of an example's shape; True where components are set to zero.
+        hidden: bool, of an example's shape; True for the components that are set to zero.
 
     Returns:
         A corruption for one example of this shape.
 
     Raises:
-        UsageError: When it is applied, the example has another shape.
+        UsageError: It is applied to an example of another shape.
 
     Example:
         >>> x_tilde, _ = fixed_mask(np.array([True, False, True]))(jax.random.key(0), jnp.ones(3))
@@ -207,7 +230,7 @@ def salt_and_pepper(rate: Strength) -> Corruption:
 
     def moments(shape: tuple[int, ...]) -> Moments:
         keep, keep_both = _exact_survival(shape, strength(END))
-        # With t = 1 - a the indicator of being touched and c the coin: b = t·c, E[c] = E[c²] = 1/2.
+        # With t = 1 - a the indicator that a component is touched, and c the coin: b = t·c and E[c] = E[c²] = 1/2.
         touched_both = 1.0 - keep[:, None] - keep[None, :] + keep_both
         bb = touched_both / 4.0
         np.fill_diagonal(bb, (1.0 - keep) / 2.0)
@@ -227,6 +250,11 @@ def gaussian_noise(sigma: Strength) -> Corruption:
 
     Raises:
         UsageError: `sigma` is negative.
+
+    Example:
+        >>> x_tilde, _ = gaussian_noise(0.1)(jax.random.key(0), jnp.zeros(1000))
+        >>> round(float(jnp.std(x_tilde)), 1)
+        0.1
     """
     strength = schedule_of("gaussian_noise", "sigma", sigma, 0.0, np.inf)
     if _is_zero(sigma):
@@ -246,17 +274,22 @@ def gaussian_noise(sigma: Strength) -> Corruption:
 def patches(size: int, count: int = 1) -> Corruption:
     """Sets `count` squares of `size` × `size` pixels to zero in all channels.
 
-    Each square lies inside the image and is placed independently, so that squares may overlap.
+    Each square lies inside the image and is placed independently, so squares may overlap.
 
     Args:
         size: Side of a square in pixels.
-        count: How many squares.
+        count: Number of squares.
 
     Returns:
         A corruption for one image [height, width, channels].
 
     Raises:
-        UsageError: A number is below 1; or, when it is applied, the example is no image or smaller than a square.
+        UsageError: A number is below 1, or it is applied to an example that is not an image or is smaller than a square.
+
+    Example:
+        >>> x_tilde, touched = patches(3)(jax.random.key(0), jnp.ones((8, 8, 1)))
+        >>> int(touched.sum())
+        9
     """
     if size < 1 or count < 1:
         raise UsageError(f"patches(size={size}, count={count}): both must be at least 1")
@@ -292,13 +325,21 @@ def patches(size: int, count: int = 1) -> Corruption:
 
 
 def chain(*corruptions: Corruption) -> Corruption:
-    """Applies corruptions one after the other, each with a key of its own.
+    """Applies corruptions one after the other, each with its own key.
 
     Args:
-        corruptions: In the order in which they are applied.
+        corruptions: Corruptions, in the order in which they are applied.
 
     Returns:
-        A corruption; `touched` is what any of them touched.
+        A corruption; `touched` is the union of what they touched.
+
+    Raises:
+        UsageError: No corruption is given.
+
+    Example:
+        >>> noisy = chain(masking(0.5), gaussian_noise(0.1))
+        >>> noisy.name
+        'chain(masking(0.5), gaussian_noise(0.1))'
     """
     if not corruptions:
         raise UsageError("chain() of no corruptions; use nothing()")
@@ -312,7 +353,7 @@ def chain(*corruptions: Corruption) -> Corruption:
 
     def moments(shape: tuple[int, ...]) -> Moments:
         first, *rest = (c.moments(shape) for c in corruptions)
-        for m in rest:  # a ← a′a and b ← a′b + b′, where the dashed noise is independent of what came before
+        for m in rest:  # a ← a′a and b ← a′b + b′; the primed noise is independent of the noise before it
             cross = m.ab * first.b[:, None]  # E[a′_i b_i b′_j]
             first = Moments(
                 m.a * first.a,
@@ -327,14 +368,17 @@ def chain(*corruptions: Corruption) -> Corruption:
 
 
 def _count(rate: Any, d: int) -> Any:
-    """round(rate·d), on the host where the rate is a number; a schedule's value is clipped to [0, 1]."""
+    """round(rate · d), as a Python int for a constant rate; the value of a schedule is clipped to [0, 1]."""
     if isinstance(rate, float):
         return round(min(max(rate, 0.0), 1.0) * d)
     return jnp.round(jnp.clip(rate, 0.0, 1.0) * d).astype(jnp.int32)
 
 
 def _exact_survival(shape: tuple[int, ...], rate: Any) -> tuple[np.ndarray, np.ndarray]:
-    """P(i survives) [d] and P(i and j survive) [d, d] when an exact count m is chosen: (d-m)/d, (d-m)(d-m-1)/(d(d-1))."""
+    """P(i survives) [d] and P(i and j survive) [d, d] when exactly m components are masked.
+
+    These are (d - m)/d and (d - m)(d - m - 1)/(d(d - 1)).
+    """
     d = int(np.prod(shape))
     kept = d - int(_count(rate, d))
     both = np.full((d, d), kept * (kept - 1) / max(d * (d - 1), 1))
@@ -343,13 +387,13 @@ def _exact_survival(shape: tuple[int, ...], rate: Any) -> tuple[np.ndarray, np.n
 
 
 def _moments_of_survival(keep: np.ndarray, keep_both: np.ndarray) -> Moments:
-    """The moments of setting to zero: b = 0, and a the indicator of survival."""
+    """Moments of masking: b = 0, and a is the indicator that a component survives."""
     zero = np.zeros_like(keep_both)
     return Moments(keep, np.zeros_like(keep), keep_both, zero, zero)
 
 
 def _is_zero(value: Strength) -> bool:
-    """Whether it is the number 0: not a schedule, and not a traced number, which may be another."""
+    """Whether the strength is the constant 0; a schedule or a traced number never is."""
     return not callable(value) and not isinstance(value, jax.core.Tracer) and float(value) == 0.0
 
 

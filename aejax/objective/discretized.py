@@ -1,4 +1,4 @@
-"""Likelihoods of gray levels: the mass that a continuous distribution has around each level."""
+"""Likelihoods of gray levels: the probability that a continuous distribution assigns to the interval around each level."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from aejax.types import Check
 
 
 def discretized_logistic(levels: int = 256) -> Likelihood:
-    """Gray values k/(levels - 1), each with the mass that a logistic distribution has around it (Kingma et al. 2016;
-    Salimans et al. 2017, eq. 2).
+    """Discretized logistic distribution over the gray values k/(levels - 1) (Kingma et al. 2016; Salimans et al. 2017, eq. 2).
 
-    theta = (m, ρ) per element, on the scale on which the data spans [-1, 1], as in the papers: the location, and ρ = log s
-    but for smooth bounds, which for 256 levels are -7 and 7 (between -3 and 3 the two differ by 0.02 at most). Black and white
-    have all the mass beyond them.
+    theta = (m, ρ) per element, on the scale on which the data span [-1, 1], as in the papers: m is the location, and ρ is log s
+    up to smooth bounds, which for 256 levels are -7 and 7 (between -3 and 3 the two differ by at most 0.02). Black and white
+    include the tails beyond them.
 
-    `mean` is that of the logistic held within [0, 1], before it is rounded to a level: within half a level of the exact mean,
-    and within a hundredth where s is a level or more.
+    `mean` is the mean of the logistic clipped to [0, 1], before rounding to a level. It is within half a level of the exact
+    mean, and within a hundredth of a level if s is at least one level.
 
     Args:
         levels: Number of gray levels.
@@ -32,7 +31,13 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
         A likelihood with two numbers per element; its `check` refuses other values.
 
     Raises:
-        UsageError: Fewer than 2 or more than 65536 levels.
+        UsageError: There are fewer than 2 or more than 65536 levels.
+
+    Example:
+        >>> theta = jnp.tile(jnp.array([0.0, -2.0]), (4, 1))
+        >>> nats = discretized_logistic(4).neg_log_prob(theta, jnp.arange(4) / 3)
+        >>> bool(jnp.isclose(jnp.exp(-nats).sum(), 1.0))  # probabilities of the four levels
+        True
     """
     _refuse_levels(f"discretized_logistic(levels={levels})", levels)
 
@@ -53,22 +58,29 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
 
 
 def discretized_logistic_mixture(components: int, levels: int = 256) -> Likelihood:
-    """A mixture of `discretized_logistic(levels)` for each element by itself: the colors of a pixel are independent, where
-    Salimans et al. 2017 let the later ones depend on the earlier.
+    """Mixture of `discretized_logistic(levels)` for each element separately.
 
-    theta holds per element the logits of the components, then their m, then their ρ: 3 · components numbers.
+    The color channels of a pixel are therefore independent; in Salimans et al. (2017) later channels depend on earlier ones.
+    theta holds per element the logits of the components, then their m, then their ρ.
 
     Args:
-        components: Of the mixture.
+        components: Number of components.
         levels: Number of gray levels.
 
     Returns:
         A likelihood with 3 · `components` numbers per element.
+
+    Raises:
+        UsageError: `components` is below 1, or there are fewer than 2 or more than 65536 levels.
+
+    Example:
+        >>> discretized_logistic_mixture(5).width
+        15
     """
     what = f"discretized_logistic_mixture(components={components}, levels={levels})"
     _refuse_levels(what, levels)
     if components < 1:
-        raise UsageError(f"{what}: a mixture has at least one component")
+        raise UsageError(f"{what}: a mixture needs at least one component")
 
     def parts(theta: Array) -> list[Array]:
         """Logits, m and ρ, each [*shape, components]."""
@@ -103,9 +115,9 @@ def discretized_logistic_mixture(components: int, levels: int = 256) -> Likeliho
 
 
 def _log_mass(x: Array, m: Array, rho: Array, levels: int) -> Array:
-    """Logarithm of the mass around each of the gray values x in [0, 1]."""
-    # With σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)) nothing cancels, however thin the level or far the tail, and what is open at
-    # an end lacks the factors that are 1 there.
+    """Log-probability of the interval around each gray value x in [0, 1]."""
+    # σ(b) - σ(a) = σ(b) σ(-a) (1 - exp(a - b)) avoids cancellation for thin levels and in the tails. Black and white are open
+    # at one end, where the corresponding factors are 1.
     s, half = _scale(rho, levels), 1 / (levels - 1)
     middle = 2 * x - 1 - m
     black, white = x < half / 2, x > 1 - half / 2
@@ -120,16 +132,20 @@ def _log_mass(x: Array, m: Array, rho: Array, levels: int) -> Array:
 
 
 def _scale(rho: Array, levels: int) -> Array:
-    """s. At the lower bound, Salimans' for 256 levels, a level holds 97 % of the mass at most; it is as much for another number
-    of them. At the upper one all levels but black and white are alike."""
+    """The scale s.
+
+    At the lower bound, which for 256 levels is that of Salimans et al., a level holds at most 97 % of the probability; the
+    bound for other numbers of levels is chosen to match. At the upper bound all levels except black and white are equally
+    probable.
+    """
     low, high = -7.0 - math.log((levels - 1) / 255), 7.0
     return jnp.exp(high - jax.nn.softplus(high - low - jax.nn.softplus(rho - low)))
 
 
 def _held_mean(m: Array, rho: Array, levels: int) -> Array:
-    """Of the logistic with what lies beyond [0, 1] moved to its ends."""
-    s, size = _scale(rho, levels), jnp.where(m > 0, m, -m)  # whose derivative at 0 is right, unlike that of |m|
-    # Of -|m|, where neither argument grows: their difference would be lost.
+    """Mean of the logistic clipped to [0, 1]."""
+    s, size = _scale(rho, levels), jnp.where(m > 0, m, -m)  # unlike |m|, this has the right derivative at 0
+    # Computed for -|m|, where neither argument is large, to avoid cancellation.
     below = s / 2 * (jax.nn.softplus((1 - size) / s) - jax.nn.softplus((-1 - size) / s))
     return jnp.where(m > 0, 1 - below, below)
 
@@ -144,7 +160,7 @@ def _every_element(x: np.ndarray) -> int:
 
 
 def _refuse_levels(what: str, levels: int) -> None:
-    if not 2 <= levels <= 2**16:  # float32 data tells no more apart
+    if not 2 <= levels <= 2**16:  # float32 data cannot distinguish more
         raise UsageError(f"{what}: give 2 to 65536 levels of gray")
 
 

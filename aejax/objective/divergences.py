@@ -1,7 +1,8 @@
-"""How the KL term of a bound is weighted in training: `(kl [b, m], step, axis) -> [b]`, nats.
+"""Weights of the KL term: `(kl [b, m], step, axis) -> [b]`, in nats.
 
-`kl` holds an example's divergence in parts, one a dimension of the latent where those are independent. `axis` as in
-`aejax.collectives`. The bound itself has the plain sum (`weighted(1.0)`); what differs is another objective, and no bound.
+`kl` holds the KL of each example in m parts, one per latent dimension if these are independent. `axis` is as in
+`aejax.collectives`. The ELBO has the plain sum, `weighted(1.0)`; with any other cost the objective is no longer a bound on
+log p(x).
 """
 
 from __future__ import annotations
@@ -24,10 +25,17 @@ def weighted(beta: Strength) -> KLCost:
     """KL cost β · KL (Higgins et al. 2017, eq. 4).
 
     Args:
-        beta: Weight, or a schedule; one that rises from 0 to 1 is the warm-up of Bowman et al. (2016).
+        beta: Weight β, or a schedule; one that rises from 0 to 1 is the warm-up of Bowman et al. (2016).
 
     Returns:
         A KL cost with one term per example, [b].
+
+    Raises:
+        UsageError: `beta` is negative.
+
+    Example:
+        >>> weighted(4.0)(jnp.array([[0.5, 1.0]]), 0, None).tolist()
+        [6.0]
     """
     at = schedule_of("weighted", "beta", beta, 0.0, math.inf)
     return lambda kl, step, axis: at(step) * jnp.sum(kl, axis=1)
@@ -38,10 +46,17 @@ def capacity(gamma: Strength, nats: Strength) -> KLCost:
 
     Args:
         gamma: Weight γ, or a schedule.
-        nats: Capacity C in nats, or a schedule that lets it grow.
+        nats: Capacity C in nats, or a schedule that increases it.
 
     Returns:
-        A KL cost. The mean is over the global batch, so the term is the same for all its examples.
+        A KL cost [b]. The mean is over the global batch, so the cost is the same for all of its examples.
+
+    Raises:
+        UsageError: A number is negative.
+
+    Example:
+        >>> capacity(10.0, nats=2.0)(jnp.array([[0.5, 1.0]]), 0, None).tolist()
+        [5.0]
     """
     weight, at = (
         schedule_of("capacity", "gamma", gamma, 0.0, math.inf),
@@ -56,16 +71,23 @@ def capacity(gamma: Strength, nats: Strength) -> KLCost:
 
 
 def free_bits(nats: Strength, beta: Strength = 1.0) -> KLCost:
-    """KL cost β · Σ_j max(λ, E KL_j): below λ nats a dimension costs nothing more (Kingma et al. 2016, eq. 15).
+    """KL cost β · Σ_j max(λ, E KL_j): a dimension with less than λ nats is not penalized further (Kingma et al. 2016, eq. 15).
 
-    Where the KL has no parts (posteriors or priors that are not diagonal), λ is for the whole KL.
+    For posteriors or priors that are not diagonal the KL has a single part, and λ applies to the whole KL.
 
     Args:
-        nats: λ, or a schedule.
+        nats: λ in nats, or a schedule.
         beta: Weight β, or a schedule.
 
     Returns:
-        A KL cost. The mean is over the global batch, so the term is the same for all its examples.
+        A KL cost [b]. The mean is over the global batch, so the cost is the same for all of its examples.
+
+    Raises:
+        UsageError: A number is negative.
+
+    Example:
+        >>> free_bits(0.75)(jnp.array([[0.5, 1.0]]), 0, None).tolist()
+        [1.75]
     """
     floor, weight = (
         schedule_of("free_bits", "nats", nats, 0.0, math.inf),

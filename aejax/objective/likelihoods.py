@@ -1,7 +1,7 @@
-"""Likelihoods: elementwise nats of data under decoder outputs theta.
+"""Likelihoods: elementwise -log p(x|theta) in nats, given the decoder's output theta.
 
-A likelihood owns all that must agree with it: the output activation, the mean, a draw, and the admissible data range.
-`theta` has x's shape and one axis more, the `width` numbers per element.
+A likelihood defines everything that has to agree with it: the output activation, the mean, a draw, and the admissible range of
+the data. `theta` has x's shape plus a last axis with the `width` numbers per element.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from aejax.types import Check, NumDiscreteDims
 
 
 class Likelihood(NamedTuple):
-    """p(x|theta) as pure functions."""
+    """A likelihood p(x|theta) as pure functions.
+
+    Example:
+        >>> likelihood = bernoulli()
+        >>> likelihood.mean(jnp.zeros((3, 1))).tolist()
+        [0.5, 0.5, 0.5]
+    """
 
     name: str
     neg_log_prob: Callable[[Array, Array], Array]
@@ -34,11 +40,11 @@ class Likelihood(NamedTuple):
     check: Check
     """(x, where) -> None; raises UsageError for data outside the admissible range."""
     discrete: bool = False
-    """Whether the mean is no datum, so that what a model samples is a draw. A gray value between two that occur is one."""
+    """Whether the mean lies outside the data space, as for one-hot vectors, so that samples are draws and not means."""
     num_discrete_dims: NumDiscreteDims | None = None
-    """(x [n, *shape], in NumPy) -> how many discrete variables an example is, whose values have the -log probabilities of
-    `neg_log_prob`: bits per dimension are nats / (num_discrete_dims · log 2). None where x holds other values, such as gray ones
-    under `bernoulli()`; no function where `neg_log_prob` is that of a density."""
+    """(x [n, *shape], in NumPy) -> the number of discrete variables in an example: bits per dimension are
+    nats / (num_discrete_dims · log 2). It returns None if x holds values without a probability, such as gray ones under
+    `bernoulli()`. The field is None if the likelihood is a density."""
 
 
 def bernoulli() -> Likelihood:
@@ -76,15 +82,19 @@ def bernoulli() -> Likelihood:
 def continuous_bernoulli() -> Likelihood:
     """Continuous Bernoulli density of gray values in [0, 1] (Loaiza-Ganem & Cunningham 2019).
 
-    p(x|η) = exp(ηx) / ∫₀¹ exp(ηt) dt with `theta` the logits η = log(λ / (1 - λ)). It is the cross-entropy with the
-    normalizing constant that the latter lacks. λ is not the mean, and -log p may be negative.
+    p(x|η) = exp(ηx) / ∫₀¹ exp(ηt) dt, with `theta` the logits η = log(λ / (1 - λ)). It is the cross-entropy plus the
+    normalizing constant that the cross-entropy lacks. λ is not the mean, and -log p may be negative.
 
     Returns:
         A likelihood with one number per element; its `check` refuses data outside [0, 1].
+
+    Example:
+        >>> continuous_bernoulli().neg_log_prob(jnp.zeros((1, 1)), jnp.array([0.3])).tolist()  # uniform at η = 0
+        [0.0]
     """
 
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        # -ηx + log((exp η - 1) / η), which as it stands overflows, and is 0/0 at λ = 1/2, where η = 0.
+        # -ηx + log((exp η - 1) / η), rearranged: this form overflows, and is 0/0 at λ = 1/2, where η = 0.
         eta = theta[..., 0]
         near, far = _near_and_far(eta)
         square = jnp.square(near)
@@ -103,7 +113,7 @@ def continuous_bernoulli() -> Likelihood:
 
     def draw(key: Key[Array, ""], theta: Array) -> Array:
         eta = theta[..., 0]
-        size = jnp.maximum(jnp.abs(eta), 1e-6)  # below, uniform to the last digit
+        size = jnp.maximum(jnp.abs(eta), 1e-6)  # smaller η are uniform to float precision
         below = -jnp.log1p(jax.random.uniform(key, eta.shape, eta.dtype) * jnp.expm1(-size)) / size  # of -|η|
         below = jnp.minimum(below, 1.0)
         return jnp.where(eta > 0, 1 - below, below)
@@ -112,14 +122,19 @@ def continuous_bernoulli() -> Likelihood:
 
 
 def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
-    """The likelihood of some elements of an example only; the others cost nothing.
+    """The likelihood of a subset of an example's elements; the others contribute nothing.
 
     Args:
-        likelihood: Of all elements.
-        scored: bool, of an example's shape; True where elements are scored.
+        likelihood: Likelihood of all elements.
+        scored: bool, of an example's shape; True for the elements that are scored.
 
     Returns:
         The restricted likelihood.
+
+    Example:
+        >>> half = restrict(bernoulli(), np.array([True, False]))
+        >>> half.neg_log_prob(jnp.zeros((2, 1)), jnp.ones(2)).tolist()
+        [0.6931471824645996, 0.0]
     """
     count = likelihood.num_discrete_dims
 
@@ -138,9 +153,9 @@ def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Like
 
 
 def _near_and_far(eta: Array) -> tuple[Array, Array]:
-    """η up to |η| = 1, where the series about 0 serves, and |η| beyond, where the closed forms do; harmless numbers elsewhere.
+    """η up to |η| = 1, where the series around 0 is used, and |η| beyond, where the closed forms are; placeholders elsewhere.
 
-    At 1 the first term left out of the series is 5e-8 of them, and the closed forms lose less than a digit.
+    At 1 the first omitted term of the series is 5e-8 of the sum, and the closed forms lose less than a digit.
     """
     size = jnp.abs(eta)
     return jnp.where(size > 1, 0.0, eta), jnp.where(size > 1, size, 1.0)
@@ -197,20 +212,25 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
     """Gaussian N(μ, σ²) with theta = (μ, ρ) per element and σ = minimum + softplus(ρ).
 
     Args:
-        minimum: Of the standard deviation, in units of the data. Without one, the density of a constant pixel grows without
-            bound; the default is about 2.5 gray levels of 255.
+        minimum: Smallest standard deviation, in units of the data. Without it the density of a constant pixel would grow
+            without bound; the default is about 2.5 gray levels of 255.
 
     Returns:
         A likelihood with two numbers per element.
 
     Raises:
         UsageError: `minimum` is not a positive number.
+
+    Example:
+        >>> theta = jnp.array([[0.2, -100.0]])  # σ = minimum
+        >>> round(float(gaussian_learned(0.5).neg_log_prob(theta, jnp.array([0.2]))[0]), 4)  # log ½ + ½ log 2π
+        0.2258
     """
     if not (math.isfinite(minimum) and minimum > 0):
         raise UsageError(f"gaussian_learned(minimum={minimum}): the minimum must be a positive number")
 
     def moments(theta: Array) -> tuple[Array, Array]:
-        # Not theta[..., 0] and theta[..., 1], whose gradients XLA on CPU puts together element by element: several times slower.
+        # Not theta[..., 0] and theta[..., 1]: on CPU, XLA assembles their gradients element by element, several times slower.
         mu, rho = jnp.unstack(theta, axis=-1)
         return mu, minimum + jax.nn.softplus(rho)
 
@@ -230,6 +250,10 @@ def squared_error() -> Likelihood:
 
     Returns:
         A likelihood with one number per element.
+
+    Example:
+        >>> squared_error().neg_log_prob(jnp.zeros((2, 1)), jnp.array([1.0, -2.0])).tolist()
+        [1.0, 4.0]
     """
 
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -242,12 +266,17 @@ def squared_error() -> Likelihood:
 
 
 def categorical() -> Likelihood:
-    """One of k categories, with x one-hot along its last axis and `theta` the logits.
+    """Categorical distribution over k classes, with x one-hot along its last axis and `theta` the logits.
 
-    For x of shape [..., k], each of the leading positions is an independent category. Soft labels that sum to 1 are admitted.
+    If x has shape [..., k], each of the leading positions is an independent variable. Soft labels that sum to 1 are admitted.
 
     Returns:
         A likelihood with one number per element; its sum over an example is the cross-entropy.
+
+    Example:
+        >>> nats = categorical().neg_log_prob(jnp.zeros((4, 1)), jnp.array([0.0, 1.0, 0.0, 0.0]))
+        >>> bool(jnp.isclose(nats.sum(), jnp.log(4.0)))
+        True
     """
 
     def neg_log_prob(theta: Float[Array, "*shape 1"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -1,13 +1,12 @@
 """Penalties: `(f, x, h, keys, axis) -> term`, in nats, added to the loss under the penalty's `__name__`.
 
-Each is a small function's small result: `penalties=(contractive(0.1), l1(1e-3))`. `f` maps one example to its code (a
-`Code`, or any function), x [b, ...] is what the encoder saw, h [b, ...] its codes before the bottleneck, `keys` [b] one key
-per example, `axis` as in `aejax.collectives`. A term is [b], or [] where the batch is coupled; a penalty that has more to
-log gives (term, {name: value}).
+Pass them to a model as `penalties=(contractive(0.1), l1(1e-3))`. `f` maps one example to its code (a `Code`, or any function),
+x [b, ...] is the encoder's input, h [b, ...] its codes before the bottleneck, `keys` [b] holds one key per example, and `axis`
+is as in `aejax.collectives`. A term has shape [b], or [] if it depends on the whole batch; a penalty that logs more values
+returns (term, {name: value}).
 
-Penalties of the encoder alone hold the code back, not the decoder: where the decoder's weights are free, the code may shrink and
-the weights of the decoder grow by as much, which the penalty does not see. Tied weights (`tied=True`), which Rifai et al. use, or
-weight decay close that way.
+These penalties see the encoder only. If the decoder's weights are free, the code can shrink while the decoder's weights grow by
+the same factor, which evades the penalty. Tied weights (`tied=True`), which Rifai et al. use, or weight decay prevent this.
 """
 
 from __future__ import annotations
@@ -37,20 +36,26 @@ Encoder = Callable[[Array], Array]
 Linear = Callable[[Array], Array]
 
 Strength = float | jax.Array
-"""A number ≥ 0. A traced number is one that varies between members of one program."""
+"""A number of at least 0. A traced number is one that differs between the members of one program."""
 
 
 def l1(strength: Strength) -> Penalty:
     """L1 penalty strength · Σ_j |h_j| on the code.
 
-    The code shrinks and an untied decoder grows, which evades the penalty: tie the weights (see the note at the top of this
-    module).
+    With untied weights the code can shrink while the decoder grows, which evades the penalty: tie the weights.
 
     Args:
-        strength: Weight in nats per unit of activation, or a schedule.
+        strength: Weight in nats per unit of activation, at least 0.
 
     Returns:
         A penalty with one term per example, [b].
+
+    Raises:
+        UsageError: `strength` is negative.
+
+    Example:
+        >>> l1(0.5)(None, None, jnp.array([[1.0, -3.0]]), None, None).tolist()
+        [2.0]
     """
     strength = non_negative("l1", "strength", strength)
 
@@ -63,16 +68,23 @@ def l1(strength: Strength) -> Penalty:
 def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     """Sparsity penalty strength · Σ_j KL(ρ ‖ ρ̂_j), with ρ̂_j the mean activation of unit j over the global batch (Ng 2011).
 
-    Units must lie in (0, 1), so the encoder ends in a sigmoid. Where a mean lies outside, the term is that of the nearest
-    number inside and its gradient is zero; look at the logged `rho_hat`. A small batch makes ρ̂ noisy and the penalty too
-    large.
+    Units must lie in (0, 1), so the encoder ends in a sigmoid. A mean outside is clipped to the interval and has zero gradient;
+    watch the logged `rho_hat`. Small batches make ρ̂ noisy and the penalty too large.
 
     Args:
-        rho: Target ρ in (0, 1), or a schedule.
-        strength: Weight in nats, or a schedule.
+        rho: Target ρ in (0, 1).
+        strength: Weight in nats, at least 0.
 
     Returns:
-        A penalty with one term for the batch, [].
+        A penalty with one term for the whole batch, [].
+
+    Raises:
+        UsageError: `rho` is outside (0, 1), or `strength` is negative.
+
+    Example:
+        >>> term, logged = kl_sparsity(0.1, 1.0)(None, None, jnp.full((4, 3), 0.1), None, None)
+        >>> bool(jnp.isclose(term, 0.0, atol=1e-6))
+        True
     """
     strength, rho = non_negative("kl_sparsity", "strength", strength), non_negative("kl_sparsity", "rho", rho)
     if isinstance(rho, float) and not 0.0 < rho < 1.0:
@@ -82,7 +94,7 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
         f: Any, x: Array | None, h: Array, keys: Key[Array, " b"] | None, axis: Axis
     ) -> tuple[Array, Terms]:
         rho_hat = mean(jnp.mean(h, axis=0), axis)
-        # The smallest float above 0 and the largest below 1: nothing between them is changed.
+        # Clipped to the smallest float above 0 and the largest below 1.
         limits = jnp.finfo(h.dtype)
         q = jnp.clip(rho_hat, limits.tiny, 1.0 - limits.epsneg)
         kl = rho * (jnp.log(rho) - jnp.log(q)) + (1.0 - rho) * (jnp.log1p(-rho) - jnp.log1p(-q))
@@ -94,14 +106,22 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
 def contractive(strength: Strength) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F of the encoder's Jacobian, exact (Rifai et al. 2011).
 
-    The norm is computed by the cheapest known way (`squared_jacobian`); for one sigmoid layer that is a closed form. The
+    The norm is computed in the cheapest exact way (`squared_jacobian`); for a single sigmoid layer that is a closed form. The
     paper ties the weights.
 
     Args:
-        strength: Weight in nats, or a schedule.
+        strength: Weight in nats, at least 0.
 
     Returns:
         A penalty with one term per example, [b].
+
+    Raises:
+        UsageError: `strength` is negative.
+
+    Example:
+        >>> double = lambda x: 2.0 * x  # its Jacobian is 2 I
+        >>> contractive(0.5)(double, jnp.ones((1, 3)), jnp.ones((1, 3)), None, None).tolist()
+        [6.0]
     """
     strength = non_negative("contractive", "strength", strength)
 
@@ -112,19 +132,28 @@ def contractive(strength: Strength) -> Penalty:
 
 
 def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Penalty:
-    """strength·E_ε ‖J_f(x) − J_f(x + ε)‖²_F, [b], with ε ~ N(0, σ²I) drawn `samples` times (Rifai et al. 2011b).
+    """Second-order penalty strength · E_ε ‖J_f(x) − J_f(x + ε)‖²_F with ε ~ N(0, σ²I) (Rifai et al. 2011b).
 
-    The second term of CAE+H, whose first is `contractive`: `penalties=(contractive(λ), contractive_h(γ, σ))`. Exact but for ε.
-    Where a net has one layer that bends (one layer of any kind, or a hidden one and a linear code) its cost is about
-    `contractive`'s; otherwise it is that of twice as many rows or columns of the Jacobian for each sample.
+    This is the second term of CAE+H, whose first is `contractive`: `penalties=(contractive(λ), contractive_h(γ, σ))`. The norms
+    are exact; only ε is sampled. If a single layer of the encoder is nonlinear, it costs about as much as `contractive`;
+    otherwise each sample costs twice as many rows or columns of the Jacobian.
 
     Args:
-        strength: Weight in nats, or a schedule.
-        sigma: Standard deviation of ε, in units of the data, or a schedule.
-        samples: Draws of ε.
+        strength: Weight in nats, at least 0.
+        sigma: Standard deviation of ε in units of the data, at least 0.
+        samples: Number of draws of ε.
 
     Returns:
         A penalty with one term per example, [b].
+
+    Raises:
+        UsageError: A number is negative, or `samples` is below 1.
+
+    Example:
+        >>> linear = lambda x: 2.0 * x  # the same Jacobian everywhere
+        >>> x, keys = jnp.ones((1, 3)), jax.random.split(jax.random.key(0), 1)
+        >>> contractive_h(1.0, 0.1)(linear, x, x, keys, None).tolist()
+        [0.0]
     """
     strength, sigma = non_negative("contractive_h", "strength", strength), non_negative("contractive_h", "sigma", sigma)
     at_least_one("contractive_h", "samples", samples)
@@ -142,16 +171,25 @@ def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F, estimated without bias (Hutchinson 1989).
 
     The estimate is the mean of ‖vᵀJ‖² over random sign vectors v. A probe costs about as much as a backward pass of the
-    encoder, whatever the width of the code. Logs `hutchinson_variance`, [], in nats²: an unbiased estimate of the variance of
-    an example's term over draws of v, averaged over examples. With a single probe, every eighth example gets a second one for
-    that purpose.
+    encoder, whatever the width of the code. It logs `hutchinson_variance`, [], in nats²: an unbiased estimate of the variance
+    of an example's term over draws of v, averaged over examples. With a single probe, every eighth example gets a second one
+    for this estimate.
 
     Args:
-        strength: Weight in nats, or a schedule.
+        strength: Weight in nats, at least 0.
         probes: Number of sign vectors per example.
 
     Returns:
         A penalty with one term per example, [b].
+
+    Raises:
+        UsageError: `strength` is negative, or `probes` is below 1.
+
+    Example:
+        >>> x, keys = jnp.ones((1, 3)), jax.random.split(jax.random.key(0), 1)
+        >>> term, logged = hutchinson(0.5)(lambda x: 2.0 * x, x, x, keys, None)
+        >>> term.tolist()  # exact here, because the Jacobian is diagonal
+        [6.0]
     """
     strength = non_negative("hutchinson", "strength", strength)
     at_least_one("hutchinson", "probes", probes)
@@ -178,9 +216,9 @@ def _squared_products(f: Encoder, x: Array, v: Float[Array, "b probes *code"]) -
 def squared_jacobian(f: Encoder, x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """‖J_f(x)‖²_F of each example, exact.
 
-    In closed form for an MLP with elementwise activations (`aejax.nets.mlp.squared_jacobian`). For any other encoder the
-    Jacobian's rows, or its columns where x is narrower than the code, one at a time for the whole batch: memory for one backward
-    pass, time for as many as there are rows.
+    There is a closed form for an MLP with elementwise activations (`aejax.nets.mlp.squared_jacobian`). For any other encoder
+    the rows of the Jacobian are computed one at a time for the whole batch, or its columns if x is narrower than the code. That
+    takes the memory of one backward pass and the time of as many as there are rows.
     """
     layers = _layers(f, x)
     if layers is not None:
@@ -191,7 +229,10 @@ def squared_jacobian(f: Encoder, x: Float[Array, " b *shape"]) -> Float[Array, "
 def squared_difference(
     f: Encoder, x: Float[Array, " b *shape"], other: Float[Array, " b *shape"]
 ) -> Float[Array, " b"]:
-    """‖J_f(x) − J_f(other)‖²_F of each pair of examples, exact; in closed form where J is linear in the slopes of one layer."""
+    """‖J_f(x) − J_f(other)‖²_F of each pair of examples, exact.
+
+    There is a closed form if the Jacobian is linear in the slopes of one layer.
+    """
     ours, theirs = _layers(f, x), _layers(f, other)
     if ours is not None and theirs is not None and sum(d is not None for d in ours[1]) <= 1:
         differences = [d if d is None or e is None else d - e for d, e in zip(ours[1], theirs[1])]
@@ -202,7 +243,7 @@ def squared_difference(
 
 
 def _layers(f: Encoder, x: Array) -> tuple[list[Array], list[Array | None]] | None:
-    """An MLP's kernels and slopes; None where there is no closed form."""
+    """An MLP's kernels and slopes; None if there is no closed form."""
     if not isinstance(f, Code) or type(f.module) is not MLP:
         return None
     of_layers = slopes(f.module, f.params, x)
@@ -210,23 +251,23 @@ def _layers(f: Encoder, x: Array) -> tuple[list[Array], list[Array | None]] | No
 
 
 def batched(f: Encoder) -> Encoder:
-    """f of a batch. A module is given the batch as it is, so that XLA finds the codes to be known."""
+    """f for a batch. A module gets the whole batch at once, which lets XLA reuse the codes that it computes anyway."""
     if isinstance(f, Code):
         return lambda x: apply(f.module, f.params, x)
     return jax.vmap(f)
 
 
 def pullback(encode: Encoder, x: Float[Array, " b *shape"]) -> tuple[Float[Array, " b *code"], Linear]:
-    """The codes of a batch, and u [b, *code] -> uᵀJ [b, *shape], each example with its own u and its own Jacobian."""
+    """The codes of a batch, and u [b, *code] -> uᵀJ [b, *shape], with the Jacobian of each example."""
     h, vjp = jax.vjp(encode, x)
     return h, lambda u: vjp(u)[0]
 
 
 def narrow_side(pull: Linear, h: Array, x: Array) -> tuple[Linear, Array]:
-    """(linear map, an array like its argument) that gives the Jacobians' rows or, where x is narrower than h, their columns."""
+    """(linear map, an array like its argument) that gives the rows of the Jacobians, or the columns if x is narrower than h."""
     if math.prod(h.shape[1:]) <= math.prod(x.shape[1:]):
         return pull, h
-    # v -> Jv as the transpose of the rows, not by forward mode, which the convolutions' own gradients do not have.
+    # v -> Jv is the transpose of the rows: our convolutions have no forward-mode derivative.
     push = jax.vjp(pull, jnp.zeros_like(h))[1]
     return lambda v: push(v)[0], x
 
@@ -237,9 +278,9 @@ def unit(i: Any, like: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
 
 
 def _squared_norm(h: Array, pull: Linear, x: Array) -> Float[Array, " b"]:
-    """Of each example's Jacobian, whose rows `pull` gives."""
+    """‖J‖²_F of each example, whose rows `pull` gives."""
     side, like = narrow_side(pull, h, x)
-    # Each row is computed again for the gradient: kept, they would be as many batches of activations as there are rows.
+    # Rows are recomputed for the gradient. Stored, they would take one batch of activations each.
     one = jax.checkpoint(lambda i: _squared(side(unit(i, like))), prevent_cse=False)
     return jnp.sum(jax.lax.map(one, jnp.arange(math.prod(like.shape[1:]))), axis=0)
 

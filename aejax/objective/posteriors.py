@@ -1,7 +1,7 @@
-"""Approximate posteriors q(z|x): what an encoder's numbers say of a latent.
+"""Approximate posteriors q(z|x), parametrized by the encoder's output.
 
-Functions of ONE example, in the manner of likelihoods: `h` [width(d)] are the numbers an encoder gives for a latent of d
-dimensions, `params` what a posterior trains beside them ({} for the Gaussian ones). Log-densities are in nats.
+All functions take ONE example, like likelihoods: `h` [width(d)] is the encoder's output for a latent of d dimensions, and
+`params` the posterior's own parameters ({} for Gaussian ones). Log-densities are in nats.
 """
 
 from __future__ import annotations
@@ -21,41 +21,53 @@ from aejax.types import Params
 LOG_2PI = math.log(2 * math.pi)
 
 LOG_VARIANCE = 12.0
-"""Bound of a log-variance's magnitude, where it enters exp: standard deviations from .0025 to 400."""
+"""Bound on the magnitude of a log-variance before exp: standard deviations from .0025 to 400."""
 
 
 class Posterior(NamedTuple):
-    """q(z|x) as pure functions."""
+    """An approximate posterior q(z|x) as pure functions.
+
+    Example:
+        >>> posterior = diagonal()
+        >>> z, log_q = posterior.draw({}, jax.random.key(0), jnp.zeros(posterior.width(2)))
+        >>> z.shape, log_q.shape
+        ((2,), ())
+    """
 
     name: str
     width: Callable[[int], int]
-    """d -> how many numbers the encoder gives."""
+    """d -> the number of encoder outputs."""
     init: Callable[[Key[Array, ""], int], Params]
     """(key, d) -> params, a dict."""
     draw: Callable[[Params, Key[Array, ""], Array], tuple[Array, Array]]
     """(params, key, h) -> (z [d], log q(z|x) [])."""
     mean: Callable[[Params, Array], Array]
-    """(params, h) -> [d]: the deterministic code, E[z|x] of a Gaussian, the image of its Gaussian's under a flow."""
+    """(params, h) -> [d], the deterministic code: E[z|x] of a Gaussian; of a flow, the image of its Gaussian's mean."""
     log_prob: Callable[[Params, Array, Array], Array] | None = None
-    """(params, h, z) -> log q(z|x) []; None where z cannot be followed back cheaply."""
+    """(params, h, z) -> log q(z|x) []; None if the flow cannot be inverted cheaply."""
     kl: Callable[[Params, Array], Array] | None = None
-    """(params, h) -> [m]: KL(q(z|x) ‖ N(0, I)) in parts, one a dimension where they are independent, else m = 1; None without a
-    closed form: draws then estimate it."""
+    """(params, h) -> [m], KL(q(z|x) ‖ N(0, I)): one part per dimension if these are independent, else m = 1. None if there is no
+    closed form; the KL is then estimated from draws."""
     moments: Callable[[Params, Array], tuple[Array, Array]] | None = None
-    """(params, h) -> (mean [d], variances [d]); None but for a Gaussian with independent dimensions."""
+    """(params, h) -> (means [d], variances [d]); None unless the dimensions are independent Gaussians."""
 
 
 def diagonal(closed_form: bool = True) -> Posterior:
-    """N(μ, diag σ²) with h = (μ, raw log σ²) (Kingma & Welling 2013).
+    """Diagonal Gaussian N(μ, diag σ²) with h = (μ, raw log σ²) (Kingma & Welling 2013).
 
-    KL to N(0, I): ½ Σ_j (μ_j² + σ_j² − log σ_j² − 1), their Appendix B. Without `closed_form` it is estimated by draws, as any
-    other divergence: the gradient is noisier, and an importance-weighted bound with one sample is the ELBO.
+    Its KL to N(0, I) is ½ Σ_j (μ_j² + σ_j² − log σ_j² − 1), their Appendix B. Without `closed_form` the KL is estimated from
+    draws, like any other divergence. The gradient is then noisier, and an importance-weighted bound with one sample equals the
+    ELBO.
 
     Args:
         closed_form: Whether the KL to N(0, I) is exact.
 
     Returns:
         A posterior with 2d numbers for d dimensions.
+
+    Example:
+        >>> diagonal().kl({}, jnp.array([1.0, 0.0])).tolist()  # μ = 1, σ = 1
+        [0.5]
     """
 
     def moments(params: Params, h: Array) -> tuple[Array, Array]:
@@ -91,10 +103,16 @@ def diagonal(closed_form: bool = True) -> Posterior:
 
 
 def full_rank() -> Posterior:
-    """N(μ, LLᵀ) with h = (μ, raw log L_jj², the rows of the lower triangle L below its diagonal). It has no `moments`.
+    """Gaussian N(μ, LLᵀ) with any covariance.
+
+    h holds μ, the raw log L_jj², and the rows of the lower triangular L below its diagonal. It has no `moments`.
 
     Returns:
         A posterior with 2d + d(d - 1)/2 numbers for d dimensions.
+
+    Example:
+        >>> full_rank().width(4)
+        14
     """
 
     def parts(h: Array) -> tuple[Array, Array, Array]:
@@ -138,10 +156,10 @@ def full_rank() -> Posterior:
 
 
 def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, " d"]:
-    """ε of Lε = y for a lower triangle L with a positive diagonal, row by row.
+    """Solves Lε = y for a lower triangular L with a positive diagonal, row by row.
 
-    LAPACK's solver deals a batch out to XLA's threads and waits for them on one of these (jaxlib 0.10): two solves of one program
-    on two cores deadlock.
+    LAPACK's batched solver distributes the batch over XLA's threads and waits for them on one of these (jaxlib 0.10): two
+    solves in one program on two cores deadlock.
     """
 
     def solve(epsilon: Array, row: tuple[Array, Array, Array]) -> tuple[Array, None]:
@@ -153,26 +171,36 @@ def _solved(factor: Float[Array, "d d"], y: Float[Array, " d"]) -> Float[Array, 
 
 
 class Flow(NamedTuple):
-    """An invertible map of a latent. Its parameters are trained; what differs between examples comes by the context."""
+    """An invertible map of a latent. Its parameters are trained; the context is what differs between examples."""
 
     init: Callable[[Key[Array, ""], int, int], Params]
-    """(key, d, width of the context) -> params."""
+    """(key, d, size of the context) -> params."""
     forward: Callable[[Params, Array, Array], tuple[Array, Array]]
     """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
 
 
 def flow(flows: Sequence[Flow], context: int) -> Posterior:
-    """A diagonal Gaussian carried through `flows`, one after the other (Rezende & Mohamed 2015, eq. 13).
+    """A diagonal Gaussian transformed by `flows`, one after the other (Rezende & Mohamed 2015, eq. 13).
 
-    The encoder gives `context` numbers more, which each flow is shown: a map that is the same for all examples could as well be
-    taken for a part of prior and decoder, and would make no posterior richer.
+    The encoder gives `context` more numbers, which each flow receives. Without them the map would be the same for all examples,
+    could be absorbed into prior and decoder, and would not make the posterior richer.
 
     Args:
-        flows: Maps, as `planar()` or `inverse_autoregressive()`.
-        context: Numbers that the encoder gives to the flows.
+        flows: Flows such as `planar()` or `inverse_autoregressive()`.
+        context: How many numbers the encoder gives to the flows.
 
     Returns:
         A posterior with 2d + `context` numbers for d dimensions.
+
+    Raises:
+        UsageError: There is no flow, or `context` is below 1.
+
+    Example:
+        >>> posterior = flow([planar(), planar()], context=8)
+        >>> params = posterior.init(jax.random.key(0), 2)
+        >>> z, log_q = posterior.draw(params, jax.random.key(1), jnp.zeros(posterior.width(2)))
+        >>> z.shape
+        (2,)
     """
     if not flows or context < 1:
         raise UsageError(f"flow({len(flows)} flows, context={context}): at least one flow, and one number of context")
@@ -207,8 +235,19 @@ def flow(flows: Sequence[Flow], context: int) -> Posterior:
 
 
 def planar() -> Flow:
-    """z' = z + û tanh(wᵀz + b), with û such that wᵀû ≥ −1, which makes it invertible (Rezende & Mohamed 2015, §4.1, A.1). u, w
-    and b are linear in the context."""
+    """Planar flow z' = z + û tanh(wᵀz + b) (Rezende & Mohamed 2015, §4.1, A.1).
+
+    û is such that wᵀû ≥ −1, which makes the map invertible; u, w and b are linear in the context.
+
+    Returns:
+        A flow.
+
+    Example:
+        >>> params = planar().init(jax.random.key(0), 2, 3)  # 2 dimensions, 3 numbers of context
+        >>> z, log_det = planar().forward(params, jnp.zeros(2), jnp.zeros(3))
+        >>> z.shape, log_det.shape
+        ((2,), ())
+    """
 
     def init(key: Key[Array, ""], d: int, context: int) -> dict[str, Array]:
         k_u, k_w, k_context = jax.random.split(key, 3)
@@ -232,16 +271,32 @@ def planar() -> Flow:
 
 
 def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
-    """z' = s ⊙ z + (1 − s) ⊙ m with s = sigmoid of, and m, what a masked net says of the dimensions before (Kingma et al. 2016,
-    eq. 13-14), one hidden layer, masked as in MADE (Germain et al. 2015, eq. 12-13). `reverse` counts from the last
-    dimension; alternate it. It begins near the identity: s is about .88.
+    """Inverse autoregressive flow z' = s ⊙ z + (1 − s) ⊙ m (Kingma et al. 2016, eq. 13-14).
+
+    m and s, a sigmoid, are outputs of a net with one hidden layer, in which a dimension depends on the earlier ones only, by
+    the masks of MADE (Germain et al. 2015, eq. 12-13). It starts near the identity: s is about .88.
+
+    Args:
+        hidden: Width of the hidden layer.
+        reverse: Whether dimensions are ordered from the last to the first; alternate it from flow to flow.
+
+    Returns:
+        A flow.
+
+    Raises:
+        UsageError: `hidden` is below 1.
+
+    Example:
+        >>> layers = [inverse_autoregressive(64, reverse=i % 2 == 1) for i in range(2)]
+        >>> flow(layers, context=16).width(8)
+        32
     """
     if hidden < 1:
         raise UsageError(f"inverse_autoregressive(hidden={hidden}): at least one unit")
 
     def masks(d: int) -> tuple[np.ndarray, np.ndarray]:
         order = np.arange(d)[::-1] if reverse else np.arange(d)
-        degrees = np.arange(hidden) * d // hidden - 1  # -1: of the context alone
+        degrees = np.arange(hidden) * d // hidden - 1  # -1: depends on the context only
         into, out_of = order[:, None] <= degrees[None, :], degrees[:, None] < order[None, :]
         return into.astype(np.float32), out_of.astype(np.float32)
 
@@ -267,11 +322,26 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
 
 
 def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
-    """z'_b = e^s ⊙ z_b + t, where s and t are a net's of one hidden layer, of the context and the other half z_a, which stays
-    as it is: an affine regularizer layer (Dinh et al. 2017, eq. 4-8).
+    """Affine coupling layer z'_b = e^s ⊙ z_b + t (Dinh et al. 2017, eq. 4-8).
 
-    z_b is the second half, one longer where d is odd; with `reverse` the first: alternate it. Log-scales stay within ±2. It
-    begins near the identity. Unlike autoregressive maps it is followed back as fast as forth.
+    s and t are outputs of a net with one hidden layer, given the context and the other half z_a, which is left unchanged. z_b
+    is the second half, one longer than the first for odd d. Log-scales stay within ±2. It starts near the identity. Unlike
+    autoregressive flows it is inverted as fast as it is evaluated.
+
+    Args:
+        hidden: Width of the hidden layer.
+        reverse: Whether z_b is the first half; alternate it from flow to flow.
+
+    Returns:
+        A flow.
+
+    Raises:
+        UsageError: `hidden` is below 1.
+
+    Example:
+        >>> layers = [real_nvp(64, reverse=i % 2 == 1) for i in range(2)]
+        >>> flow(layers, context=16).width(8)
+        32
     """
     if hidden < 1:
         raise UsageError(f"real_nvp(hidden={hidden}): at least one unit")
@@ -301,7 +371,7 @@ def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
 
 
 def bounded(raw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """A log-variance within ±LOG_VARIANCE, smoothly: what passes a wall has no gradient to come back by."""
+    """A log-variance within ±LOG_VARIANCE, by tanh: a clipped value would have zero gradient."""
     return LOG_VARIANCE * jnp.tanh(raw / LOG_VARIANCE)
 
 

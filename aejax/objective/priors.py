@@ -1,7 +1,7 @@
-"""Priors p(z), and p(z|c) where there is a condition.
+"""Priors p(z), and p(z|c) given a condition c.
 
-Functions of a batch: z [n, d], one key a draw. `q` is the model's own encoder (`Encoding`), for priors that are made of it; `c`
-[n, …] the condition, None without one. Log-densities are in nats.
+All functions take a batch: z [n, d], with one key per draw. `q` is the model's own encoder (`Encoding`), which some priors are
+built from; `c` [n, …] is the condition, or None. Log-densities are in nats.
 """
 
 from __future__ import annotations
@@ -28,11 +28,18 @@ class Encoding(NamedTuple):
     """x [n, *shape] -> h [n, width]."""
     posterior: Posterior
     params: Params
-    """Of the posterior."""
+    """Parameters of the posterior."""
 
 
 class Prior(NamedTuple):
-    """p(z) or p(z|c) as pure functions."""
+    """A prior p(z) or p(z|c) as pure functions.
+
+    Example:
+        >>> prior = standard_normal()
+        >>> keys = jax.random.split(jax.random.key(0), 3)
+        >>> prior.draw({}, None, keys, 2, None).shape
+        (3, 2)
+    """
 
     name: str
     init: Callable[[Key[Array, ""], int, Array, Array | None], Params]
@@ -42,8 +49,8 @@ class Prior(NamedTuple):
     draw: Callable[[Params, Encoding, Key[Array, " b"], int, Array | None], Array]
     """(params, q, keys [n], d, c) -> z [n, d]."""
     kl: Callable[[Params, Encoding, Array, Array | None], Array | None]
-    """(params, q, h [n, width], c) -> KL(q(z|x) ‖ p) [n, m], one part a dimension where they are independent; None without a
-    closed form."""
+    """(params, q, h [n, width], c) -> KL(q(z|x) ‖ p) [n, m], one part per dimension if these are independent; None if there is
+    no closed form."""
 
 
 def standard_normal() -> Prior:
@@ -51,6 +58,11 @@ def standard_normal() -> Prior:
 
     Returns:
         A prior without parameters.
+
+    Example:
+        >>> nats = -standard_normal().log_prob({}, None, jnp.zeros((1, 2)), None)
+        >>> round(float(nats[0]), 4)  # log 2π
+        1.8379
     """
 
     def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
@@ -73,7 +85,16 @@ def mixture(components: int) -> Prior:
         components: Number of Gaussians.
 
     Returns:
-        A prior whose parameters are trained.
+        A prior with trained weights, means and variances.
+
+    Raises:
+        UsageError: `components` is below 1.
+
+    Example:
+        >>> prior = mixture(10)
+        >>> params = prior.init(jax.random.key(0), 2, None, None)
+        >>> params["means"].shape, prior.log_prob(params, None, jnp.zeros((5, 2)), None).shape
+        ((10, 2), (5,))
     """
     at_least_one("mixture", "components", components)
 
@@ -104,8 +125,8 @@ def mixture(components: int) -> Prior:
 def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
     """VampPrior 1/K Σ_k q(z|u_k): the posterior averaged over K trained pseudo-inputs u_k (Tomczak & Welling 2018, eq. 8).
 
-    The pseudo-inputs begin near examples of the first batch, with a little noise so that no two are equal. The posterior
-    needs a `log_prob`.
+    The pseudo-inputs start near examples of the first batch, with a little noise that makes all of them different. The
+    posterior needs a `log_prob`.
 
     Args:
         components: Number of pseudo-inputs.
@@ -113,7 +134,15 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
         high: Largest value.
 
     Returns:
-        A prior whose parameters are trained.
+        A prior with trained pseudo-inputs.
+
+    Raises:
+        UsageError: `components` is below 1, `low` is not below `high`, or the posterior has no density.
+
+    Example:
+        >>> prior = vamp(10)
+        >>> prior.init(jax.random.key(0), 2, jnp.zeros((32, 8, 8, 1)), None)["logits"].shape
+        (10, 8, 8, 1)
     """
     at_least_one("vamp", "components", components)
     if not low < high:
@@ -121,14 +150,16 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
 
     def init(key: Key[Array, ""], d: int, x: Array, c: Array | None) -> dict[str, Array]:
         chosen = x[jnp.arange(components) % len(x)]
-        # By the logit: at a wall, where most of an image is, a clipped value would have no gradient to leave by.
+        # Stored as logits: most pixels lie at the ends of the range, where a clipped value would have zero gradient.
         unit = jnp.clip((chosen - low) / (high - low), 0.05, 0.95)
         noise = 0.1 * jax.random.normal(key, chosen.shape, x.dtype)
         return {"logits": jnp.log(unit) - jnp.log1p(-unit) + noise}
 
     def numbers(params: Params, q: Encoding) -> Array:
         if q.posterior.log_prob is None:
-            raise UsageError(f"vamp() needs the density of q(z|x), which {q.posterior.name}() has not; use diagonal()")
+            raise UsageError(
+                f"vamp() needs the density of q(z|x), which {q.posterior.name}() does not have; use diagonal()"
+            )
         return q.numbers(low + (high - low) * jax.nn.sigmoid(params["logits"]))
 
     def log_prob(params: Params, q: Encoding, z: Array, c: Array | None) -> Array:
@@ -138,7 +169,7 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
             means, variances = jax.vmap(lambda one: of_code(q.params, one))(h)
             log_prob_of_each = gaussian_log_prob(z, means, jnp.log(variances))
         else:
-            assert density is not None  # `numbers` has refused such a posterior
+            assert density is not None  # checked in `numbers`
             of_one = lambda one, z: density(q.params, one, z)
             log_prob_of_each = jax.vmap(lambda z: jax.vmap(of_one, (0, None))(h, z))(z)
         return jax.nn.logsumexp(log_prob_of_each, axis=1) - math.log(components)
@@ -160,19 +191,29 @@ def conditional(net: nn.Module) -> Prior:
     """Gaussian prior N(μ(c), diag σ²(c)) that depends on the condition c (Sohn et al. 2015).
 
     Args:
-        net: Linen module, c [n, ...] -> [n, 2d], the mean and the raw log-variance.
+        net: Linen module, c [n, ...] -> [n, 2d]: the mean and the raw log-variance.
 
     Returns:
-        A prior whose parameters are trained.
+        A prior with the net's parameters.
+
+    Raises:
+        UsageError: The model has no condition, or the net's output does not have 2d numbers.
+
+    Example:
+        >>> prior = conditional(nn.Dense(4))
+        >>> label = jax.nn.one_hot(jnp.array([3, 7]), 10)
+        >>> params = prior.init(jax.random.key(0), 2, None, label)
+        >>> prior.draw(params, None, jax.random.split(jax.random.key(1), 2), 2, label).shape
+        (2, 2)
     """
 
     def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, dict[str, Array]]:
         if c is None:
-            raise UsageError("conditional() is a prior given a condition; give the model condition= too")
+            raise UsageError("conditional() is a prior given a condition; pass condition= to the model as well")
         out, variables = net.init_with_output(key, c)
         if out.shape[1:] != (2 * d,):
             raise UsageError(
-                f"the net of conditional() gives {out.shape[1:]} numbers, a latent of {d} needs ({2 * d},)"
+                f"the net of conditional() has outputs of shape {out.shape[1:]}; a latent of {d} dimensions needs ({2 * d},)"
             )
         return variables["params"]
 
@@ -203,12 +244,12 @@ def conditional(net: nn.Module) -> Prior:
 def gaussian_log_prob(
     z: Float[Array, "n d"], means: Float[Array, "k d"], log_variances: Float[Array, "k d"]
 ) -> Float[Array, "n k"]:
-    """log N(z_i; μ_k, diag σ_k²) of every pair, by matrix products: the square of the difference, multiplied out.
+    """log N(z_i; μ_k, diag σ_k²) of every pair, by matrix products of the expanded square.
 
-    Rounding costs about 1e-7·(distance/σ)² nats for each dimension, some tenths of a nat at σ = e⁻⁶.
+    Rounding costs about 1e-7·(distance/σ)² nats per dimension, which is some tenths of a nat at σ = e⁻⁶.
     """
     precisions = jnp.exp(-log_variances)
-    # About the components' common center, so that what is subtracted is not much larger than what is left.
+    # Relative to the mean of the components, to avoid cancellation.
     center = jnp.mean(means, axis=0, keepdims=True)
     z, means = z - center, means - center
     product = lambda a, b: jnp.einsum("nd,kd->nk", a, b, precision=jax.lax.Precision.HIGHEST)

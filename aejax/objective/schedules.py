@@ -1,7 +1,7 @@
-"""Numbers that may change with the training step: weights, noise levels, numbers of units.
+"""Values that may change with the training step: weights, noise levels, numbers of units.
 
-A number, or a schedule `step -> number` (an Optax schedule serves). A traced number is one that varies between members of one
-program. Outside training a schedule has run its course: it is evaluated at `END`.
+A value is a number, or a schedule `step -> number` (an Optax schedule works). A traced number is one that differs between the
+members of one program. Outside training a schedule has its final value: it is evaluated at `END`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ import numpy as np
 from aejax.errors import UsageError
 
 END = np.int32(np.iinfo(np.int32).max)
-"""The step at which a schedule has run its course."""
+"""The step at which schedules are evaluated outside training."""
 
 Schedule = Callable[[Any], Any]
 """step -> number."""
 
 Strength = int | float | jax.Array | Schedule
-"""A number, a traced one, or a schedule."""
+"""A number, a traced number, or a schedule."""
 
 
 def schedule_of(name: str, what: str, value: Strength, low: float, high: float) -> Schedule:
-    """The value as a function of the step.
+    """The value as a function of the training step.
 
     Args:
-        name: Of the function whose argument it is, for the message.
-        what: The argument.
-        value: A number, a traced one, or a schedule.
-        low: The least number that is admitted; of a schedule and a traced number nothing is checked.
-        high: The largest.
+        name: Function whose argument it is, for the error message.
+        what: Name of the argument.
+        value: A number, a traced number, or a schedule.
+        low: Smallest admissible number; schedules and traced numbers are not checked.
+        high: Largest admissible number.
+
+    Returns:
+        A schedule from the training step to a number.
 
     Raises:
-        UsageError: a number outside [low, high], or not finite.
+        UsageError: The number is outside [low, high] or not finite.
     """
     if callable(value):
 
@@ -46,7 +49,7 @@ def schedule_of(name: str, what: str, value: Strength, low: float, high: float) 
                 return jnp.asarray(value(step), jnp.float32)
 
         return schedule
-    if isinstance(value, jax.core.Tracer):  # each member's number was checked when its experiment was built
+    if isinstance(value, jax.core.Tracer):  # checked when the member's experiment was built
         return lambda step: value.astype(jnp.float32)
     number = float(value)
     if not (low <= number <= high and math.isfinite(number)):  # also refuses NaN
@@ -65,6 +68,9 @@ def cyclical(period: int, rising: float = 0.5, highest: float = 1.0) -> Schedule
 
     Returns:
         A schedule from the training step to a number.
+
+    Raises:
+        UsageError: The period is below 1, `rising` is outside (0, 1], or `highest` is not positive.
 
     Example:
         >>> schedule = cyclical(100)

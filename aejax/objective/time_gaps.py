@@ -1,4 +1,4 @@
-"""Jumps in time: how far training jumps, and the embedding of a gap that nets see."""
+"""Time gaps of TD-VAE: how far training jumps, and the embedding of a gap that the nets receive."""
 
 from __future__ import annotations
 
@@ -15,23 +15,52 @@ from aejax.errors import UsageError
 
 
 class Gap(NamedTuple):
-    """How far training jumps."""
+    """A distribution of time gaps in training."""
 
     draw: Callable[[Key[Array, ""], Any], Array]
-    """(key, step of training) -> the number of steps from t1 to t2, int."""
+    """(key, training step) -> the number of steps from t1 to t2, int."""
     most: int
 
 
 def uniform(low: int, high: int) -> Gap:
-    """From low to high steps, all as probable."""
+    """Gaps of `low` to `high` steps, all equally probable.
+
+    Args:
+        low: Shortest gap, at least 1.
+        high: Longest gap.
+
+    Returns:
+        A gap.
+
+    Raises:
+        UsageError: `low` is below 1 or above `high`.
+
+    Example:
+        >>> uniform(1, 4).most
+        4
+    """
     return mixed([(1.0, (low, high))])
 
 
 def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
-    """One of several such ranges with the probability before it, as `[(.8, (1, 10)), (.2, (1, 120))]`."""
+    """A mixture of uniform ranges of gaps.
+
+    Args:
+        parts: (probability, (low, high)) of each range, such as `[(.8, (1, 10)), (.2, (1, 120))]`.
+
+    Returns:
+        A gap.
+
+    Raises:
+        UsageError: There is no range, a probability is negative, or a range does not start at 1 or above.
+
+    Example:
+        >>> mixed([(0.8, (1, 10)), (0.2, (1, 120))]).most
+        120
+    """
     if not parts or any(p < 0 or not 1 <= low <= high for p, (low, high) in parts) or sum(p for p, _ in parts) <= 0:
         raise UsageError(f"gap {list(parts)}: ranges of steps from 1 up, with their probabilities")
-    # In NumPy: a default argument is made while the module is imported, when JAX must not start yet.
+    # NumPy, because this may run as a default argument during import, when JAX must not be initialized yet.
     share = np.array([math.log(p) if p > 0 else -math.inf for p, _ in parts], np.float32)
     low, high = np.array([steps for _, steps in parts], np.int32).T
 
@@ -44,9 +73,28 @@ def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
 
 
 def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
-    """As `first` until the step `start` of training, as `last` from `end` on, and the more often so between.
+    """Gaps drawn from `first` before the step `start`, from `last` after the step `end`, and from a changing mixture in
+    between.
 
-    Where beliefs do not know yet how fast a sequence goes on, long jumps ask for states that say as little as possible.
+    While beliefs do not yet know how a sequence continues, long jumps favor states that carry as little information as
+    possible.
+
+    Args:
+        first: Gaps at the start of training.
+        last: Gaps at its end.
+        start: Step at which gaps of `last` begin to be drawn.
+        end: Step from which all gaps are drawn from `last`.
+
+    Returns:
+        A gap.
+
+    Raises:
+        UsageError: `start` is negative, or `end` is below `start`.
+
+    Example:
+        >>> gaps = growing(uniform(1, 1), uniform(1, 8), start=0, end=1000)
+        >>> int(gaps.draw(jax.random.key(0), 0))
+        1
     """
     if not 0 <= start <= end:
         raise UsageError(
@@ -62,7 +110,15 @@ def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
 
 
 def embedding(delta: Int[Array, " n"], most: int) -> Float[Array, "n 9"]:
-    """A gap as the nets see it: as a share of the longest, with the sines and cosines of 1, 2, 4 and 8 half turns of it."""
+    """The embedding of a gap: its fraction of the longest gap, with sines and cosines of 1, 2, 4 and 8 half periods.
+
+    Args:
+        delta: Gaps in steps, [n].
+        most: The longest gap.
+
+    Returns:
+        Embeddings [n, 9].
+    """
     share = delta.astype(jnp.result_type(float))[:, None] / most
     angle = jnp.pi * share * jnp.array([[1.0, 2.0, 4.0, 8.0]], share.dtype)
     return jnp.concatenate([share, jnp.sin(angle), jnp.cos(angle)], axis=1)

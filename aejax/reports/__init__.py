@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page of a run, or of several compared, and its figures as PNG beside it."""
+"""Reports: one self-contained HTML page about a run, or a comparison of several, with its figures as PNG beside it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aejax.runs.run import Run
 def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     """Writes the page and returns its path.
 
-    Of one run it is `report.html` in the run directory, with its figures in `figures/`; of several it is
-    `comparison.html` here. A page `NAME.html` elsewhere has its figures in `NAME-figures/`.
+    For one run it is `report.html` in the run directory, with its figures in `figures/`; for several it is `comparison.html` in
+    the current folder. A page `NAME.html` elsewhere has its figures in `NAME-figures/`.
 
-    Raises UsageError for no run, a run given twice, and a place for the page that holds something else.
+    Raises UsageError for no run, a run given twice, and a path where something else exists.
     """
-    # matplotlib takes most of a second to import, which `import aejax` and --help should not cost.
+    # imported here, because matplotlib takes most of a second, which `import aejax` and --help need not cost
     from aejax.figures import drawing
     from aejax.reports.comparison import comparison_page
     from aejax.reports.records import read
@@ -41,7 +41,7 @@ def report(runs: Sequence[Run], out: Path | None = None) -> Path:
 
 
 def places(runs: Sequence[Run], out: Path | None) -> tuple[Path, Path]:
-    """Where the page and its figures go, checked before the work."""
+    """Paths of the page and its figures, checked before the work."""
     if not runs:
         raise UsageError("a report needs a run; give at least one run directory")
     directories = [run.directory.resolve() for run in runs]
@@ -71,7 +71,7 @@ def is_ours(file: Path) -> bool:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Whole or not at all: written beside, then renamed."""
+    """Writes a file atomically: under a temporary name, then renamed."""
     beside = file.with_name(file.name + ".tmp")
     beside.write_bytes(content)
     os.replace(beside, file)

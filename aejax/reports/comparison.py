@@ -1,4 +1,4 @@
-"""The page that compares several runs: what differs, what came of it, and their curves laid over each other."""
+"""The page that compares several runs: their differences, their results, and their curves overlaid."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from aejax.reports.single import SETTLED
 
 COLORS = (drawing.BLUE, drawing.ORANGE, drawing.GREEN, drawing.PURPLE, *drawing.CLASSES[3:])
 MOST_LABELS = 9
-"""Lines of text that fit beside a panel."""
+"""Number of lines of text that fit beside a panel."""
 MANY = 8
-"""Runs beyond which a configuration is shown as one, by its mean over seeds, and the runs one by one only on demand."""
+"""With more runs than this, a configuration is shown as its mean over seeds, and single runs only on demand."""
 
 
 class Look(NamedTuple):
-    """How one run is drawn: in the color of its configuration; of several seeds only the first is named."""
+    """How one run is drawn: in the color of its configuration; of several seeds only the first is labeled."""
 
     label: str
     color: str
 
 
 def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str, bytes]]:
-    """The document, and the figures to put beside it. `out` is where it will lie: links start there."""
+    """The document, and its figures. `out` is its path, from which links are relative."""
     differing = differences(records)
     drawn = looks(records, differing)
     metrics = headline_metrics(records)
@@ -81,7 +81,7 @@ def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> 
 
 
 def headline_metrics(records: Sequence[Record]) -> list[Column]:
-    """The numbers of every part that any of the runs has. The best is marked where all were evaluated on the same thing."""
+    """The numbers of every part that any of the runs has. The best is highlighted if all were evaluated on the same data."""
     same_data = len({test_fingerprint(r) for r in records}) == 1
     same_noise = same_data and len({r.corruption for r in records}) == 1
     numbers: dict[tuple[str, str], dict[int, Number]] = {}
@@ -127,7 +127,7 @@ def runs_section(
     metrics: Sequence[Column],
     out: Path,
 ) -> Section:
-    """One row for each run."""
+    """One row per run."""
     rows = []
     numbers = [written(m) for m in metrics]
     for i, r in enumerate(records):
@@ -152,7 +152,7 @@ def swatch(look: Look) -> str:
 
 
 def link(record: Record, out: Path) -> str:
-    """To the run's own page, if there is one."""
+    """A link to the run's own page, if there is one."""
     target = record.run.directory / "report.html"
     if not target.exists():
         return escape(record.name)
@@ -186,7 +186,7 @@ def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Seq
 
 
 def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
-    """One text a group, all to the same place: two digits of the largest deviation."""
+    """One text per group, all with the same number of decimals: two digits of the largest deviation."""
     numbers = [[v for v in values if is_number(v)] for values in groups]
     both = [mean_sd(v) if len(v) > 1 else None for v in numbers]
     deviations = [b.sd for b in both if b is not None and b.sd is not None]
@@ -197,8 +197,10 @@ def means_and_deviations(groups: Sequence[Sequence[float | None]]) -> list[str]:
 def lines(
     records: Sequence[Record], drawn: Sequence[Look], of: Callable[[Record], tuple[Any, Any] | None]
 ) -> list[charts.Series]:
-    """A line (x, y) for each run that has one; of many runs one for each configuration, the mean over those of its seeds that
-    have the x of the first."""
+    """A line (x, y) for each run that has one.
+
+    For many runs there is one line per configuration, the mean over those of its seeds that have the same x as the first.
+    """
     groups = [[i] for i in range(len(records))] if len(records) <= MANY else by_configuration(records).values()
     series = []
     for members in groups:
@@ -213,7 +215,7 @@ def lines(
 def kl_distortion_section(
     records: Sequence[Record], differing: Mapping[str, Sequence[Any]], drawn: Sequence[Look]
 ) -> Section | None:
-    """KL against distortion, a point for each run (Alemi et al. 2018), of two at least, evaluated on the same examples."""
+    """KL against distortion, a point per run (Alemi et al. 2018), for two or more runs evaluated on the same examples."""
     terms = [{} if r.evaluation is None else r.evaluation["terms"] for r in records]
     shown = {i for i, t in enumerate(terms) if is_number(t.get("kl")) and is_number(t.get("distortion"))}
     if len(shown) < 2 or len({test_fingerprint(records[i]) for i in shown}) > 1:
@@ -222,7 +224,7 @@ def kl_distortion_section(
         chosen for members in by_configuration(records).values() if (chosen := [i for i in members if i in shown])
     ]
     varied = [column for name, column in differing.items() if name != "seed"]
-    # One number alone was varied: along it there is a curve.
+    # Only one number was varied: connect the points in its order.
     if joined := len(varied) == 1 and len(groups) > 2 and all(isinstance(v, (int, float)) for v in varied[0]):
         groups.sort(key=lambda members: varied[0][members[0]])
     traded = [
@@ -244,7 +246,7 @@ def kl_distortion_section(
 
 
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
-    """The runs' restoration against the level of corruption; beside them the corrupted input, if they share it."""
+    """The runs' restoration against the level of corruption, and the corrupted input if they share it."""
     swept = [r for r in records if len(r.sweep) > 1]
     if not swept:
         return None
@@ -266,7 +268,7 @@ def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
 
 
 def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
-    """The validation terms of all runs; the training terms where no run was validated."""
+    """The validation terms of all runs; the training terms if no run was validated."""
     split = "validation" if any("validation" in r.log for r in records) else "train"
     terms = dict.fromkeys(t for r in records if split in r.log for t in r.log[split])
 
@@ -285,7 +287,7 @@ def curves_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section 
 
 
 def jacobian_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
-    """The spectra of the encoders' Jacobians, means over test examples."""
+    """The spectra of the encoders' Jacobians, averaged over test examples."""
     series = lines(
         records,
         drawn,

@@ -14,11 +14,11 @@ from aejax.runs.run import Run
 
 SAMPLES = 64
 SHARPEST = 64
-"""Pixels: larger images are shown at every so many pixels."""
+"""Largest side in pixels; larger images are subsampled."""
 ALTERNATIVES = 8
-"""Samples for one condition."""
+"""Number of samples per condition."""
 CHAINS, STATES = 8, 20
-"""Test examples from which a chain starts, and its states that are shown, the first being the example itself."""
+"""Number of test examples from which a chain starts, and of its states that are shown, including the example itself."""
 
 
 def samples_section(run: Run) -> Section | None:
@@ -45,7 +45,7 @@ def samples_section(run: Run) -> Section | None:
 
 
 def conditions_section(run: Run) -> Section | None:
-    """Several samples for each of a few conditions, a row for each."""
+    """Several samples for each of a few conditions, a row per condition."""
     test = run.experiment.test
     model = run.experiment.model
     if model.data.condition is None or model.sample is None or not is_image(test.shape) or not has_data(test):
@@ -67,7 +67,7 @@ def conditions_section(run: Run) -> Section | None:
 
 
 def chain_section(run: Run) -> Section | None:
-    """Successive states of the model's Markov chain, a row for each example from which it starts."""
+    """Successive states of the model's Markov chain, a row per starting example."""
     test = run.experiment.test
     sequence = run.experiment.model.sequence
     if sequence is None or sequence.chain is None or not is_image(test.shape):

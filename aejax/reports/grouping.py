@@ -1,4 +1,4 @@
-"""Which of several runs are seeds of one configuration, what distinguishes the configurations, and what to call them."""
+"""Groups runs that are seeds of one configuration; what distinguishes configurations, and their names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Configuration(NamedTuple):
 
     name: str
     difference: str
-    """The arguments in which it differs from most of the others."""
+    """Arguments in which it differs from most of the others."""
     records: Sequence[Record]
 
 
 def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Arguments (and the experiment file, and the data) that are not the same in all runs, by name, one value a run."""
+    """Arguments (and the experiment file, and the data) that differ between runs, by name, one value per run."""
     configs = [r.run.config for r in records]
     columns_of = [arguments(c) for c in configs]
     for c, values in zip(configs, columns_of):
@@ -36,7 +36,7 @@ def differences(records: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def by_configuration(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Runs that differ in nothing but the seed stand together: positions by configuration."""
+    """Positions of the runs that differ in nothing but the seed, by configuration."""
     groups: dict[str, list[int]] = {}
     for i, r in enumerate(records):
         source = r.run.config["source"]
@@ -47,17 +47,17 @@ def by_configuration(records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def test_fingerprint(record: Record) -> str:
-    """Of the test split, as the run recorded it."""
+    """Fingerprint of the test split, as recorded by the run."""
     spec = record.run.experiment.test.name.removeprefix(record.run.config["data"]["name"] + ":")
     splits = record.run.config["data"]["splits"]
     return splits[spec]["fingerprint"] if spec in splits else record.run.experiment.test.fingerprint
 
 
 def configurations(records: Sequence[Record]) -> list[Configuration]:
-    """The configurations among runs, in the order of their first.
+    """The configurations among runs, in the order of their first run.
 
-    One is called as the folder of the group that its runs and no others were trained in, if each configuration has such a
-    folder; else by the arguments in which it is unlike most.
+    A configuration is named after the folder of its group, if each configuration has a group of its own; else by the arguments
+    in which it differs from most of the others.
     """
     groups = [[records[i] for i in members] for members in by_configuration(records).values()]
     differing = unlike_most([group[0] for group in groups])
@@ -70,7 +70,7 @@ def configurations(records: Sequence[Record]) -> list[Configuration]:
 
 
 def unlike_most(records: Sequence[Record]) -> list[str]:
-    """For each run the arguments whose value is not the most frequent one; of equally frequent values the first."""
+    """For each run, the arguments whose value is not the most frequent one; of equally frequent values, the first."""
     parts: list[list[str]] = [[] for _ in records]
     for name, column in differences(records).items():
         values = [json.dumps(v) for v in column]
@@ -82,6 +82,6 @@ def unlike_most(records: Sequence[Record]) -> list[str]:
 
 
 def plain_name(record: Record) -> str:
-    """Of the configuration that has the most frequent value of every argument: its experiment's."""
+    """Name of the configuration that has the most frequent value of every argument: its experiment's."""
     source = record.run.config["source"]
     return record.name if source is None else label(Path(source["file"]).stem)

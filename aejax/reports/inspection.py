@@ -1,4 +1,4 @@
-"""What `aejax data inspect` shows of data: lines, pictures of examples, and the experiments that can be trained on them."""
+"""The output of `aejax data inspect`: lines, pictures of examples, and the experiments that can be trained on the data."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ROWS, COLUMNS = 4, 10
 BARS = " ▁▂▃▄▅▆▇█"
 SHADES = " .:-=+*#%@"
 SHOWN = 20
-"""Classes, or positions of constant components, that are listed."""
+"""Number of classes, or of constant components, that are listed."""
 
 
 def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
-    """What there is to say, a line for each thing."""
+    """One line per property of the data."""
     found = inspect(datasets)
     specs = list(describe(tuple(datasets))["splits"])
     yield found_line(describe(tuple(datasets)))
@@ -69,8 +69,9 @@ def balance(classes: Sequence[str], counts: np.ndarray) -> str:
 
 
 def pictures(data: Dataset, n: int = ROWS * COLUMNS) -> np.ndarray:
-    """The first examples as images [n, h, w, c]; of sequences of images the first frame, of signals and of rows of numbers their
-    numbers as gray levels."""
+    """The first examples as images [n, h, w, c]: the first frame of sequences of images, and the numbers of signals and rows as
+    gray levels.
+    """
     x = take(data, np.arange(min(n, data.size)))["x"]
     if is_image(data.shape):
         return x
@@ -90,7 +91,7 @@ def grid(images: np.ndarray) -> np.ndarray:
 
 
 def in_text(images: np.ndarray, colors: bool, columns: int = 5, width: int = 14) -> str:
-    """Images as characters, in colors two pixels to one, else in shades."""
+    """Images as characters: in color with two pixels per character, else in shades."""
     low, high = data_range(images)
     scaled = np.clip((coarse(images, width)[: 2 * columns] - low) / ((high - low) or 1.0), 0, 1)
     rows = []
@@ -117,7 +118,7 @@ def _in_shades(upper: np.ndarray, lower: np.ndarray) -> str:
 
 
 def takers(data: Any) -> tuple[list[str], dict[str, str]]:
-    """The experiments that come with the package and train on the data, at their defaults; and of the others why not."""
+    """The shipped experiments that can be trained on the data with their defaults, and for the others the reason why not."""
     taking, others = [], {}
     for name, file in shipped().items():
         try:

@@ -1,4 +1,4 @@
-"""The parts of a run's page for which the model is applied or its parameters are looked at: images, filters, codes."""
+"""The parts of a run's page for which the model is applied or its parameters are shown: images, filters, codes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from aejax.types import Dataset
 
 CODES = 1000
 SHARPEST = 128
-"""Pixels along a side; larger images are subsampled."""
+"""Largest side in pixels; larger images are subsampled."""
 
 
 def strips_section(run: Run, evaluation: Mapping[str, Any] | None) -> Section | None:
-    """Clean, corrupted and restored test examples below each other; clean and reconstructed ones without corruption."""
+    """Clean, corrupted and restored test examples below each other; without corruption, clean and reconstructed ones."""
     test, model = run.experiment.test, run.experiment.model
     if not is_image(test.shape) or model.reconstruct is None:
         return None
@@ -66,7 +66,7 @@ def aside(label: str, measured: Mapping[str, float | None]) -> str:
 def restored_rows(
     run: Run, evaluation: Mapping[str, Any] | None, positions: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, float | None]]:
-    """Label -> images [n, h, w, c], and label -> mean MSE where the run was evaluated."""
+    """Label -> images [n, h, w, c], and label -> mean MSE if the run was evaluated."""
     corrupt = run.experiment.model.data.corrupt
     examples = subset(run.experiment.test, positions)
     x = take(examples, np.arange(examples.size))["x"]
@@ -79,7 +79,7 @@ def restored_rows(
         labels = {"model": "reconstructed", "pca": "PCA"}
         seen = x
     else:
-        # The very noise whose restoration was measured.
+        # The same noise as in the evaluation.
         seen = np.asarray(corruption_of(run, corrupt)(x, positions.astype(np.int32)))
         restored = run.reconstruct(replaced(examples, seen))
         rows = {"clean": x, "corrupted": seen, "restored": restored}
@@ -90,12 +90,12 @@ def restored_rows(
 
 
 def replaced(examples: Dataset, x: np.ndarray) -> Dataset:
-    """Examples with another x, and the labels they have."""
+    """Examples with another x and the same labels."""
     return examples._replace(arrays={**take(examples, np.arange(examples.size)), "x": x}, read=None)
 
 
 def linear_maps(run: Run) -> dict[str, Affine]:
-    """The linear baselines of the evaluation that apply."""
+    """The linear baselines that apply to the run."""
     model = run.experiment.model
     train = observed(run.experiment.train, model.data.observe)
     if not has_data(train):
@@ -113,7 +113,7 @@ def linear_maps(run: Run) -> dict[str, Affine]:
 
 
 def filters_block(run: Run) -> Block | None:
-    """The first layer's weights as images, where the model has a first layer that sees the whole image."""
+    """The weights of the first layer as images, if that layer sees the whole image."""
     shape, params = run.experiment.train.shape, run.params
     if not is_image(shape) or "encoder" not in params:
         return None
@@ -173,11 +173,11 @@ def no_map(codes: np.ndarray) -> str | None:
 
 
 def tsne(codes: np.ndarray) -> np.ndarray:
-    """[n, 2], the same for the same codes (van der Maaten & Hinton 2008)."""
+    """[n, 2], deterministic (van der Maaten & Hinton 2008)."""
     from sklearn.manifold import TSNE  # takes a second to import
     from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (len(codes) - 1) / 3)
-    # One thread: for so few points more cost time, and their number would change the sums' order and with it the map.
+    # One thread: with so few points more threads are slower, and their number would change the order of sums and thus the map.
     with threadpool_limits(1):
         return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(codes.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Probes of the codes of many runs: mean ± sd over seeds for each configuration, beside baselines, and their figure."""
+"""Probes of the codes of many runs: mean ± sd over seeds for each configuration, with baselines and a figure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from aejax.reports.grouping import configurations, test_fingerprint
 from aejax.reports.records import Record
 
 LEVEL = 0.3
-"""Of the sweep over corruptions: the level of restoration that is shown, which is that of robustness."""
+"""Level of the corruption sweep whose restoration is shown, the same as for robustness."""
 
 
 class Contender(NamedTuple):
-    """A model or a baseline, as the parts of eval.json call it."""
+    """A model or a baseline, as named in eval.json."""
 
     restorer: str
     representation: str
@@ -41,23 +41,23 @@ class Quantity(NamedTuple):
     name: str
     unit: str
     of: Callable[[Mapping[str, Any], Contender], float | None]
-    """(eval.json, contender) -> the number, if there is one."""
+    """(eval.json, contender) -> the number, or None."""
     times: float
     decimals: int
 
 
 class Row(NamedTuple):
-    """A configuration, or a baseline."""
+    """A configuration or a baseline."""
 
     name: str
     difference: str
     seeds: int
     values: Sequence[Spread | None]
-    """Mean, and standard deviation where there are several values, of each quantity, in its unit; None where there is none."""
+    """Mean and, if there are several values, standard deviation of each quantity in its unit; None if there is none."""
 
 
 class ProbeTable(NamedTuple):
-    """Of all runs that were evaluated on the same test examples."""
+    """The table of all runs that were evaluated on the same test examples."""
 
     data: str
     rows: Sequence[Row]
@@ -65,7 +65,7 @@ class ProbeTable(NamedTuple):
 
 
 def _at(tree: Any, *path: str) -> Any:
-    """What lies there, or None."""
+    """The value at this path, or None."""
     for name in path:
         tree = tree.get(name) if isinstance(tree, Mapping) else None
     return tree
@@ -98,7 +98,7 @@ QUANTITIES = (
 
 
 def probe_tables(records: Sequence[Record]) -> list[ProbeTable]:
-    """One for each test split whose runs' codes were probed, in the order of the first run."""
+    """One table per test split on which codes were probed, in the order of the first run."""
     by_test: dict[str, list[Record]] = {}
     for r in records:
         if r.evaluation is not None and r.evaluation["probes"] is not None:
@@ -110,7 +110,7 @@ def _table(records: Sequence[Record]) -> ProbeTable:
     groups = configurations(records)
     rows = [_row(c.name, c.difference, c.records, MODEL) for c in groups]
     baselines: dict[str, Row] = {}
-    # A baseline is that of the first runs whose codes are so wide: others have the same, but for the noise of their seeds.
+    # The baseline of the first runs with codes of this size; for others it is the same up to the noise of their seeds.
     for c in groups:
         for name, contender in BASELINES.items():
             components = c.records[0].evaluation["probes"]["components"]  # type: ignore[index]
@@ -130,7 +130,7 @@ def _row(name: str, difference: str, records: Sequence[Record], contender: Conte
 
 
 def written(row: Row) -> list[str]:
-    """Its cells as text, `mean ± sd`."""
+    """Cells as text, `mean ± sd`."""
     return [
         "–" if value is None else " ± ".join(fixed(v, q.decimals) for v in value if v is not None)
         for q, value in zip(QUANTITIES, row.values)
@@ -162,12 +162,12 @@ NOTE = (
 
 
 def _kept(table: ProbeTable) -> list[int]:
-    """Columns in which there is a number."""
+    """Columns that contain a number."""
     return [i for i in range(len(QUANTITIES)) if any(row.values[i] is not None for row in table.rows)]
 
 
 def markdown(table: ProbeTable) -> str:
-    """The table for a README."""
+    """The table in Markdown."""
     kept = _kept(table)
     heads = [f"{q.name} ({q.unit})" if q.unit else q.name for q in (QUANTITIES[i] for i in kept)]
     lines = [f"| {table.data} | {' | '.join(heads)} |", "|---" * (1 + len(kept)) + "|"]
@@ -179,7 +179,7 @@ def markdown(table: ProbeTable) -> str:
 
 
 def dot_plot(table: ProbeTable) -> Figure:
-    """A line for each row: the accuracy of logistic regression on clean codes, and on those of masked examples."""
+    """A line per row: the accuracy of logistic regression on clean codes, and on those of masked examples."""
     rows = [*table.rows, *table.baselines]
     rows = [row for row in rows if _mean(row, PROBED) is not None]
     names = [row.name if len(row.name) <= NAME_CHARACTERS else row.name[: NAME_CHARACTERS - 1] + "…" for row in rows]

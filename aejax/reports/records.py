@@ -1,4 +1,4 @@
-"""What a run has left in its directory, read for a report."""
+"""The content of a run directory, read for a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 
 
 class Record(NamedTuple):
-    """A run with its files. `result` is None until the run is complete, `evaluation` until it was evaluated."""
+    """A run with its files. `result` is None until the run is complete, `evaluation` until it is evaluated."""
 
     run: Run
     log: Log
@@ -38,24 +38,24 @@ class Record(NamedTuple):
         return {} if self.result is None else self.result["metrics"]
 
     def part(self, name: str) -> Any:
-        """Of eval.json; None where the run was not evaluated, or not in this respect."""
+        """A part of eval.json; None if the run was not evaluated or the part does not apply."""
         return None if self.evaluation is None else self.evaluation.get(name)
 
     @property
     def sweep(self) -> list[Mapping[str, Any]]:
-        """The levels at which restoration was measured."""
+        """The corruption levels at which restoration was measured."""
         restoration = self.part("restoration")
         return [] if restoration is None else restoration["sweep"]
 
     @property
     def corruption(self) -> str | None:
-        """What the run was trained to restore from, where that was measured."""
+        """The corruption that the run was trained with, if its restoration was measured."""
         restoration = self.part("restoration")
         return None if restoration is None else restoration["corruption"]
 
     @property
     def where(self) -> str:
-        """The directory as a word of a command."""
+        """The directory, quoted for a command."""
         return shlex.quote(str(self.run.directory))
 
 
@@ -73,7 +73,7 @@ def _optional(file: Path) -> dict[str, Any] | None:
 
 
 def read_log(file: Path) -> Log:
-    """Lines that are damaged (a run may be killed while it writes one) are passed over."""
+    """Damaged lines, which a kill can leave, are skipped."""
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in file.read_text().splitlines() if file.exists() else []:
         try:
@@ -91,7 +91,7 @@ def read_log(file: Path) -> Log:
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The experiment's arguments; of a run trained from Python, what is recorded in their place."""
+    """The experiment's arguments; for a run trained from Python, what is recorded instead."""
     if config["source"] is not None:
         return dict(config["source"]["arguments"])
     return {"data": config["data"]["name"], **{name: config[name] for name in ("batch_size", "steps", "seed")}}
@@ -104,12 +104,12 @@ def title(record: Record) -> str:
 
 
 def started(config: Mapping[str, Any]) -> str:
-    """To the minute; config.json has it in UTC."""
+    """Start time to the minute, in local time; config.json has it in UTC."""
     return f"{datetime.fromisoformat(config['started']):%Y-%m-%d %H:%M} UTC"
 
 
 def again(config: Mapping[str, Any]) -> str | None:
-    """The command that makes the run again; None for a run trained from Python without a file."""
+    """The command that repeats the run; None for a run trained from Python without a file."""
     if config["source"] is None:
         return None
     defaults = Settings(devices=1)._asdict()

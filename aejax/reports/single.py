@@ -1,4 +1,4 @@
-"""The page of one run, section by section. A section without data is None, or says which command makes them."""
+"""The page of one run, section by section. A section without data is None, or names the command that produces them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from aejax.reports.pictures import codes_block, filters_block, strips_section
 from aejax.reports.records import Record, again, arguments, short, started, title
 
 SETTLED = 0.05
-"""Fraction of the run after which the curves' vertical scale is chosen."""
+"""Fraction of the run after which the vertical scale of curves is chosen."""
 
 
 def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
-    """The document, and the figures to put beside it."""
+    """The document, and its figures."""
     run = record.run
     parts = [
         part.section(run, record.evaluation)
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def notices(record: Record) -> str:
-    """What is missing from this page, and the command that makes it."""
+    """What is missing from this page, and the command that produces it."""
     run, where, lines = record.run, record.where, []
     if record.result is None:
         lines.append(
@@ -83,7 +83,7 @@ def notices(record: Record) -> str:
 
 
 def headlines(record: Record) -> str:
-    """Up to four numbers with their baselines: test if the run was evaluated, else validation."""
+    """Up to four numbers with their baselines, on the test split if the run was evaluated, else on the validation split."""
     if record.evaluation is None:
         terms = record.validation.items()
         shown = [tile(capital(label(n)), f"{unit(n)}, validation", v, {}, term_decimals(n)) for n, v in terms]
@@ -146,7 +146,7 @@ def numbers_section(record: Record) -> Section | None:
 
 
 def curves_section(record: Record) -> Section | None:
-    """A panel for each term; `denoising_nll` is drawn with `nll`."""
+    """A panel per term; `denoising_nll` is drawn together with `nll`."""
     log = record.log
     terms = {t: None for split in log.values() for t in split}
     drawn, pngs = [], {}
@@ -155,7 +155,7 @@ def curves_section(record: Record) -> Section | None:
             ("train", base, "train", drawing.GRAY),
             ("validation", base, "validation", drawing.BLUE),
             ("validation", f"denoising_{base}", "validation,\ncorrupted", drawing.ORANGE),
-            ("test", base, "test", drawing.BLUE),  # evaluated while training only where there is no validation split
+            ("test", base, "test", drawing.BLUE),  # evaluated during training only if there is no validation split
             ("test", f"denoising_{base}", "test,\ncorrupted", drawing.ORANGE),
         ]
         series = [
@@ -187,7 +187,7 @@ def codes_section(record: Record) -> Section:
 
 
 def origin_section(record: Record) -> Section:
-    """All that is needed to make the run again, and to see that it is the same."""
+    """Everything that is needed to repeat the run and to check that it is the same."""
     config, where = record.run.config, record.where
     line = again(config)
     if line is None:

@@ -1,8 +1,7 @@
-"""What studies of many runs share: a run that is trained and evaluated only where it is not yet, intervals of means, and where
-their tables go.
+"""What studies of many runs share: runs that are trained and evaluated only if missing, intervals of means, and tables.
 
-A study is a script in `experiments/` that trains what a paper's table needs and prints the table; killed and started again, it
-goes on where it was.
+A study is a script in `experiments/results/` that trains what a table needs and prints the table. If it is killed and started
+again, it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from aejax.training.trainer import resume, train
 
 
 def finished(file: str | Path, directory: str | Path, settings: Settings = Settings(), /, **arguments: Any) -> Run:
-    """The complete run of an experiment file with these arguments in this directory: trained if it is not there, continued
-    if it was interrupted.
+    """The complete run of an experiment file with these arguments in this directory; trained if missing, resumed if
+    interrupted.
 
-    Raises UsageError where the directory holds a run with other arguments, or of another version of the file.
+    Raises UsageError if the directory holds a run with other arguments or of another version of the file.
     """
     directory = Path(directory)
     function, source = _source(file, arguments)
@@ -48,7 +47,7 @@ def finished_members(
     /,
     **arguments: Any,
 ) -> list[Run]:
-    """As `finished`, for a group of members (`aejax train --seeds`); the complete ones among them."""
+    """Like `finished`, for a group of members (`aejax train --seeds`); returns the complete ones."""
     directory = Path(directory)
     function, source = _source(file, arguments)
     if not is_group(directory):
@@ -64,7 +63,7 @@ def finished_members(
 
 
 def evaluated(run: Run, draws: int = DRAWS) -> dict[str, Any]:
-    """What eval.json holds of a complete run's parameters; `evaluate` makes it where it is not there."""
+    """The content of eval.json for a complete run's parameters; `evaluate` writes it if it is missing."""
     file = run.directory / "eval.json"
     digest = read_json(run.directory / "result.json", "")["digest"]
     stored = read_evaluation(run.directory) if file.exists() else None
@@ -74,7 +73,7 @@ def evaluated(run: Run, draws: int = DRAWS) -> dict[str, Any]:
 
 
 def put_between(file: Path, begin: str, end: str, heading: str, text: str) -> None:
-    """Writes the text between two markers of a Markdown file; at its end, under the heading, where it has none."""
+    """Writes text between two markers of a Markdown file; at its end, under the heading, if it lacks the markers."""
     text_ = file.read_text()
     if begin not in text_:
         text_ = f"{text_.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
@@ -90,7 +89,7 @@ def markdown(corner: str, headings: Iterable[str], rows: Mapping[str, Iterable[s
 
 
 def cell(value: Mapping[str, float | None], digits: int, times: float | int = 1) -> str:
-    """A mean and its sd (as `mean_sd` gives them) as text with so many places; without the sd where it is zero in these."""
+    """A mean and its sd (from `mean_sd`) as text with this many decimals; without the sd if it rounds to zero."""
     mean = f"{times * (value['mean'] or 0.0):.{digits}f}"
     sd = f"{times * (value['sd'] or 0.0):.{digits}f}"
     return mean if float(sd) == 0.0 else f"{mean} ± {sd}"

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: saved in the background, restored into exactly the structure that is asked for; and digests."""
+"""Checkpoints by Orbax, saved in the background and restored into exactly the expected structure; and digests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def open_checkpoints(
 ) -> ocp.CheckpointManager:
     """The checkpoints in `directory`, of which the last `keep` and the one with the lowest `monitor` are kept.
 
-    Only the process that holds the run's lock may open it to write: what another is just saving would be cleaned away.
+    Only the process that holds the run's lock may open them for writing: opening deletes checkpoints that another process is
+    saving.
     """
     # Orbax warns of what is intended: of read_only, and of a checkpoint without metrics, which was saved on a signal before
     # validation. Its errors are raised as well.
@@ -46,16 +47,21 @@ def open_checkpoints(
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None) -> None:
-    """Saves in the background; `metrics` are those of this very state on the validation split, None if it was not validated.
+    """Saves in the background.
+
+    Args:
+        checkpoints: From `open_checkpoints`.
+        state: State to save.
+        metrics: Metrics of this state on the validation split; None if it was not validated.
 
     Raises:
-        OSError: ENOSPC, before anything is written, where the disk cannot hold the state. Orbax would find out in a
-            thread, half-way, and say so in tracebacks.
+        OSError: ENOSPC, before anything is written, if the disk cannot hold the state. Orbax would only notice in a thread,
+            halfway, and print tracebacks.
     """
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if shutil.disk_usage(checkpoints.directory).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.directory))
-    if jax.process_count() > 1:  # each process has a copy of its own; Orbax writes the first one's
+    if jax.process_count() > 1:  # every process has a copy; Orbax writes that of the first
         state = jax.tree.map(np.asarray, state)
     checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
 
@@ -64,10 +70,15 @@ def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> 
     """The state saved at `step`, on the first device.
 
     Args:
-        like: arrays or `jax.ShapeDtypeStruct`s of the structure that the code expects.
+        checkpoints: From `open_checkpoints`.
+        like: Arrays or `jax.ShapeDtypeStruct`s of the structure that the code expects.
+        step: Step of the checkpoint.
+
+    Returns:
+        The state, in the structure of `like`.
 
     Raises:
-        UsageError: naming the leaf, if the checkpoint's structure, a shape or a dtype differs. Orbax alone would cast.
+        UsageError: The checkpoint's structure, a shape or a dtype differs; the message names the leaf. Orbax alone would cast.
     """
     _refuse_difference(_leaves(like), _leaves(checkpoints.item_metadata(step)), f"{checkpoints.directory}/{step}")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -76,7 +87,7 @@ def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> 
 
 
 def digest(*trees: PyTree) -> str:
-    """sha256 over (path, dtype, shape, bytes) of every leaf, in tree order."""
+    """sha256 of (path, dtype, shape, bytes) of every leaf, in tree order."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
         value = np.asarray(leaf)
@@ -86,7 +97,7 @@ def digest(*trees: PyTree) -> str:
 
 
 def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Path -> (shape, dtype). Orbax's metadata spells NamedTuples as dicts and tuples as lists: compare by plain names."""
+    """Path -> (shape, dtype). Paths are plain names, because Orbax stores NamedTuples as dicts and tuples as lists."""
 
     def name(path: tuple[Any, ...]) -> str:
         return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in path)

@@ -1,4 +1,4 @@
-"""The files of a run directory: what they hold, how they are read and written, who may write them.
+"""The files of a run directory: their content, and how they are read, written and locked.
 
 Nothing in a run directory is executable, and no code is loaded from it.
 """
@@ -25,16 +25,16 @@ from aejax.runs.experiment import Source
 from aejax.types import Dataset, Experiment
 
 GROUP = "group.json"
-"""What makes a directory one of several runs that were trained together (`aejax.training.groups`)."""
+"""Marks a directory that holds several runs trained together (`aejax.training.groups`)."""
 
 FORMAT = 2
-"""Of config.json, group.json and eval.json; those of version 0.1 hold no number."""
+"""Version of the format of config.json, group.json and eval.json; files of version 0.1 have no number."""
 
 PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json records of a run before its first step."""
+    """The content of config.json, recorded before the first step of a run."""
     return {
         "format": FORMAT,
         "source": None if source is None else source._asdict(),
@@ -59,7 +59,7 @@ def datasets(experiment: Experiment) -> tuple[Dataset, ...]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and platform: where the same bits can be expected again."""
+    """Versions and platform, which determine where the same bits can be expected."""
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "platform": {
@@ -74,7 +74,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What the processor is called: another one may round, and so train, to other bits."""
+    """Name of the processor. Another processor may round differently, and training then gives other bits."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -97,17 +97,17 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_group(directory: Path) -> dict[str, Any]:
-    """What group.json holds."""
+    """The content of group.json."""
     return modernized(read_json(directory / GROUP, f"{directory} is not a group of runs"))
 
 
 def read_evaluation(directory: Path) -> dict[str, Any]:
-    """What eval.json holds; a part that an earlier version did not compute is None."""
+    """The content of eval.json; a section that an earlier version did not compute is None."""
     return modernized(read_json(directory / "eval.json", f"{directory} was not evaluated"))
 
 
 ARGUMENTS = {"quantiser": "quantizer", "doubly_reparametrised": "doubly_reparametrized"}
-"""Of the experiments that come with the package: as version 0.1 called them -> as they are called now."""
+"""Arguments of the shipped experiments that version 0.1 named differently: old name -> new name."""
 
 EVALUATION = {
     "activity": "sparsity",
@@ -118,18 +118,18 @@ EVALUATION = {
     "mean": "mean_rollout_mse",
     "held": "last_frame_mse",
 }
-"""Of eval.json, likewise."""
+"""Keys of eval.json that version 0.1 named differently: old name -> new name."""
 
 
 def modernized(record: dict[str, Any]) -> dict[str, Any]:
-    """What a run or a group of version 0.1 recorded, under the names of this version; later records as they are."""
+    """A record of a run or group of version 0.1 with the current names; later records are returned unchanged."""
 
     def renamed(value: Any, names: Mapping[str, str]) -> Any:
         if isinstance(value, dict):
             return {names.get(key, key): renamed(part, names) for key, part in value.items()}
         return [renamed(part, names) for part in value] if isinstance(value, list) else value
 
-    if "terms" in record:  # an eval.json, of which only version 0.1's has no format
+    if "terms" in record:  # an eval.json of version 0.1, which has no format number
         return record if "format" in record else {**renamed(record, EVALUATION), "format": FORMAT}
     if "format" in record or record.get("source") is None:
         return record
@@ -144,7 +144,7 @@ def modernized(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_run(directory: Path) -> bool:
-    """Whether config.json is one of ours; other programs use the name too."""
+    """Whether config.json is one of ours; other programs use the same file name."""
     try:
         config = json.loads((directory / "config.json").read_text())
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def members_in(group: Path) -> list[Path]:
 
 
 def finished_in(group: Path) -> list[Path]:
-    """Those of them that are complete; one that diverged, or was interrupted, has no result."""
+    """The complete runs of a group; a run that diverged or was interrupted has no result."""
     finished = [run for run in members_in(group) if (run / "result.json").exists()]
     if not finished:
         raise UsageError(f"no member of {group} is complete; resume it with: aejax resume {group}")
@@ -171,14 +171,14 @@ def finished_in(group: Path) -> list[Path]:
 
 
 def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None:
-    """A member has its bits from the group's program: alone it would round otherwise."""
+    """Refuses a member of a group: its bits come from the group's program, and trained alone it would round differently."""
     group = directory.resolve().parent
     if config["member"] is not None and is_group(group):
         raise UsageError(f"{directory} was trained together with others; {what} all of them: aejax {what} {group}")
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
-    """A JSON object, or a UsageError that begins with `otherwise`."""
+    """A JSON object, or a UsageError that starts with `otherwise`."""
     try:
         return json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
@@ -189,7 +189,7 @@ def read_json(file: Path, otherwise: str) -> dict[str, Any]:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the run directory: two processes never write one run. The lock ends with the process, however it ends."""
+    """Locks the run directory, so that two processes never write one run. The lock ends with the process in any case."""
     with open(directory / ".lock", "a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

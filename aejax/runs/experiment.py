@@ -1,7 +1,7 @@
-"""An experiment file: found where the user says, or among those that come with the package; its function called with the user's
-arguments.
+"""Experiment files: found at a path or among those that come with the package, and called with the user's arguments.
 
-The function `experiment(...)` has typed keyword arguments, which are the whole configuration, and returns an `Experiment`.
+The function `experiment(...)` in the file has typed keyword arguments, which are the whole configuration, and returns an
+`Experiment`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
 REQUIRED = ("data", "batch_size", "steps", "seed")
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""At which restoration is measured where an experiment names a corruption for its sweep."""
+"""Corruption levels at which restoration is measured if an experiment names a corruption as its sweep."""
 
 FAMILIES = ("autoencoders", "variational", "discrete", "sequences")
 """Folders of the experiments that come with the package."""
@@ -46,24 +46,32 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     parent: Parent | None = None,
 ) -> Experiment:
-    """The experiment that fits a model to data: Adam, whose learning rate falls to zero on a cosine.
+    """The experiment that fits a model to data with Adam, whose learning rate falls to zero on a cosine.
 
     Args:
-        model: See `aejax.models`.
-        splits: (train, test), or (train, validation, test), as `aejax.load` gives them.
+        model: A model, see `aejax.models`.
+        splits: (train, test), or (train, validation, test), as `aejax.load` returns them.
         lr: Peak learning rate of Adam.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
-        seed: For initialization, data order and noise; an int, which a group of members traces.
-        monitor: Name in `model.evaluate` whose validation mean picks the best checkpoint, the lower the better; without a
-            corruption `denoising_nll` means `nll`.
-        sweep: A corruption such as `masking`, for its restoration at LEVELS; or level -> corruption.
-        optimizer: In place of Adam.
+        seed: Seed for initialization, data order and noise, an int; in a group it is a traced number.
+        monitor: Term of `model.evaluate` whose validation mean selects the best checkpoint; lower is better. Without a
+            corruption, `denoising_nll` means `nll`.
+        sweep: A corruption such as `masking`, whose restoration is measured at LEVELS; or a mapping level -> corruption.
+        optimizer: Optax optimizer to use instead of Adam.
         parent: The run that this one builds on.
 
+    Returns:
+        An `Experiment`, for `aejax.train`.
+
     Example:
-        >>> model = autoencoder(MLP((512,), 32), MLP((512,), train.shape), bernoulli(), corrupt=masking(0.3))
-        >>> run = aejax.train(aejax.fit(model, (train, test), steps=2000), "runs/mine")
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli, masking
+        >>> train, test = aejax.load("digits")
+        >>> model = autoencoder(MLP((64,), 16), MLP((64,), train.shape), bernoulli(), corrupt=masking(0.3))
+        >>> aejax.fit(model, (train, test), steps=2000, sweep=masking).steps
+        2000
     """
     train, *validation, test = splits
     return Experiment(
@@ -90,7 +98,7 @@ class Source(NamedTuple):
 
 
 def find(name: str | Path) -> Path:
-    """The experiment file that is meant: a path, or the name of one that comes with the package (`dae`)."""
+    """The file of an experiment, given its path or the name of one that comes with the package (`dae`)."""
     path = Path(name)
     if path.is_file():
         return path
@@ -102,12 +110,12 @@ def find(name: str | Path) -> Path:
     near = difflib.get_close_matches(str(name), known, 3) or ["dae"]
     raise UsageError(
         f"no experiment is called {name}; did you mean {' or '.join(near)}? `aejax experiments` lists them, "
-        "and the path of a .py file with a function `experiment` serves too"
+        "and you can give the path of a .py file with a function `experiment`"
     )
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of the experiments that come with the package: within it, or beside it in a checkout."""
+    """Name -> file of the experiments that come with the package, either inside it or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     root = package / "experiments" if (package / "experiments").is_dir() else package.parent / "experiments"
     return {file.stem: file for family in FAMILIES for file in sorted((root / family).glob("*.py"))}
@@ -121,8 +129,11 @@ def published() -> dict[str, Path]:
 
 
 def command_of(file: str, arguments: Mapping[str, Any], settings: Mapping[str, Any] = {}) -> str:
-    """The command that trains an experiment with these arguments; `settings` are those that differ from the defaults. An
-    experiment that comes with the package is named, so that the command works from anywhere."""
+    """The command that trains an experiment with these arguments.
+
+    `settings` are those that differ from their defaults. An experiment that comes with the package is named without its path,
+    so that the command works from anywhere.
+    """
     name = Path(file).stem
     words = ["aejax", "train", name if Path(file).name.removesuffix(".py") in shipped() else file]
     for key, value in {**arguments, **settings}.items():
@@ -146,7 +157,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
-    """The module and its `experiment` function. Importing runs the file: it is code that the user names."""
+    """The module and its `experiment` function. Importing runs the file, which is the user's own code."""
     file = find(file)
     spec = importlib.util.spec_from_file_location(f"aejax_experiment_{file.stem}", file)
     if file.suffix != ".py" or spec is None or spec.loader is None:
@@ -173,8 +184,10 @@ _importable: list[str] = []
 
 
 def _make_importable(folder: Path) -> None:
-    """The modules beside an experiment file, as under `python file.py`; a module that another folder's experiment imported does
-    not stand for one of the same name here."""
+    """Makes the modules beside an experiment file importable, as `python file.py` does.
+
+    A module of the same name that another folder's experiment imported is replaced.
+    """
     for name, module in list(sys.modules.items()):
         beside = os.path.dirname(getattr(module, "__file__", None) or "")
         if beside in _importable and beside != str(folder):
@@ -191,7 +204,7 @@ def sha256(file: str | Path) -> str:
 
 
 def build(function: Callable[..., Experiment], arguments: Mapping[str, Any], **changed: Any) -> Experiment:
-    """Calls the function with recorded arguments: JSON has no tuples, so lists become tuples again."""
+    """Calls the function with recorded arguments; lists become tuples again, which JSON lacks."""
     try:
         return function(**{name: _tupled(value) for name, value in arguments.items()} | changed)
     except UsageError:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per log point, with TensorBoard beside it if asked for."""
+"""metrics.jsonl, with one JSON object per log point, and optionally TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aejax.files import write_bytes
 
 
 class Write(Protocol):
-    """Writes one line: the step, the split's name, {term: value}, and the speed where it was measured."""
+    """Writes one line: the step, the name of the split, {term: value}, and the speed if it was measured."""
 
     def __call__(
         self, step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None, /
@@ -21,7 +21,7 @@ class Write(Protocol):
 
 @contextmanager
 def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Write]:
-    """Yields a function that writes a line of metrics.jsonl, and to TensorBoard."""
+    """Yields a function that writes a line to metrics.jsonl, and to TensorBoard."""
     with open(directory / "metrics.jsonl", "a") as file, _board(directory, tensorboard) as board:
 
         def write(step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None, /) -> None:
@@ -37,7 +37,7 @@ def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Write]:
 
 
 def _board(directory: Path, tensorboard: bool) -> Any:
-    """TensorBoard's writer, or a context of None."""
+    """TensorBoard's writer, or a context that yields None."""
     if not tensorboard:
         return nullcontext()
     from tensorboardX import SummaryWriter
@@ -46,7 +46,7 @@ def _board(directory: Path, tensorboard: bool) -> Any:
 
 
 def truncate_log(directory: Path, step: int) -> None:
-    """Drops the lines beyond the checkpoint, and a line cut short by a kill: those steps run again."""
+    """Drops lines after the checkpoint, and a line cut short by a kill; those steps are run again."""
     file = directory / "metrics.jsonl"
     if not file.exists():
         return

@@ -1,4 +1,4 @@
-"""From a run directory to a Run: the experiment built again from its file and recorded arguments, the state restored.
+"""Opens a run directory: the experiment is built again from its file and recorded arguments, and the state is restored.
 
 Nothing in the directory is executable, and no code is loaded from it.
 """
@@ -34,15 +34,28 @@ def open_run(
     """Opens a run directory.
 
     Args:
-        directory: as `aejax train` left it.
-        file: the experiment file, if it is no longer where `config.json` says.
-        experiment: the experiment itself, for a run that was trained from Python without a file.
-        checkpoint: `last`, or `best` by the monitored validation metric.
-        with_data: also load the data sets (and refuse if they have changed); otherwise only their recorded shapes.
-        allow_changed: accept an experiment file whose sha256 is not the recorded one, data that have changed, and whatever the
-            run is given in units other than those of its training data.
-        data: where the data are, if they are no longer where `config.json` says; they must be the same.
-        parent: where the run is that this one builds on, likewise.
+        directory: Directory that `aejax train` or `aejax.train` wrote.
+        file: The experiment file, if it is no longer at the path in `config.json`.
+        experiment: The experiment itself, for a run that was trained from Python without a file.
+        checkpoint: `last`, or `best` by the monitored validation term.
+        with_data: Whether to load the data sets too, and refuse them if they have changed. By default only their recorded
+            shapes are used.
+        allow_changed: Whether to accept an experiment file with another sha256, data that have changed, and inputs in other
+            units than the training data.
+        data: Where the data are, if they are no longer at the recorded path; they must be the same data.
+        parent: Where the run that this one builds on is, if it was moved.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: The directory is not a run, its experiment or data cannot be found or have changed, or its checkpoint does
+            not fit the experiment.
+
+    Example:
+        >>> run = aejax.open_run("runs/mine", with_data=True)
+        >>> run.encode(run.experiment.test).shape
+        (359, 16)
     """
     directory = Path(directory)
     config = read_config(directory)
@@ -68,7 +81,19 @@ def open_run(
 
 
 def open_parent(directory: str | Path) -> Parent:
-    """The run that an experiment builds on. To open the experiment's own run it must still be where it was."""
+    """The run that an experiment builds on.
+
+    It must still exist when a run of the experiment is opened.
+
+    Args:
+        directory: Directory of a finished run.
+
+    Returns:
+        A `Parent`.
+
+    Raises:
+        UsageError: The directory is not a finished run.
+    """
     run = open_run(directory)
     if not (run.directory / "result.json").exists():
         raise UsageError(f"{directory} is not complete, and no parent yet; finish it with: aejax resume {directory}")
@@ -95,7 +120,7 @@ def rebuild(
     data: str | os.PathLike[str] | None = None,
     parent: str | os.PathLike[str] | None = None,
 ) -> Experiment:
-    """The experiment of a run, from the file and the arguments in its configuration."""
+    """The experiment of a run, built from the file and the arguments in its configuration."""
     function = rebuild_function(directory, config["source"], file=file, allow_changed=allow_changed)
     arguments = moved(directory, config["source"]["arguments"], with_data, data, parent)
     given = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
@@ -111,7 +136,7 @@ def rebuild(
 
 
 def refuse_other_data(directory: Path, record: Mapping[str, Any], experiment: Experiment) -> None:
-    """UsageError where the data are not those that a run recorded."""
+    """Raises UsageError if the data are not those that a run recorded."""
     now = describe(datasets(experiment))
     for name, split in now["splits"].items():
         if split["fingerprint"] != record["splits"].get(name, {}).get("fingerprint"):
@@ -128,12 +153,12 @@ def moved(
     data: str | os.PathLike[str] | None,
     parent: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
-    """A run's arguments with its data and its parent where they are now; UsageError where they are not there."""
+    """A run's arguments with its data and its parent at their present paths; UsageError if they are not there."""
     arguments = dict(arguments)
     if data is not None:
         arguments["data"] = located(os.fspath(data))
     elif os.sep not in arguments["data"] and not os.path.splitext(arguments["data"])[1]:
-        arguments["data"] = Name(arguments["data"])  # a path is recorded absolute
+        arguments["data"] = Name(arguments["data"])  # paths are recorded as absolute
     if parent is not None:
         arguments["parent"] = os.path.abspath(parent)
     if with_data and is_missing(arguments["data"]):
@@ -142,7 +167,7 @@ def moved(
         )
     below = arguments.get("parent")
     if below and not os.path.isdir(below):
-        # Runs that moved together lie beside each other as before; the parent's digest is compared in any case.
+        # Runs that were moved together are still side by side; the parent's digest is compared in any case.
         arguments["parent"] = below = os.path.join(os.path.dirname(os.path.abspath(directory)), os.path.basename(below))
     if below and not os.path.isdir(below):
         raise UsageError(

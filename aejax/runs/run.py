@@ -1,6 +1,6 @@
 """An opened run: its configuration, its parameters, and the model's functions applied to data.
 
-`Run.apply` is the one way in which anything outside training calls a function of the model: it knows the key for each purpose,
+`Run.apply` is the only way in which a function of the model is called outside training: it uses the key for each purpose,
 compiles once, pads to one batch size and bounds the memory.
 """
 
@@ -24,7 +24,7 @@ INFERENCE_BATCH = 256
 """One padded batch size for everything outside training, so that each function compiles once."""
 
 INFERENCE_BYTES = 8 * 2**20
-"""Bound for such a batch of x: what a net keeps of large images on the way takes many times that."""
+"""Bound on such a batch of x in bytes; the activations of large images take many times as much."""
 
 KEYS = {
     "evaluate": "terms",
@@ -39,22 +39,35 @@ KEYS = {
     "log_weights": "importance",
     "rollout": "rollout",
 }
-"""Function of a model -> the name of its key (`aejax.keys.EVALUATION`). Divergences are those of the terms' very draws."""
+"""Function of a model -> name of its key (`aejax.keys.EVALUATION`). Divergences use the draws of the terms."""
 
 SCORING = ("evaluate", "divergences", "log_weights")
-"""Functions in which an example is also what the likelihood is evaluated at."""
+"""Functions that evaluate the likelihood at the examples."""
 
 STATIC = ("chain", "log_weights")
-"""Functions whose last argument is a number of things to make, which the compiled program depends on."""
+"""Functions whose last argument is a count on which the compiled program depends."""
 
 
 Examples = Any
-"""A data set; or what `aejax.data.open_split` makes one of: examples [n, *shape] (floats in data range, or uint8), or a name with
-its split."""
+"""A data set, or anything that `aejax.data.open_split` accepts: examples [n, *shape] (floats in data range, or uint8), or a name
+with its split."""
 
 
 class Run:
-    """A trained (or interrupted) run. `aejax.open_run(DIR)` makes one, and `aejax.train` returns one."""
+    """A trained or interrupted run, from `aejax.open_run(DIR)` or `aejax.train`.
+
+    Attributes:
+        directory: Path of the run directory.
+        config: Content of its config.json.
+        experiment: The experiment, rebuilt.
+        state: Step, parameters, extras and the state of the optimizer.
+
+    Example:
+        >>> run = aejax.open_run("runs/mine")
+        >>> x = np.zeros((5, 8, 8, 1), np.float32)
+        >>> run.encode(x).shape, run.reconstruct(x).shape
+        ((5, 16), (5, 8, 8, 1))
+    """
 
     def __init__(
         self,
@@ -64,7 +77,7 @@ class Run:
         state: TrainState,
         any_units: bool = False,
     ) -> None:
-        """`any_units` is whether data are taken that do not look to be in the units of the training data."""
+        """`any_units` is whether data in apparently other units than the training data are accepted."""
         self.directory, self.config, self.experiment, self.state = directory, config, experiment, state
         self.any_units = any_units
         self._compiled: dict[str, Callable[..., Any]] = {}
@@ -76,31 +89,72 @@ class Run:
 
     @property
     def step(self) -> int:
+        """The training step of the checkpoint."""
         return int(self.state.step)
 
     def encode(self, x: Examples) -> np.ndarray:
-        """Codes [n, ...] of x [n, *shape] (floats in data range, or uint8), or of a data set's examples."""
+        """Codes of examples.
+
+        Args:
+            x: Examples [n, *shape] (floats in data range, or uint8), a data set, or a name with its split.
+
+        Returns:
+            Codes [n, ...]; for a stochastic encoder the mean.
+
+        Raises:
+            UsageError: The model has no encoder, or x has another shape or other units than the training data.
+        """
         return self.apply("encode", x)
 
     def codes(self, x: Examples) -> np.ndarray:
-        """Discrete codes, int32 [n, *positions, codebooks]; of a hierarchy one row [n, all], all levels from the one next to x
-        up."""
+        """Discrete codes of examples.
+
+        Args:
+            x: Examples, as in `encode`.
+
+        Returns:
+            int32 [n, *positions, codebooks]; for a hierarchy one row [n, all], from level 0, next to x, to the top.
+
+        Raises:
+            UsageError: The model has no discrete codes, or x does not fit the training data.
+        """
         codes = self.apply("codes", x)
         if isinstance(codes, tuple):
             return np.concatenate([level.reshape(len(level), -1) for level in codes], axis=1)
         return codes
 
     def reconstruct(self, x: Examples) -> np.ndarray:
-        """Reconstructions [n, *shape] in data range; of a corrupted x, its restoration."""
+        """Reconstructions of examples; for corrupted examples, their restorations.
+
+        Args:
+            x: Examples, as in `encode`.
+
+        Returns:
+            [n, *shape] in data range.
+        """
         return self.apply("reconstruct", x)
 
     def evaluate(self, x: Examples) -> dict[str, np.ndarray]:
-        """The model's unweighted terms, {name: [n]}, nats per example unless the name says otherwise."""
+        """The model's unweighted terms for each example.
+
+        Args:
+            x: Examples, as in `encode`.
+
+        Returns:
+            {name: [n]}, in nats per example unless the name says otherwise.
+        """
         return self.apply("evaluate", x)
 
     def decode(self, z: Any, data: Dataset) -> np.ndarray:
-        """Images [n, *shape] in data range of codes z [n, ...] (of a hierarchy's codes a tuple), each beside the example of
-        `data` in its place: a decoder may need its label or condition."""
+        """Decodes codes.
+
+        Args:
+            z: Codes [n, ...], also integers if the codes are discrete; for a hierarchy a tuple of them.
+            data: n examples, whose labels or conditions the decoder may need.
+
+        Returns:
+            [n, *shape] in data range.
+        """
         if "decode" not in self._compiled:
             self._compiled["decode"] = jax.jit(self._require("decode"))
         f, state = self._compiled["decode"], self.state
@@ -112,15 +166,25 @@ class Run:
         return map_examples(of_batch, data)
 
     def condition(self, data: Dataset) -> np.ndarray:
-        """What a conditional model is given of each example, [n, ...]."""
+        """The condition of each example of a conditional model, [n, ...]."""
         condition = self.experiment.model.data.condition
         assert condition is not None
         return map_examples(jax.jit(condition), data)
 
     def sample(self, n: int, seed: int = 0, given: Examples | None = None, label: int | None = None) -> np.ndarray:
-        """n samples [n, *shape] of the model; `sample(10)` equals the first ten of `sample(100)`.
+        """Samples of a generative model; `sample(10)` equals the first ten of `sample(100)`.
 
-        A conditional model's are given the examples `given` in turn (their labels, or a part of each), or `label` all of them.
+        Args:
+            n: Number of samples.
+            seed: Seed of the draws.
+            given: For a conditional model, examples whose labels or observed parts are used in turn.
+            label: For a conditional model, one label for all samples.
+
+        Returns:
+            [n, *shape] in data range.
+
+        Raises:
+            UsageError: The model cannot sample, or a condition is missing or superfluous.
         """
         f, conditions = self.function("sample", seed), self._conditions(given, label)
         batches = []
@@ -137,14 +201,20 @@ class Run:
         seed: int = 0,
         n: int | None = None,
     ) -> np.ndarray:
-        """Frames [n, len(gaps), *frame] that continue the sequences `given` in turn.
+        """Continuations of sequences.
 
         Args:
-            given: Sequences [m, t, *frame].
-            gaps: Steps from each frame to the next, the first from the last frame of the prefix.
-            prefix: How many frames of each sequence the model sees; by default all.
-            seed: Of the draws.
-            n: How many continuations; by default one for each sequence. The first ten of a hundred equal those of ten.
+            given: Sequences [m, t, *frame], which are continued in turn.
+            gaps: Steps from each frame to the next; the first gap starts at the last frame of the prefix.
+            prefix: Number of frames of each sequence that the model receives; by default all.
+            seed: Seed of the draws.
+            n: Number of continuations; by default one per sequence. The first ten of a hundred equal those of ten.
+
+        Returns:
+            Frames [n, len(gaps), *frame].
+
+        Raises:
+            UsageError: The frames have another shape than the training data, or the prefix or a gap is out of range.
         """
         f = self.function("rollout", seed)
         data = open_split(given)
@@ -172,22 +242,27 @@ class Run:
         return np.concatenate(batches)[:n]
 
     def apply(self, name: str, x: Examples, *rest: Any) -> Any:
-        """The model's function of this name over all examples, in NumPy: trees of [n, ...].
+        """A function of the model applied to all examples, in NumPy.
 
         Args:
-            name: Of a function `(params, extras, batch, key, …)` of the model or of one of its groups.
-            x: Examples [n, *shape], a data set, or a name with its split.
-            rest: What the function takes besides, such as the number of states of a chain.
+            name: Name of a function `(params, extras, batch, key, …)` of the model or of one of its groups.
+            x: Examples, as in `encode`.
+            rest: Further arguments of the function, such as the number of states of a chain.
+
+        Returns:
+            A tree of arrays [n, ...].
 
         Raises:
-            UsageError: the model has no such function, or was trained on examples of another shape or in other units.
+            UsageError: The model lacks the function, or was trained on examples of another shape or in other units.
         """
         f = self.function(name)
         return map_examples(lambda batch: f(batch, *rest), self._fitting(x, name))
 
     def function(self, name: str, seed: int | None = None) -> Callable[..., Any]:
-        """The model's function of this name as (batch, …) -> tree, on the run's parameters, with the key of its purpose made
-        from `seed` (by default the run's)."""
+        """The model's function of this name as (batch, …) -> tree, with the run's parameters bound.
+
+        Its key is that of its purpose, made from `seed`, by default the run's seed.
+        """
         if name not in self._compiled:
             f = self._require(name)
             self._compiled[name] = jax.jit(f, static_argnums=4) if name in STATIC else jax.jit(f)
@@ -202,7 +277,7 @@ class Run:
         return f
 
     def _conditions(self, given: Examples | None, label: int | None) -> Callable[[np.ndarray], Mapping[str, Any]]:
-        """index [b] -> what else a batch to sample from holds; UsageError where the model has no use for it, or lacks it."""
+        """index [b] -> the other entries of a batch to sample from; UsageError if the model lacks or does not use them."""
         train = self.experiment.train
         if self.experiment.model.data.condition is None:
             if given is not None or label is not None:
@@ -225,7 +300,7 @@ class Run:
         )
 
     def _fitting(self, x: Any, name: str) -> Dataset:
-        """Examples for the function of this name; UsageError where the run was trained on others."""
+        """The examples as a data set for the function of this name; UsageError if the run was trained on other ones."""
         data = open_split(x)
         if data.shape != self.experiment.train.shape:
             raise UsageError(
@@ -241,18 +316,18 @@ class Run:
         if trained is not None and not self.any_units:
             data = in_units(data, trained, inference_batch(data))
         contract = experiment.model.data
-        # A model that learned to restore is given what noise has moved out of the range that its likelihood admits.
+        # Noise may move the input of a denoising model out of the range that its likelihood admits.
         restores = contract.corrupt is not None and name not in SCORING
         return data if contract.check is None or restores else checked_by(data, contract.check, inference_batch(data))
 
 
 def inference_batch(data: Dataset) -> int:
-    """Examples at a time outside training."""
+    """Number of examples per batch outside training."""
     return max(1, min(INFERENCE_BATCH, INFERENCE_BYTES // (4 * math.prod(data.shape)), data.size))
 
 
 def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
-    """f over all examples in order: batch -> tree of [b, ...] becomes tree of [n, ...] in NumPy, padding dropped."""
+    """f, a function of a batch, over all examples in order: trees of [n, ...] in NumPy, without padding."""
     parts = []
     for batch, valid in eval_batches(data, inference_batch(data)):
         parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
@@ -260,5 +335,5 @@ def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
 
 
 def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """One mean over all examples, in double precision."""
+    """The mean of each term over all examples, in double precision."""
     return {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}

@@ -1,4 +1,4 @@
-"""Shapes and dtypes of an experiment's state and batches, without its data and without computing anything."""
+"""Shapes and dtypes of an experiment's state and batches, without data and without computation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aejax.types import Batch, Experiment, TrainState
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
-    """Shapes and dtypes of the state, without data and without computing anything."""
+    """Shapes and dtypes of the training state."""
 
     def init(key: Key[Array, ""], batch: Batch) -> TrainState:
         params, extras = experiment.model.init(key, batch)
@@ -21,7 +21,7 @@ def abstract_state(experiment: Experiment) -> TrainState:
 
 
 def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a batch, as `aejax.data.batch_at` makes it."""
+    """Shapes and dtypes of a batch from `aejax.data.batch_at`."""
     size = experiment.batch_size
     batch = {
         "x": jax.ShapeDtypeStruct((size, *experiment.train.shape), np.float32),

@@ -1,4 +1,4 @@
-"""What a training step costs: its arithmetic and its memory traffic, compared with what the device can do."""
+"""The cost of a training step: its arithmetic and memory traffic, compared with the peak of the device."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ DTYPES = {"f64": "float64", "f32": "float32", "bf16": "bfloat16", "f16": "float1
 
 
 class Cost(NamedTuple):
-    """Of one step over the global batch, forward, backward and optimizer."""
+    """Cost of one step over the global batch: forward, backward and optimizer."""
 
     flops: float
     bytes: float
     dtype: str
-    """In which most of its matrix products and convolutions are computed."""
+    """Type in which most matrix products and convolutions are computed."""
 
     def times(self, n: int) -> Cost:
         return self._replace(flops=n * self.flops, bytes=n * self.bytes)
 
 
 def step_cost(experiment: Experiment) -> Cost:
-    """The cost of an experiment's step on one device. Needs shapes only, neither data nor parameters, but compiles the step."""
+    """The cost of an experiment's step on one device. It needs shapes only, but compiles the step."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.jit(make_step(experiment.model, experiment.optimizer), donate_argnums=0)
     return cost_of(step.lower(abstract_state(experiment), key, abstract_batch(experiment)))
 
 
 def cost_of(lowered: Any) -> Cost:
-    """The cost of a step that is lowered (`jax.jit(f).lower(...)`), or of a loop of steps: XLA counts a loop's body once.
+    """The cost of a lowered step (`jax.jit(f).lower(...)`), or of a loop of steps, whose body XLA counts once.
 
     A multiplication and an addition are two FLOPs; elementwise operations count one per element, but exp, log and the like
-    none. FLOPs are those of the program as it is written, with what `remat` computes twice: after compilation a matrix product
-    may be a call into a library, whose inside XLA does not count. Bytes are those that the compiled operations read and write,
-    each array at each use: an upper bound of the traffic with memory, since caches are not modeled. Compiling is not lost where
-    the same function is called afterwards: JAX takes what is compiled already.
+    none. FLOPs are those of the program before compilation, including recomputation by `remat`: a compiled matrix product may
+    be a library call, whose operations XLA does not count. Bytes are those that the compiled operations read and write,
+    counting each array at each use. That is an upper bound on memory traffic, because caches are not modeled. The compilation
+    is not wasted if the same function is called afterwards: JAX reuses it.
     """
     products = re.findall(r"stablehlo\.(?:dot_general|convolution).*?: \(tensor<(?:\d+x)*(\w+)>", lowered.as_text())
     return Cost(
@@ -58,8 +58,8 @@ def cost_of(lowered: Any) -> Cost:
 def _flops(lowered: Any) -> float:
     analysis = lowered.cost_analysis()
     if analysis is None:
-        # GPUs and TPUs are plugins, which analyze only what is compiled; XLA's CPU client takes the program of any platform.
-        from jaxlib._jax import hlo_module_cost_analysis  # what JAX's own analysis calls, and public nowhere
+        # Plugins (GPU, TPU) analyze compiled programs only; XLA's CPU client analyzes the program of any platform.
+        from jaxlib._jax import hlo_module_cost_analysis  # called by JAX's own analysis; there is no public interface
 
         module = lowered.compiler_ir("hlo").as_hlo_module()
         analysis = hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
@@ -68,7 +68,7 @@ def _flops(lowered: Any) -> float:
 
 @cache
 def peak(dtype: str = "float32") -> float:
-    """FLOP/s of one device in products of square matrices: the best of three, at the first size that takes it 20 ms or more."""
+    """FLOP/s of one device in square matrix products: the best of three, at the first size that takes at least 20 ms."""
     for n in (512, 2048, 8192):
         a = jax.random.normal(jax.random.key(0), (n, n), dtype)
         product = jax.jit(jnp.matmul)
@@ -80,8 +80,8 @@ def peak(dtype: str = "float32") -> float:
 
 
 def cost_record(cost: Cost, steps_per_second: float | None, devices: int) -> dict[str, Any]:
-    """What result.json holds: the cost of a step, the speed that was measured, and the peak of all devices together."""
-    # Devices that are made of one CPU share its cores.
+    """The entry of result.json: the cost of a step, the measured speed, and the peak of all devices together."""
+    # Virtual devices on one CPU share its cores.
     count = (1 if jax.default_backend() == "cpu" else devices) * jax.process_count()
     return {
         "flops_per_step": cost.flops,
@@ -93,7 +93,7 @@ def cost_record(cost: Cost, steps_per_second: float | None, devices: int) -> dic
 
 
 def cost_line(record: Mapping[str, Any]) -> str:
-    """The record for people. Without a measured speed only what a step costs."""
+    """The record as a line of text; without a measured speed, only the cost of a step."""
     line = f"{_si(record['flops_per_step'])}FLOP and {_si(record['bytes_per_step'])}B a step"
     speed, highest = record["flops_per_second"], record["peak_flops_per_second"]
     if speed is None:

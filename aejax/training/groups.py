@@ -1,11 +1,11 @@
 """Many runs in one program: members that differ in seed or in numbers such as the learning rate, trained together under vmap.
 
-A group's directory holds `group.json` (what varies, and what makes the experiment), a run directory for each member, and
-`summary.json`: mean ± sd over seeds for each setting. A member draws the very bits that a run of its own would draw, for its
-initialization, the order of its examples and its corruption; its arithmetic may round otherwise.
+The directory of a group holds `group.json` (the varied arguments and the experiment), a run directory per member, and
+`summary.json`: mean ± sd over seeds for each setting. A member draws the same bits as a separate run for its initialization,
+the order of its examples and its corruption; its arithmetic may round differently.
 
-An experiment's function is called again within the program, with traced numbers for what varies; so nothing in a family
-knows of it.
+An experiment's function is called again within the program, with traced numbers for the varied arguments; models therefore need
+no code for groups.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from aejax.types import Batch, Experiment, TrainState
 AXIS = "member"
 
 Function = Callable[..., Experiment]
-"""An experiment file's function, keyword arguments -> Experiment."""
+"""Function of an experiment file, keyword arguments -> Experiment."""
 
 
 class Variant(NamedTuple):
-    """One combination of what varies."""
+    """One combination of the varied arguments."""
 
     name: str
-    """Of its run directory within the group's: what distinguishes it from the others, as in `lr0.001-seed0`."""
+    """Name of its run directory within the group's, e.g. `lr0.001-seed0`."""
     varied: dict[str, int | float]
-    """The arguments in which members differ."""
+    """Arguments in which members differ."""
     experiment: Experiment
 
 
@@ -69,9 +69,9 @@ class Group(NamedTuple):
     """Members that train in one program."""
 
     function: Function
-    """Also called with traced numbers for what varies."""
+    """Also called with traced numbers for the varied arguments."""
     arguments: Mapping[str, Any]
-    """All of its arguments; those that vary are replaced."""
+    """All of its arguments; the varied ones are replaced."""
     variants: list[Variant]
 
     @property
@@ -79,7 +79,7 @@ class Group(NamedTuple):
         return self.variants[0].experiment
 
     def build_bare(self, varied: Mapping[str, Any]) -> Experiment:
-        """The experiment with these numbers, within a compiled program: building it needs no data."""
+        """The experiment with these numbers, within a compiled program; building it needs no data."""
         bare = recorded(describe(datasets(self.first)))
         return build(self.function, self.arguments, **{**varied, "data": bare})
 
@@ -95,21 +95,24 @@ def train_members(
 ) -> list[Run]:
     """Trains a member for every combination of `varied` in one program, and returns their runs.
 
-    Args:
-        function: An experiment file's, keyword arguments -> Experiment.
-        arguments: All of its arguments; those that vary are replaced.
-        varied: name -> values: `{"seed": range(5), "lr": (1e-3, 3e-4)}` are ten members.
-        directory: Of the group.
-        settings: With several devices each has its share of the members.
-        source: Where the function came from, if from a file.
-        overwrite: Replace the directory if it is a group or a run.
+    A member that meets NaN or Inf stops with its last finite checkpoint and without result.json; the others continue.
 
-    A member that meets NaN or Inf is left behind with its last finite checkpoint and no result.json; the others go on.
+    Args:
+        function: Function of an experiment file, keyword arguments -> Experiment.
+        arguments: All of its arguments; the varied ones are replaced.
+        varied: Name -> values: `{"seed": range(5), "lr": (1e-3, 3e-4)}` gives ten members.
+        directory: Directory of the group.
+        settings: As in `train`; several devices share the members.
+        source: The experiment's file and arguments, if it came from a file.
+        overwrite: Whether to replace the directory if it is a group or a run.
+
+    Returns:
+        The runs of the members.
 
     Raises:
-        UsageError: what the user can mend, before anything is written.
-        NonFinite: at the end, naming the members that were left behind.
-        Interrupted: SIGINT or SIGTERM; all members are saved, `resume_members` continues.
+        UsageError: Something is wrong that the user can correct; nothing has been written.
+        NonFinite: At the end, with the names of the members that stopped.
+        Interrupted: SIGINT or SIGTERM arrived; all members are saved and `resume_members` continues.
     """
     directory = Path(directory)
     group = Group(function, arguments, variants_of(function, arguments, varied))
@@ -192,11 +195,11 @@ def open_group(
 
 
 def variants_of(function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]) -> list[Variant]:
-    """A variant for every combination of the values in `varied`, in which seeds and floats may vary.
+    """A variant for every combination of the values in `varied`; seeds and floats may vary.
 
     Raises:
-        UsageError: for an argument that the experiment lacks, one that shapes the program (only `seed` and numbers given as
-            floats can differ within one), or the same member twice.
+        UsageError: The experiment lacks an argument, an argument shapes the program (only `seed` and numbers given as floats
+            may differ within one program), or a member occurs twice.
     """
     for name, values in varied.items():
         if name not in arguments:
@@ -225,7 +228,7 @@ def devices_for(members: int) -> int:
 
 
 def checked_members(variants: list[Variant], settings: Settings) -> list[Variant]:
-    """The variants, with data whose examples are all checked. Refuses at the edge what cannot be trained as a group."""
+    """The variants, with all examples of their data checked; refuses what cannot be trained as a group."""
     if jax.process_count() > 1:
         raise UsageError("--seeds and --sweep train in one process; leave --coordinator out, or train runs one by one")
     if settings.exact_reduce:
@@ -267,7 +270,7 @@ def program_of(group: Group, settings: Settings, start: int) -> Program:
 
 
 def first_states(group: Group) -> TrainState:
-    """The members' first states, stacked: each the one that a run of its own would begin with, by one compiled program."""
+    """The members' initial states, stacked, each equal to that of a separate run; made by one compiled program."""
 
     @jax.jit
     def init(varied: dict[str, Array], key: Key[Array, ""], batch: Batch) -> TrainState:
@@ -331,15 +334,17 @@ def _validate(group: Group) -> Callable[[TrainState], list[Validation]]:
 
 
 def _stacked(variants: list[Variant]) -> dict[str, jax.Array]:
-    """What varies, [m] by name: seeds and float32 numbers. The seed in the program serves only what an experiment computes
-    from it; the keys are made outside."""
+    """The varied arguments, [m] by name: seeds and float32 numbers.
+
+    The seed inside the program only serves what an experiment computes from it; keys are made outside.
+    """
     names = variants[0].varied
     kind = {name: np.uint32 if name == "seed" else np.float32 for name in names}
     return {name: jnp.asarray([variant.varied[name] for variant in variants], kind[name]) for name in names}
 
 
 def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState | None, int]:
-    """The stacked states of the last step that all members have saved, and the step; None and 0 where there is none."""
+    """The stacked states of the last step that all members have saved, and the step; None and 0 if there is none."""
     with ExitStack() as stack:
         every = [
             stack.enter_context(open_checkpoints(m.directory / "checkpoints", settings.keep, m.experiment.monitor))

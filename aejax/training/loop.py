@@ -1,6 +1,4 @@
-"""The loop of training: chunk after chunk of steps, the next one gathered while the device computes; one loop for a run and for
-a group of members that train together.
-"""
+"""The training loop: chunks of steps, the next one gathered while the device computes; one loop for single runs and groups."""
 
 from __future__ import annotations
 
@@ -28,11 +26,11 @@ from aejax.training.validation import Validation
 from aejax.types import Batch, TrainState
 
 CHUNK_BYTES = 32 * 2**20
-"""Upper bound for the batches put on the device at once; two such chunks exist while one is gathered ahead."""
+"""Upper bound on the bytes of batches on the device; two such chunks exist while one is gathered ahead."""
 
 CHUNK_SECONDS = 1.0
-"""How long a chunk should take: the reaction time to a signal, and many times the cost of a call: 1 ms, and on CPU 0.4 ms for
-each MiB that a step works in, which is new memory in every call."""
+"""Duration of a chunk: the reaction time to a signal, and many times the overhead of a call, which is 1 ms plus, on CPU, 0.4 ms
+per MiB that a step works in, because every call allocates it anew."""
 
 
 class Program(NamedTuple):
@@ -41,7 +39,7 @@ class Program(NamedTuple):
     run_chunk: Runner
     """(state, key, batches [t, ...], n) -> (state, {term: [t, ...]}), see `aejax.training.step.chunk`."""
     key: Any
-    """The run's key, or the members' keys [m]."""
+    """Key of the run, or keys of the members [m]."""
     next_batches: Callable[[int], Batch]
     """n -> the next n batches, stacked."""
     validate: Callable[[TrainState], list[Validation]]
@@ -49,9 +47,9 @@ class Program(NamedTuple):
     unstacked: Callable[[TrainState], Callable[[int], TrainState]]
     """state -> (i -> the state of member i)."""
     terms_of: Callable[[Mapping[str, np.ndarray], int], Mapping[str, np.ndarray]]
-    """(terms of a chunk, i) -> those of member i, [n]."""
+    """(terms of a chunk, i) -> terms of member i, [n]."""
     cost: Callable[[Any], Cost]
-    """The program as it is lowered (`jax.jit(f).lower(…)`) -> the cost of a step of all members."""
+    """The lowered program (`jax.jit(f).lower(…)`) -> the cost of a step of all members."""
 
 
 def train_to_end(
@@ -62,15 +60,22 @@ def train_to_end(
     directory: Path,
     validations: list[Validation] | None = None,
 ) -> list[Run]:
-    """From `state` to the last step: the runs of the members that got there.
+    """Trains from `state` to the last step; returns the runs of the members that reached it.
 
     Args:
-        directory: Of the run, or of the group.
-        validations: Of this very state, where it was saved with them.
+        program: The program.
+        members: The runs to record.
+        settings: How they are carried out.
+        state: State to start from.
+        directory: Directory of the run or of the group.
+        validations: Validations of this state, if it was saved with them.
+
+    Returns:
+        The finished runs.
 
     Raises:
-        NonFinite: at the end, where members were left behind.
-        Interrupted: SIGINT or SIGTERM; all members are saved.
+        NonFinite: At the end, if members stopped.
+        Interrupted: SIGINT or SIGTERM arrived; all members are saved.
     """
     first, start = members[0].experiment, _step_of(state)
     with ExitStack() as stack:
@@ -108,7 +113,7 @@ def train_to_end(
         if clock.lowered is not None and processes.is_first():
             cost = cost_record(program.cost(clock.lowered), clock.steps_per_second, settings.devices or 1)
         runs = []
-        if validations is None and recorder.going:  # of a run that was saved at its last step, on a signal
+        if validations is None and recorder.going:  # if a signal arrived at the last step
             validations = program.validate(state)
         for i in recorder.going:
             assert validations is not None
@@ -120,7 +125,7 @@ def train_to_end(
 
 
 def write_result(run: Run, validation: Validation, clock: Clock, cost: Mapping[str, float | None] | None) -> None:
-    """result.json of a complete run, by the first process."""
+    """Writes result.json of a complete run, in the first process."""
     result = {
         "step": run.step,
         "digest": digest(run.state.params, run.state.extras),
@@ -135,9 +140,9 @@ def write_result(run: Run, validation: Validation, clock: Clock, cost: Mapping[s
 def chunks(
     program: Program, members: Sequence[Member], settings: Settings, state: TrainState, clock: Clock, trace: Path | None
 ) -> Iterator[tuple[TrainState, int, dict[str, np.ndarray]]]:
-    """Yields (state, step reached, {term: [n, ...]}) after each chunk. `trace` is the folder for the settings' profile.
+    """Yields (state, step reached, {term: [n, ...]}) after each chunk. `trace` is the folder for a profile.
 
-    How many steps a chunk has is measured: as many as take CHUNK_SECONDS, up to the next log or save point and the memory
+    The number of steps in a chunk is measured: as many as take CHUNK_SECONDS, up to the next log or save point and the memory
     bound. The bits do not depend on it.
     """
     experiment = members[0].experiment
@@ -167,7 +172,7 @@ def chunks(
             if trace is not None and traced and step == traced.start:
                 jax.profiler.start_trace(str(trace), create_perfetto_trace=True)
                 tracing = True
-            if clock.lowered is None:  # the call that follows takes what is lowered here
+            if clock.lowered is None:  # the next call reuses this lowering
                 clock.lowered = program.run_chunk.lower(state, program.key, batches, np.int32(n))
             clock.start()
             state, log = program.run_chunk(state, program.key, batches, np.int32(n))
@@ -180,7 +185,7 @@ def chunks(
                 tracing = False
             yield state, step, terms
     finally:
-        if tracing:  # the run ended within the steps to trace
+        if tracing:  # training ended within the traced steps
             jax.profiler.stop_trace()
 
 
@@ -194,17 +199,17 @@ def _padded(leaf: np.ndarray, capacity: int) -> np.ndarray:
 
 
 class Clock:
-    """Time spent training, without compiling, validating and saving: the first chunk compiles and does not count.
+    """Time spent training, without compilation, validation and saving: the first chunk compiles and does not count.
 
-    All processes read the same time, the slowest's, so that all choose chunks of the same length.
+    All processes use the time of the slowest one, so that all choose chunks of the same length.
     """
 
     def __init__(self, noted: Callable[[], int] = lambda: 0) -> None:
         self.seconds = 0.0
         self.lowered: Any = None
-        """The program that is timed, as `jax.jit(f).lower(…)` gives it."""
+        """The timed program, from `jax.jit(f).lower(…)`."""
         self.signal = 0
-        """The signal that any process has received, as of the last chunk."""
+        """Signal that any process had received by the last chunk."""
         self._noted = noted
         self._timed_steps = 0
         self._timed_seconds = 0.0
@@ -225,12 +230,12 @@ class Clock:
             self._latest = elapsed / steps
 
     def steps_in(self, seconds: float) -> int:
-        """One step until something has been timed."""
+        """Number of steps in this time; one until something has been timed."""
         return int(seconds / self._latest) if self._latest else 1
 
     @property
     def steps_per_second(self) -> float | None:
-        """Over all timed chunks; None before the second."""
+        """Steps per second over all timed chunks; None before the second."""
         return self._timed_steps / self._timed_seconds if self._timed_steps else None
 
     def examples_per_second(self, batch_size: int) -> float | None:
@@ -243,12 +248,12 @@ class Clock:
 
 
 def _step_of(state: TrainState) -> int:
-    """Of members, which all stand at the same step, any one's."""
+    """The step of the state; members are all at the same step."""
     return int(np.ravel(state.step)[0])
 
 
 def keep_compiled() -> None:
-    """Compiled programs are kept between processes, in the user's own cache folder."""
+    """Keeps compiled programs between processes, in the user's own cache folder."""
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

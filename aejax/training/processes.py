@@ -1,7 +1,7 @@
-"""Several processes that train as one: how they find each other, who writes, and what they must agree on.
+"""Several processes that train as one: how they connect, which one writes, and what they must agree on.
 
-Every process runs the same program on its share of each batch; the first one writes logs and results, checkpoints are written by
-all through Orbax. The run directory is one that all of them see.
+Every process runs the same program on its share of each batch. The first one writes logs and results; all write checkpoints,
+through Orbax. The run directory must be visible to all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from aejax.errors import UsageError
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Before JAX's first use: meets the other processes at the coordinator, HOST:PORT of the first of them.
+    """Connects to the other processes through the coordinator, HOST:PORT of the first one; called before the first use of JAX.
 
-    With `auto` JAX reads all three from what SLURM, Kubernetes, Cloud TPU or Open MPI tell a process in its environment (or from
+    With `auto` JAX reads all three values from the environment of SLURM, Kubernetes, Cloud TPU or Open MPI (or from
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID). Without a coordinator there is one process.
     """
     if coordinator is None:
@@ -50,19 +50,19 @@ def is_first() -> bool:
 
 
 def share() -> tuple[int, int]:
-    """(i, of): which rows of every batch this process loads."""
+    """(i, of): this process loads the i-th of `of` parts of every batch."""
     return jax.process_index(), jax.process_count()
 
 
 def most(values: list[float]) -> list[float]:
-    """The largest of each over all processes, so that they decide alike; every process calls it at the same point."""
+    """The elementwise maximum over all processes, so that all decide alike; every process calls it at the same point."""
     if jax.process_count() == 1:
         return values
     return [float(v) for v in np.max(multihost_utils.process_allgather(np.asarray(values, np.float32)), axis=0)]
 
 
 def first_alone(f: Callable[[], Any]) -> None:
-    """Calls f in the first process while the others wait. If it fails, all end: the first with its error."""
+    """Calls f in the first process while the others wait. If it fails, all end, the first one with its error."""
     failure = None
     if is_first():
         try:

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains, and can say to it: a bar on a terminal, plain lines elsewhere; SIGINT and SIGTERM."""
+"""Progress for a person while a run trains: a bar on a terminal, plain lines elsewhere; and SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 LINE_SECONDS = 5.0
-"""Without a terminal: seconds between plain lines, at least; lines of the validation come in addition."""
+"""Without a terminal, minimum seconds between plain lines; lines of the validation come in addition."""
 
 
 class Progress(NamedTuple):
@@ -29,12 +29,12 @@ class Progress(NamedTuple):
 
 
 SILENT = Progress(lambda step, loss, examples_per_second: None, lambda step, terms: None)
-"""Of processes other than the first."""
+"""Progress in processes other than the first: none."""
 
 
 @contextmanager
 def show_progress(name: str, steps: int, start: int) -> Iterator[Progress]:
-    """On standard error, so that what a command prints can be piped."""
+    """Shows progress on standard error, so that the output of a command can be piped."""
     console = Console(stderr=True)
     if console.is_terminal:
         with _bar(console) as bar:
@@ -94,10 +94,10 @@ def _per_second(examples_per_second: float | None) -> str:
 
 @contextmanager
 def noted_signals() -> Iterator[Callable[[], int]]:
-    """Within, SIGINT and SIGTERM are noted instead of obeyed, so that a run can save first; yields a function that gives the
-    signal's number, or 0.
+    """Records SIGINT and SIGTERM instead of acting on them, so that a run can save first.
 
-    A second signal is obeyed at once. Outside the main thread Python delivers no signals, and nothing is installed.
+    It yields a function that returns the signal's number, or 0. A second signal acts at once. Outside the main thread Python
+    delivers no signals, and nothing is installed.
     """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,6 +1,7 @@
-"""What is kept of one run, or of several members, while they train: log, checkpoints, progress; and what happens at NaN and Inf.
+"""What is recorded of a run, or of several members, while they train: log, checkpoints, progress; and the handling of NaN and
+Inf.
 
-A member that meets NaN or Inf is left behind with its last finite checkpoint and without a result; the others go on.
+A member that meets NaN or Inf stops with its last finite checkpoint and without a result; the others continue.
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ class Recorder:
             self.progress = stack.enter_context(show_progress(title, self._steps, start))
         self._unwritten: list[Sequence[Mapping[str, np.ndarray]]] = []
         self.lost: dict[int, NonFinite] = {}
-        """Members that were left behind, by position, and why."""
+        """Members that stopped, by position, and the reason."""
 
     @property
     def going(self) -> list[int]:
-        """Positions of the members that are still trained."""
+        """Positions of the members that are still training."""
         return [i for i in range(len(self._members)) if i not in self.lost]
 
     def log(self, step: int, terms: Sequence[Mapping[str, np.ndarray]], examples_per_second: float | None) -> None:
-        """Each member's training terms [n] of the last n steps; their means are written at the log points."""
+        """Adds the members' training terms [n] of the last n steps; their means are written at log points."""
         self._each(lambda i: refuse_non_finite_terms(terms[i], step))
         self._unwritten.append(terms)
         if step % self._settings.log_every == 0 or step == self._steps:
@@ -93,7 +94,7 @@ class Recorder:
             self.progress.validated(step, means({name: np.array([m[name] for m in going]) for name in going[0]}))
 
     def save(self, state_of: Callable[[int], TrainState], validations: Sequence[Validation] | None) -> None:
-        """Saves every member in the background; `validations` are those of these very states, if there are any."""
+        """Saves every member in the background; `validations` are those of these states, if there are any."""
 
         def one(i: int) -> None:
             state = state_of(i)
@@ -103,12 +104,12 @@ class Recorder:
         self._each(one)
 
     def wait(self) -> None:
-        """Until what is being saved lies on the disk."""
+        """Waits until everything has been written to disk."""
         for checkpoints in self._checkpoints:
             checkpoints.wait_until_finished()
 
     def raise_lost(self) -> None:
-        """Raises NonFinite, naming the members that were left behind, if there are any."""
+        """Raises NonFinite with the names of the members that stopped, if any."""
         if not self.lost:
             return
         reasons = {i: f"{error}; {self._kept(i)}" for i, error in self.lost.items()}
@@ -124,7 +125,7 @@ class Recorder:
         return f"the checkpoint of step {step} is kept in {self._members[i].directory}"
 
     def _each(self, act: Callable[[int], None]) -> None:
-        """Acts on every member that is going; one for which it meets NaN or Inf is left behind."""
+        """Calls `act` for every training member; one for which it meets NaN or Inf stops."""
         for i in self.going:
             try:
                 act(i)
@@ -133,7 +134,7 @@ class Recorder:
 
 
 def _silent(step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None) -> None:
-    """What processes other than the first write."""
+    """Logging in processes other than the first: none."""
 
 
 def means_over(chunks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
@@ -142,7 +143,7 @@ def means_over(chunks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
 
 
 def refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> None:
-    """NonFinite with the step and the terms [n] that were the first to be NaN or Inf."""
+    """Raises NonFinite with the step and the terms [n] that were the first to be NaN or Inf."""
     bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in terms.items()}
     firsts = {name: int(where[0]) for name, where in bad.items() if len(where)}
     if firsts:
@@ -152,7 +153,7 @@ def refuse_non_finite_terms(terms: Mapping[str, np.ndarray], reached: int) -> No
 
 
 def refuse_non_finite_state(state: TrainState) -> None:
-    """A finite loss does not yet make finite parameters: the last update may have ruined them."""
+    """Raises NonFinite if parameters are not finite, which the last update can cause even if the loss is finite."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact) and not np.all(np.isfinite(leaf)):
             raise NonFinite(f"non-finite {jax.tree_util.keystr(path)} after step {int(state.step)}")

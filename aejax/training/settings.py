@@ -1,4 +1,4 @@
-"""How a run is carried out: declared once, for Python and for the command line, which makes its flags of this."""
+"""How a run is carried out, declared once for Python and for the command line, whose flags are made from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aejax.training.step import Layout
 
 
 class Settings(NamedTuple):
-    """How a run is carried out. Its bits depend on `devices` by rounding only, and with `exact_reduce` not at all.
+    """How a run is carried out. Its bits depend on `devices` only by rounding, and with `exact_reduce` not at all.
 
     Attributes:
         devices: Devices in each process that share every batch; one by default. In a group, the devices that share the members:
@@ -22,6 +22,10 @@ class Settings(NamedTuple):
         virtual_shards: Number of shards of a batch with --exact-reduce, at least two per device. The bits depend on it.
         deterministic: Use XLA's deterministic kernels, which a GPU needs to give the same bits twice.
         profile: Number of steps to trace into the run directory's profile/, for TensorBoard and Perfetto.
+
+    Example:
+        >>> Settings(save_every=500).save_every
+        500
     """
 
     devices: int | None = None

@@ -1,9 +1,9 @@
-"""The training step, once, and how it runs: on one device under jit, on several, and on several processes, under pmap.
+"""The training step, and how it runs: on one device under jit, on several devices and processes under pmap.
 
-A call runs any number of steps over a chunk of batches that was put on the device. The number is an argument of the
-compiled program, not part of it, so that how steps are grouped into calls (for the progress bar, a signal, an
-evaluation) changes neither the bits nor the compilation; where each group size compiled a program of its own, a resumed run
-could fuse its arithmetic otherwise than the run it continues.
+A call runs any number of steps over a chunk of batches on the device. The number is an argument of the compiled program, not a
+constant in it. How steps are grouped into calls (for the progress bar, a signal, an evaluation) therefore changes neither bits
+nor compilation. If each group size were compiled separately, a resumed run could fuse its arithmetic differently from the
+original.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Runner(Protocol):
     ) -> tuple[TrainState, dict[str, Array]]: ...
 
     def lower(self, state: TrainState, key: Any, batches: Batch, n: Any, /) -> Any:
-        """The program as `jax.jit(f).lower(…)` gives it; the next call with such arguments uses it."""
+        """The program as from `jax.jit(f).lower(…)`; the next call with such arguments uses it."""
 
 
 class PlacedRunner(NamedTuple):
@@ -51,23 +51,24 @@ class PlacedRunner(NamedTuple):
 
 
 NOWHERE = "part of a batch"
-"""The axis name given to a model that sees a part of its device's batch. No axis is called so: a model that gathers or averages
-over the batch fails when it is traced, instead of training on the statistics of a part."""
+"""Axis name for a model that sees a part of its device's batch. No axis has this name, so a model that gathers or averages over
+the batch fails when it is traced, instead of training on the statistics of a part."""
 
 
 class Layout(NamedTuple):
-    """How a global batch is laid out over devices and time."""
+    """How a global batch is split over devices and time."""
 
     devices: int = 1
-    """Of each process."""
+    """Number of devices in each process."""
     parts: int = 1
-    """Parts into which a device cuts its batch, one after the other, to hold the activations of one part only."""
+    """Number of parts into which a device splits its batch, so that activations of only one part are in memory."""
     shards: int | None = None
-    """Virtual shards of the global batch whose gradients are added in a fixed tree: the same bits on any number of devices."""
+    """Number of virtual shards of the global batch, whose gradients are added in a fixed tree: the same bits on any number of
+    devices."""
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: Key[Array, ""], batch: Batch) -> TrainState:
-    """The state before the first step. Always under jit: eager initialization gives other bits and shared leaves."""
+    """The state before the first step. Always under jit: eager initialization gives other bits and shares leaves."""
 
     @jax.jit
     def init(key: Key[Array, ""], batch: Batch) -> TrainState:
@@ -78,7 +79,7 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: Key[A
 
 
 Gradient = Callable[[Batch, Axis], tuple[PyTree, Extras]]
-"""(batch, axis) -> (what is averaged, extras)."""
+"""(batch, axis) -> (tree to average, extras)."""
 
 Average = Callable[[Gradient, Batch, Axis], tuple[PyTree, Extras]]
 
@@ -88,10 +89,10 @@ Step = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]
 def make_step(
     model: Model, optimizer: optax.GradientTransformation, axis: Axis = None, layout: Layout = Layout()
 ) -> Step:
-    """(state, run key, batch) -> (state, metrics), with metrics means over the global batch by name, `loss` among them.
+    """(state, run key, batch) -> (state, metrics); metrics are means over the global batch by name, including `loss`.
 
-    The objective is the mean over devices of what `model.loss` returns, so gradients are averaged, never summed; extras are
-    global already and left alone.
+    The objective is the mean over devices of the result of `model.loss`, so gradients are averaged, never summed. Extras are
+    already global and are not averaged.
     """
     average: Average = plain_mean if layout.shards is None else exact_mean(layout.shards // total_devices(layout))
     average = average if layout.parts == 1 else in_parts(layout.parts)
@@ -106,7 +107,7 @@ def make_step(
             return (grads, {"loss": loss, **metrics}), extras
 
         (grads, metrics), extras = average(gradient, batch, axis)
-        with jax.numpy_dtype_promotion("standard"):  # optimizers mix the integer count with floats
+        with jax.numpy_dtype_promotion("standard"):  # optimizers mix the integer step count with floats
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), extras, opt_state), metrics
 
@@ -120,7 +121,7 @@ def plain_mean(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Ex
 
 
 def in_parts(parts: int) -> Average:
-    """Gradient accumulation: a device works through its batch in parts. Equal to `plain_mean` except for rounding."""
+    """Gradient accumulation: a device processes its batch in parts. Equal to `plain_mean` up to rounding."""
 
     def average(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
         cut = _cut(batch, parts)
@@ -138,10 +139,10 @@ def in_parts(parts: int) -> Average:
 
 
 def exact_mean(parts: int) -> Average:
-    """The same bits on any number of devices: a device's `parts` virtual shards one after the other, and one fixed tree.
+    """The same bits on any number of devices: `parts` virtual shards per device, one after the other, and one fixed tree.
 
-    Adding pairs of neighbors, then pairs of these, does not care where a device ends as long as each holds a power of two
-    of shards. A device has at least two: XLA would dissolve a loop of one, and fuse its arithmetic otherwise.
+    Adding pairs of neighbors, then pairs of the results, does not depend on the boundaries between devices if each holds a
+    power of two of shards. A device has at least two: XLA would unroll a loop of one and fuse its arithmetic differently.
     """
 
     def average(gradient: Gradient, batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
@@ -149,8 +150,8 @@ def exact_mean(parts: int) -> Average:
         summed = gather(jax.tree.map(lambda leaf: _sum_of_pairs(leaf)[None], terms), axis)
         count = parts * jax.tree.leaves(summed)[0].shape[0]
         averaged = jax.tree.map(lambda leaf: _sum_of_pairs(leaf) / count, summed)
-        # What follows is to be compiled apart from the tree, which differs with the number of devices. (XLA for CPUs drops the
-        # barrier, and gives the same bits without: the tests see to that.)
+        # Compiled separately from the tree, which depends on the number of devices. (XLA for CPUs ignores the barrier and
+        # gives the same bits without it, which the tests check.)
         return jax.lax.optimization_barrier(averaged), jax.tree.map(lambda leaf: leaf[0], extras)
 
     return average
@@ -161,14 +162,14 @@ def _cut(batch: Batch, parts: int) -> Batch:
 
 
 def _sum_of_pairs(leaf: Array) -> Array:
-    """The sum over the first axis, a power of two long, by neighbors."""
+    """The sum over the first axis, whose length is a power of two, by neighboring pairs."""
     while leaf.shape[0] > 1:
         leaf = leaf[0::2] + leaf[1::2]
     return leaf[0]
 
 
 def chunk(step: Step) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """The step run over the first n of the batches in `batches` (leaves [t, ...]); metrics are [t, ...], NaN beyond the n."""
+    """The step, run over the first n of `batches` (leaves [t, ...]); metrics are [t, ...], NaN beyond n."""
 
     def run(
         state: TrainState, run_key: Key[Array, "*members"], batches: Batch, n: Int[Array, ""]
@@ -195,9 +196,9 @@ def jit_runner(model: Model, optimizer: optax.GradientTransformation, layout: La
 
 
 def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout) -> Runner:
-    """`chunk` under pmap, with the same arguments: each device takes its share of every batch, the state is not stacked.
+    """`chunk` under pmap, with the same arguments: each device takes its share of every batch, and the state is not stacked.
 
-    In several processes each passes its own rows of the batches.
+    With several processes, each passes its own rows of the batches.
     """
     run = jax.pmap(
         chunk(make_step(model, optimizer, AXIS, layout)),
@@ -207,7 +208,7 @@ def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: L
         devices=_devices(layout),
         donate_argnums=0,
     )
-    # pmap takes and gives what is local to its process.
+    # pmap takes and returns arrays that are local to its process.
     here = jax.local_devices()[: layout.devices]
     everywhere = NamedSharding(jax.sharding.Mesh(np.asarray(here), (AXIS,)), PartitionSpec())
 
@@ -216,7 +217,7 @@ def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: L
         return leaf.reshape(t, layout.devices, b // layout.devices, *leaf.shape[2:])
 
     def place(state: TrainState, run_key: Any, batches: Batch, n: Any) -> tuple[Any, ...]:
-        # Without the replicated placement the second call would compile again.
+        # Without the replicated placement, the second call would compile again.
         state, run_key, n = jax.device_put((state, run_key, n), everywhere)
         return state, run_key, jax.tree.map(share, batches), n
 
@@ -224,30 +225,30 @@ def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: L
 
 
 def total_devices(layout: Layout) -> int:
-    """Over all processes."""
+    """Number of devices of all processes."""
     return layout.devices * jax.process_count()
 
 
 def _devices(layout: Layout) -> list[jax.Device]:
-    """The first devices of each process, in the order of the processes, as the rows of a batch are."""
+    """The first devices of each process, in the order of the processes, like the rows of a batch."""
     everyone = [[d for d in jax.devices() if d.process_index == p] for p in range(jax.process_count())]
     return [device for local in everyone for device in local[: layout.devices]]
 
 
 def on_one_device(tree: Any) -> Any:
-    """A replicated tree on this process's first device, for what is not parallel (evaluation, inference)."""
+    """A replicated tree on this process's first device, for computation that is not parallel (evaluation, inference)."""
     return jax.device_put(tree, jax.local_devices()[0])
 
 
 def make_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int) -> Runner:
-    """`jit_runner` or `pmap_runner`, after checking that the batch can be laid out so; a number is of devices."""
+    """`jit_runner` or `pmap_runner`, after checking that the batch can be split; a number means that many devices."""
     layout = Layout(layout) if isinstance(layout, int) else layout
     refuse_layout(layout, batch_size)
     return jit_runner(model, optimizer, layout) if total_devices(layout) == 1 else pmap_runner(model, optimizer, layout)
 
 
 def refuse_layout(layout: Layout, batch_size: int) -> None:
-    """UsageError where a batch cannot be shared out, over devices, parts or virtual shards."""
+    """UsageError if a batch cannot be split over devices, parts or virtual shards."""
     devices, parts, shards = layout
     if devices < 1 or devices > jax.local_device_count():
         raise UsageError(
@@ -286,9 +287,9 @@ def refuse_layout(layout: Layout, batch_size: int) -> None:
 
 
 def refuse_coupling(model: Model, layout: Layout, params: PyTree, extras: PyTree, batch: Batch) -> None:
-    """UsageError for a model that couples the examples of a batch, where the layout shows it a part at a time.
+    """UsageError for a model whose terms depend on the whole batch, if the layout shows it only a part at a time.
 
-    Takes shapes and dtypes (`jax.ShapeDtypeStruct`); nothing is computed.
+    It takes shapes and dtypes (`jax.ShapeDtypeStruct`) and computes nothing.
     """
     if layout.parts == 1 and layout.shards is None:
         return

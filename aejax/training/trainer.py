@@ -1,7 +1,7 @@
-"""Training a run from its first step, or from its last checkpoint, to its end, and the files it leaves.
+"""Training a run from its first step, or from its last checkpoint, to its end, and the files that it writes.
 
-`metrics.jsonl` grows by a line per log point; a checkpoint is saved, and the validation split evaluated, every `save_every`
-steps, at the end, and on SIGINT and SIGTERM; `result.json` is written when the run is complete.
+`metrics.jsonl` gets a line per log point. Every `save_every` steps, at the end, and on SIGINT and SIGTERM, the validation split
+is evaluated and a checkpoint saved. `result.json` is written when the run is complete.
 """
 
 from __future__ import annotations
@@ -59,10 +59,30 @@ def train(
 ) -> Run:
     """Trains an experiment from its first step into a new run directory.
 
+    Args:
+        experiment: Usually from `aejax.fit`.
+        directory: Directory to write; it must not exist unless `overwrite` is given.
+        settings: Devices, intervals of logs and checkpoints, and other settings that do not belong to the experiment.
+        source: The experiment's file and arguments, if it came from a file.
+        overwrite: Whether to replace an existing run of that directory.
+
+    Returns:
+        The finished run, with its data.
+
     Raises:
-        UsageError: what the user can mend, before anything is written.
-        NonFinite: a term became NaN or Inf.
-        Interrupted: SIGINT or SIGTERM; the run is saved.
+        UsageError: Something is wrong that the user can correct; nothing has been written.
+        NonFinite: A term became NaN or Inf; the last finite checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM arrived; the run is saved and can be resumed.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> splits = aejax.load("digits")
+        >>> model = autoencoder(MLP((), 16), MLP((), splits[0].shape), bernoulli())
+        >>> run = aejax.train(aejax.fit(model, splits, steps=20), "runs/from_python")
+        >>> run.step, run.encode(splits[1]).shape
+        (20, (359, 16))
     """
     directory = Path(directory)
     settings = settings._replace(devices=1) if settings.devices is None else settings
@@ -88,7 +108,36 @@ def resume(
     data: str | os.PathLike[str] | None = None,
     parent: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Continues a run from its last checkpoint, to the bits it would have had without the interruption."""
+    """Continues a run from its last checkpoint, to the same bits as without the interruption.
+
+    Args:
+        directory: Directory of the run.
+        file: As in `open_run`.
+        experiment: As in `open_run`.
+        devices: Number of devices, if it is to change; by default as before.
+        allow_changed: As in `open_run`.
+        data: As in `open_run`.
+        parent: As in `open_run`.
+
+    Returns:
+        The finished run. A run that is already complete is opened and returned.
+
+    Raises:
+        UsageError: The directory cannot be resumed, or its experiment or data have changed.
+        NonFinite: As in `train`.
+        Interrupted: As in `train`.
+
+    Example:
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> splits = aejax.load("digits")
+        >>> model = autoencoder(MLP((), 16), MLP((), splits[0].shape), bernoulli())
+        >>> experiment = aejax.fit(model, splits, steps=20)
+        >>> run = aejax.train(experiment, "runs/interrupted")
+        >>> aejax.resume("runs/interrupted", experiment=experiment).step
+        20
+    """
     directory = Path(directory)
     config = read_config(directory)
     refuse_member(directory, config, "resume")
@@ -113,12 +162,12 @@ def resume(
 
 
 def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Program]:
-    """(step to begin at) -> the program of one experiment. Refuses a batch that cannot be laid out so."""
+    """(first step) -> the program of one experiment. Refuses a batch that cannot be split as requested."""
     layout = layout_of(settings)
     runner = make_runner(experiment.model, experiment.optimizer, layout, experiment.batch_size)
 
     def cost(lowered: Any) -> Cost:
-        if layout.parts > 1 or layout.shards is not None:  # XLA counts the body of a loop over parts once
+        if layout.parts > 1 or layout.shards is not None:  # XLA counts the body of the loop over parts once
             return step_cost(experiment)
         return cost_of(lowered).times(total_devices(layout))
 
@@ -138,18 +187,18 @@ def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Pr
 
 
 def say_what_was_found(config: dict[str, Any]) -> None:
-    """One line before training, by the first process: what the data are that were opened."""
+    """Prints one line about the data before training, in the first process."""
     if processes.is_first():
         print(found_line(config["data"]), file=sys.stderr, flush=True)
 
 
 def session(step: int, settings: Settings) -> dict[str, Any]:
-    """What config.json records of a resumption."""
+    """The entry in config.json about a resumption."""
     return {"from_step": step, "devices": settings.devices, **environment()}
 
 
 def turn_back(directory: Path, config: dict[str, Any], step: int) -> None:
-    """Leaves the files as they were at a step: what was logged after it is trained again."""
+    """Restores the files to their state at a step; lines logged after it are trained again."""
     truncate_log(directory, step)
     write_json(directory / "config.json", config)
 
@@ -167,8 +216,9 @@ def _is_complete(directory: Path, experiment: Experiment) -> bool:
 def _last_state(
     directory: Path, experiment: Experiment, settings: Settings
 ) -> tuple[TrainState, list[Validation] | None]:
-    """The last saved state, with its validation where it has one; the first state of a run killed before its first
-    checkpoint."""
+    """The last saved state, with its validation if it has one; the initial state of a run killed before its first
+    checkpoint.
+    """
     with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
         step = checkpoints.latest_step()
         if step is None:
@@ -180,7 +230,7 @@ def _last_state(
 
 @contextmanager
 def new_directory(directory: Path, overwrite: bool) -> Iterator[None]:
-    """Holds a new, empty run directory while a run is written, in the first process for all of them."""
+    """Locks a new, empty run directory while a run is written, in the first process for all of them."""
     with ExitStack() as stack:
 
         def hold() -> None:
@@ -195,16 +245,16 @@ def new_directory(directory: Path, overwrite: bool) -> Iterator[None]:
 
 @contextmanager
 def held_directory(directory: Path) -> Iterator[None]:
-    """Holds a run directory that exists."""
+    """Locks an existing run directory."""
     with ExitStack() as stack:
         processes.first_alone(lambda: stack.enter_context(locked(directory)))
         yield
 
 
 def checked(experiment: Experiment, settings: Settings) -> Experiment:
-    """The experiment, with data whose examples are all checked; what is streamed when it is read.
+    """The experiment, with all examples of its data checked; streamed data are checked when they are read.
 
-    Refuses at the edge what would fail inside jit, or silently train something else.
+    It refuses what would fail inside jit, or silently train something else.
     """
     for name, value in [
         ("--steps", experiment.steps),
@@ -251,7 +301,7 @@ def _with_checked_data(experiment: Experiment) -> Experiment:
 
     def of(data: Dataset) -> Dataset:
         data = checked_by(data, check, inference_batch(data))
-        if data.read is not None:  # what is in memory was looked at now; of this, the first
+        if data.read is not None:  # data in memory have been examined completely; of streamed data, the first examples
             next(eval_batches(data, inference_batch(data)))
         return data
 
@@ -260,11 +310,11 @@ def _with_checked_data(experiment: Experiment) -> Experiment:
 
 
 def refuse_occupied(directory: Path, overwrite: bool) -> None:
-    """A folder that holds anything is left alone; `--overwrite` empties a run directory, never another folder."""
+    """Refuses a folder that is not empty; `--overwrite` empties a run directory, never another folder."""
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
-    if leftovers:  # of a disk that was full at the very start
+    if leftovers:  # left behind by a disk that was full at the start
         return
     if not is_run(directory) and not is_group(directory):
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
@@ -275,7 +325,7 @@ def refuse_occupied(directory: Path, overwrite: bool) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Empties a run directory that is to be overwritten, all but its lock."""
+    """Empties a run directory that is to be overwritten, except for its lock."""
     for entry in directory.iterdir():
         if entry.name != ".lock":
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

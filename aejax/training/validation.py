@@ -1,5 +1,4 @@
-"""The validation of a run while it trains: the model's terms over the validation split, and how often a sparse code's units are
-active."""
+"""The validation of a run while it trains: the model's terms over the validation split, and the activity of sparse units."""
 
 from __future__ import annotations
 
@@ -18,15 +17,15 @@ from aejax.types import Batch, Dataset, Experiment, Extras, Model, Params, Train
 
 
 class Validation(NamedTuple):
-    """What a line of metrics.jsonl holds."""
+    """The result of a validation."""
 
     metrics: dict[str, float]
-    """Means over the validation split by name."""
+    """Means over the validation split, by name."""
     histograms: dict[str, list[int]]
 
 
 def validation_split(experiment: Experiment) -> Dataset:
-    """The validation split, or the test split where the experiment has none."""
+    """The validation split, or the test split if the experiment has none."""
     return experiment.test if experiment.validation is None else experiment.validation
 
 
@@ -35,7 +34,7 @@ def split_name(experiment: Experiment) -> str:
 
 
 def terms_of(model: Model) -> Callable[[Params, Extras, Batch, Key[Array, ""]], dict[str, Array]]:
-    """(params, extras, batch, key) -> the model's terms [b] by name, and with a sparse code `active` [b, units]."""
+    """(params, extras, batch, key) -> the model's terms [b] by name and, for a sparse code, `active` [b, units]."""
 
     def terms(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
         per_example = model.evaluate(params, extras, batch, key)
@@ -49,7 +48,7 @@ def terms_of(model: Model) -> Callable[[Params, Extras, Batch, Key[Array, ""]], 
 
 
 def summary_of(terms: Mapping[str, np.ndarray]) -> Validation:
-    """What `terms_of` gave over a split as numbers by name, and with a sparse code its `activity_histogram`."""
+    """Means of the output of `terms_of` over a split and, for a sparse code, its `activity_histogram`."""
     metrics = means({name: values for name, values in terms.items() if name != "active"})
     if "active" not in terms:
         return Validation(metrics, {})

@@ -1,4 +1,4 @@
-"""Three balls that bounce in a box, and off each other: `bouncing`."""
+"""Three balls that bounce off each other and the walls of a box: `bouncing`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BALLS = 3
 RADIUS = 1.8  # px
 SIZES = {"train": 5000, "test": 1000}
 STATES = tuple(f"{name}{ball}" for ball in range(1, BALLS + 1) for name in ("x", "y", "vx", "vy"))
-"""Of each ball: x to the right and y downwards in px from the corner, and its velocity in px a step."""
+"""For each ball: x to the right and y downwards in px from the corner, and its velocity in px per step."""
 
 _SPEEDS = 0.5, 1.5  # px a step
 _PARTS = 10  # of a step
@@ -23,9 +23,9 @@ _PARTS = 10  # of a step
 def bouncing(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray]:
     """n sequences [n, 20, 16, 16, 1], bool, no labels, and states [n, 20, 12], float32.
 
-    Three balls of equal mass and radius 1.8 px start where they do not touch, each in a random direction with a speed uniform in
-    .5 … 1.5 px a step. Walls and balls are elastic; time goes by tenths of a step, so that balls that meet overlap by what
-    they go in one. A pixel is on where its center lies in a ball.
+    Three balls of equal mass and radius 1.8 px start without touching, each in a random direction with a speed uniform in
+    .5 … 1.5 px per step. Collisions are elastic. The simulation takes tenths of a step, so colliding balls overlap by the
+    distance they move in one tenth. A pixel is on if its center lies in a ball.
     """
     center = _apart(rng, n)
     direction, speed = rng.uniform(0, 2 * np.pi, (n, BALLS)), rng.uniform(*_SPEEDS, (n, BALLS, 1))
@@ -41,7 +41,7 @@ def bouncing(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.nda
 
 
 def _apart(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Centers [n, balls, 2], even over what is left when balls that touch are drawn again."""
+    """Centers [n, balls, 2], uniform, redrawn while balls touch."""
     center = np.empty((n, BALLS, 2))
     again = np.arange(n)
     while len(again):
@@ -61,7 +61,7 @@ def _reflected(center: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _collided(center: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """Balls that touch and come nearer exchange what they have of velocity along the line between them."""
+    """Balls that touch and approach exchange their velocity components along the line between them."""
     velocity = velocity.copy()
     for i, j in _PAIRS:
         between = center[:, i] - center[:, j]
@@ -75,7 +75,7 @@ def _collided(center: np.ndarray, velocity: np.ndarray) -> np.ndarray:
 
 
 def _drawn(center: np.ndarray) -> np.ndarray:
-    """Frames [n, t, 16, 16, 1] of balls at these centers [n, t, balls, 2]."""
+    """Frames [n, t, 16, 16, 1] of balls with centers [n, t, balls, 2]."""
     pixel = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)
     across, down = (np.square(pixel - center[..., k, None]) for k in range(2))  # [n, t, balls, 16]
     return (down[..., :, None] + across[..., None, :] <= RADIUS**2).any(axis=2)[..., None]

@@ -1,11 +1,10 @@
-"""Regions that are convex or not: after the `convex` of Larochelle et al. 2007.
+"""Regions that are convex or not, after the `convex` data set of Larochelle et al. 2007.
 
-The paper leaves open which numbers of half-planes occur, the law of their distance, and what is compared in its test of
-convexity. Here the number starts at 0, the test is exact, and the law of the distance is *tuned*, until a support vector
-machine errs as often as in the paper; natural laws make the task much easier or harder. With a Gaussian kernel, C = 10
-and γ = 0.02, its error over the seeds 0 to 2 is 19.35 % when trained on the training and validation images together, and
-20.35 % on the training images alone; the paper's is 19.13 %. So methods may be compared with each other on this set, but
-the paper's numbers are only a hint.
+The paper does not specify the number of half-planes, the distribution of their distances, or how convexity is tested. Here the
+number starts at 0, the test is exact, and the distribution of distances is *tuned* until a support vector machine has the
+paper's error; natural choices make the task much easier or harder. With a Gaussian kernel, C = 10 and γ = 0.02, its error over
+the seeds 0 to 2 is 19.35 % when trained on training and validation images together, and 20.35 % on the training images only;
+the paper's is 19.13 %. Methods can therefore be compared with each other on this set, but hardly with the paper's numbers.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ SIDE = 28
 SIZES = {"train": 6000, "validation": 2000, "test": 50_000}
 CLASSES = ("nonconvex", "convex")
 
-# Signed distance of a half-plane's border from the center; the lower end leaves every pixel on.
+# Signed distance of a half-plane's border from the center; at the lower end every pixel is on.
 _DISTANCE = (-19.8, 3.5)
 _MOST_PARTS = 4
 
 
 def convex(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n images [n, 28, 28], uint8 0 or 255, and their labels [n], the position in CLASSES, by a fair coin each.
+    """n images [n, 28, 28], uint8 0 or 255, and their labels [n], the position in CLASSES, each with probability ½.
 
-    Convex: the pixels of the intersection of m half-planes, m + 1 ~ Geometric(0.195), drawn again below 19 pixels. Not
-    convex: the union of two to four such sets of at least 10 pixels each, with Geometric(0.07), drawn again while it is
-    convex. A half-plane is x cos θ + y sin θ ≥ b, θ uniform and b uniform on (−19.8, 3.5), in pixels from the center.
+    Convex: the pixels of the intersection of m half-planes, m + 1 ~ Geometric(0.195), redrawn below 19 pixels. Not convex: the
+    union of two to four such sets of at least 10 pixels each, with Geometric(0.07), redrawn while it is convex. A half-plane is
+    x cos θ + y sin θ ≥ b, with θ uniform and b uniform on (−19.8, 3.5), in pixels from the center.
     """
     label = rng.integers(2, size=n)
     image = np.empty((n, SIDE, SIDE), bool)
@@ -41,8 +40,8 @@ def hull(image: np.ndarray) -> np.ndarray:
     """The pixels whose centers lie in the convex hull of the centers that are on, [n, h, w] bool, exactly."""
     height, width = image.shape[1:]
     column = np.arange(width)
-    # From every row to every later one: the leftmost pixels of both are joined by a line within the hull, and the
-    # rightmost. Rows that are empty stand so far off that no line from them is the outermost one.
+    # Between every pair of rows: lines that join the leftmost pixels, and the rightmost pixels, lie within the hull. Empty
+    # rows are placed so far outside that no line from them is outermost.
     far = 100.0 * width * height
     left = np.where(image.any(2), image.argmax(2), far)
     right = np.where(image.any(2), width - 1 - image[..., ::-1].argmax(2), -far)
@@ -54,7 +53,8 @@ def hull(image: np.ndarray) -> np.ndarray:
             for ends, outermost, outer in ((left, leftmost, np.minimum), (right, rightmost, np.maximum)):
                 line = ends[:, first, None] + (ends[:, last] - ends[:, first])[:, None] * share
                 outer(outermost[:, between], line, out=outermost[:, between])
-    # A line meets a row at a multiple of 1 / (last - first): whole columns only differ from it by rounding.
+    # A line meets a row at a multiple of 1 / (last - first), so values that should equal a column differ from it by rounding
+    # only.
     rounding = 1e-6
     return (column >= leftmost[..., None] - rounding) & (column <= rightmost[..., None] + rounding)
 
@@ -70,7 +70,7 @@ def _unions(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _intersections(rng: np.random.Generator, n: int, rate: float, pixels: int) -> np.ndarray:
-    """n intersections of half-planes [n, 28, 28] bool, of at least so many pixels."""
+    """n intersections of half-planes [n, 28, 28] bool, of at least the given number of pixels."""
     center = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
     images = np.empty((0, SIDE, SIDE), bool)
     while len(images) < n:
@@ -82,7 +82,7 @@ def _intersections(rng: np.random.Generator, n: int, rate: float, pixels: int) -
             distance = rng.uniform(*_DISTANCE, len(cut)).astype(np.float32)
             x, y = np.cos(angle)[:, None] * center, np.sin(angle)[:, None] * center
             image[cut] &= x[:, None, :] + y[:, :, None] >= distance[:, None, None]
-            # What has become too small is not cut further.
+            # Sets that are already too small are not cut further.
             planes[cut[image[cut].sum((1, 2)) < pixels]] = 0
         images = np.concatenate([images, image[image.sum((1, 2)) >= pixels]])
     return images[:n]

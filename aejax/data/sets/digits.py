@@ -1,4 +1,4 @@
-"""TFDS builder of scikit-learn's digits: 1797 handwritten digits of 8x8 pixels in 17 shades, shipped inside its wheel.
+"""TFDS builder of scikit-learn's digits: 1797 handwritten digits of 8x8 pixels in 17 gray levels, shipped inside its wheel.
 
 Importing this module registers the data set with TFDS as `digits`.
 """
@@ -54,7 +54,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def divided() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """(images [n, 8, 8, 1], labels [n]) to train, and to test."""
+    """(images [n, 8, 8, 1], labels [n]) for training, and for testing."""
     from sklearn.datasets import load_digits
 
     pixels, label = load_digits(return_X_y=True)

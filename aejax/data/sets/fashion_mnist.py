@@ -1,6 +1,6 @@
-"""Prepares TFDS's Fashion-MNIST without TensorFlow, which TFDS's own builder needs to write it but not to read it.
+"""Prepares TFDS's Fashion-MNIST without TensorFlow, which TFDS's own builder needs for writing but not for reading.
 
-The data set keeps TFDS's name, version, features and order, so that `tfds.data_source("fashion_mnist")` opens it.
+The data set has TFDS's name, version, features and order, so that `tfds.data_source("fashion_mnist")` opens it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 
-# Asked for before registration is skipped: TFDS imports its builders on the first question, and would skip them too.
+# Called before registration is skipped: TFDS imports its builders at the first call, and would skip them too.
 _Original: Any = tfds.builder_cls("fashion_mnist")
 
 with tfds.core.registered.skip_registration():
@@ -42,12 +42,12 @@ with tfds.core.registered.skip_registration():
 
         def _generate_examples(self, image_path: Any, label_path: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             for position, (image, label) in enumerate(zip(_idx(Path(image_path)), _idx(Path(label_path)))):
-                # TFDS encodes arrays with TensorFlow, Pillow's images without it.
+                # TFDS encodes arrays with TensorFlow, but Pillow's images without it.
                 yield position, {"image": Image.fromarray(image), "label": int(label)}
 
 
 def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images [n, 28, 28], uint8, and labels [n] of `train` or `test`, prepared first if they are not."""
+    """Images [n, 28, 28], uint8, and labels [n] of `train` or `test`, which is prepared first if necessary."""
     builder = FashionMNIST(data_dir=data_dir(), file_format=FORMAT)
     with quiet():
         if not builder.is_prepared():
@@ -58,7 +58,7 @@ def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refuse_to_wait_for_nothing(downloads: Path, url: str) -> None:
-    """Without a network TFDS's downloader tries again for minutes; one question tells within seconds."""
+    """Without a network TFDS's downloader retries for minutes; one request tells within seconds."""
     names = [name for pair in _FILES.values() for name in pair]
     missing = [name for name in names if not (downloads / "manual" / name).exists()]
     fetched = [path for path in (downloads / "fashion_mnist").glob("*.gz") if path.is_file()]

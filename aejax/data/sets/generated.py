@@ -1,7 +1,7 @@
-"""TFDS builders of the data sets that are drawn by a random generator, from their recipes: importing this module registers them.
+"""TFDS builders of the randomly generated data sets, from their recipes. Importing this module registers them.
 
-A new one is a file in this folder that exports a `Recipe`, and a line here. Preparing `convex` takes 26 s of CPU time, the others
-less.
+A new one is a file in this folder that exports a `Recipe`, and a line here. Preparing `convex` takes 26 s of CPU time, the
+others less.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aejax.data.sets import (
 from aejax.data.sets.recipe import Recipe, drawn
 
 SEEDS = 10
-"""Configs `0` to `9`; a bare name is the first."""
+"""Configs `0` to `9`; a bare name means the first."""
 
 RECIPES: tuple[Recipe, ...] = (
     rectangles.RECIPE,
@@ -80,7 +80,7 @@ with tfds.core.registered.skip_registration():
         def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
             recipe = self.recipe
             for position, (x, label, *state) in enumerate(drawn(recipe, int(self.builder_config.name), split)):
-                # TFDS encodes images given as arrays with TensorFlow, Pillow's images without it.
+                # TFDS encodes images given as arrays with TensorFlow, but Pillow's images without it.
                 example = {recipe.feature: Image.fromarray(x) if recipe.feature == "image" else x}
                 if label is not None:
                     example["label"] = int(label)
@@ -94,12 +94,12 @@ def _feature(recipe: Recipe) -> Any:
         return tfds.features.Image(shape=recipe.shape, dtype=np.uint8, encoding_format="png")
     if recipe.feature == "signal":
         return tfds.features.Tensor(shape=recipe.shape, dtype=recipe.dtype)
-    # Compressed bytes: TFDS keeps every boolean as a number of 64 bits otherwise.
+    # Compressed bytes: otherwise TFDS stores every boolean as a number of 64 bits.
     return tfds.features.Tensor(shape=recipe.shape, dtype=recipe.dtype, encoding="zlib")
 
 
 def _builder(recipe: Recipe) -> Any:
-    """TFDS registers a class under its name in snake case: `MovingDigits` as moving_digits."""
+    """A builder class. TFDS registers a class under its name in snake case: `MovingDigits` as moving_digits."""
     name = "".join(part.capitalize() for part in recipe.name.split("_"))
     return type(name, (_Generated,), {"__doc__": recipe.about, "__module__": __name__, "recipe": recipe})
 

@@ -1,9 +1,9 @@
-"""A linear-Gaussian state space, `linear_gaussian`, and what is known of it exactly: its filter, its smoother, its likelihood.
+"""A linear-Gaussian state-space model, `linear_gaussian`, with its exact filter, smoother and likelihood.
 
     z_0 ~ N(0, P_0),  z_t = A z_{t−1} + N(0, Q),  x_t = C z_t + N(0, R),  t = 1 … 20
 
-A model of sequences can be held against log p(x_t | x_<t) here, and its beliefs against p(z_t | x_≤t) and p(z_t | x_1 … x_20).
-Everything is NumPy in float64.
+A model of sequences can be compared here with the exact log p(x_t | x_<t), and its beliefs with p(z_t | x_≤t) and
+p(z_t | x_1 … x_20). Everything is NumPy in float64.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ STATES = ("z1", "z2")
 
 _TURN = 0.5  # radians a step
 A = 0.95 * np.array([[np.cos(_TURN), -np.sin(_TURN)], [np.sin(_TURN), np.cos(_TURN)]])
-"""A damped rotation, of spectral radius .95."""
+"""A damped rotation with spectral radius .95."""
 Q = np.array([[0.3, 0.15], [0.15, 0.2]])
 C = np.array([[1.0, 0.4], [-0.3, 0.8]])
 R = np.array([[0.4, -0.1], [-0.1, 0.3]])
 P_0 = solve_discrete_lyapunov(A, Q)
-"""The stationary covariance, P_0 = A P_0 Aᵀ + Q: that of every z_t."""
+"""The stationary covariance of every z_t, P_0 = A P_0 Aᵀ + Q."""
 
 
 class Beliefs(NamedTuple):
-    """Gaussians over z_1 … z_T: their covariances are the same for every sequence."""
+    """Gaussians over z_1 … z_T; their covariances are the same for every sequence."""
 
     means: Float[np.ndarray, "*n t 2"]
     covariances: Float[np.ndarray, "t 2 2"]
 
 
 class Filtered(NamedTuple):
-    """p(z_t | x_≤t), and what each step was worth."""
+    """p(z_t | x_≤t), and the log-likelihood of each step."""
 
     means: Float[np.ndarray, "*n t 2"]
     covariances: Float[np.ndarray, "t 2 2"]
@@ -47,7 +47,7 @@ class Filtered(NamedTuple):
 
 
 def linear_gaussian(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray]:
-    """n sequences [n, 20, 2], float32, no labels, and states [n, 20, 2], float32: the z_t."""
+    """n sequences [n, 20, 2], float32, no labels, and states z_t [n, 20, 2], float32."""
     state = np.empty((n, STEPS, 2))
     z = _normal(rng, n, P_0)
     for t in range(STEPS):

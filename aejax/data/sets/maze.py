@@ -1,6 +1,6 @@
-"""A player who walks through a maze, and a ghost that follows: `maze`, in the spirit of the MiniPacman of Gregor et al. 2019.
+"""A player who walks through a maze, followed by a ghost: `maze`, in the spirit of the MiniPacman of Gregor et al. 2019.
 
-The walls are all seen at once; where the two go is a matter of chance that the maze and the way they came narrow down.
+All walls are visible at once. The moves of both are random; the maze and their previous moves narrow them down.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ STATES = ("player_row", "player_column", "ghost_row", "ghost_column")
 
 _ROOMS = 4  # a side
 SIDE = 2 * _ROOMS + 1
-_OPENINGS = 3  # beyond those that join all rooms
-_MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # clockwise, so that a move's reverse is two further
-_AHEAD = 4.0  # how much likelier than one turn, where both are open
+_OPENINGS = 3  # in addition to the spanning tree
+_MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])  # clockwise, so that the reverse of a move is two further
+_AHEAD = 4.0  # weight of going straight relative to one turn
 _FOLLOWING = 0.8
 
 
 def maze(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray]:
     """n sequences [n, 20, 9, 9, 3], bool, no labels, and states [n, 20, 4], float32.
 
-    Channel 0 has the walls, 1 the player, 2 the ghost. The maze is drawn for each sequence: 4×4 rooms at the odd rows and
-    columns, joined by a random spanning tree and three openings more. Player and ghost start in two different rooms.
+    Channel 0 holds the walls, 1 the player, 2 the ghost. Each sequence has its own maze: 4×4 rooms at the odd rows and columns,
+    joined by a random spanning tree and three more openings. Player and ghost start in two different rooms.
 
-    The player moves one cell a step: where only one way leads on he takes it, at a junction straight ahead with four times the
-    weight of a turn, and back only from a dead end. The ghost then moves one cell too, with probability .8 on a shortest way
-    to him (it waits where it has him), else to any neighboring cell.
+    The player moves one cell per step. In a corridor he continues; at a junction going straight has four times the weight of a
+    turn; he turns back only in a dead end. The ghost then also moves one cell, with probability .8 on a shortest path to the
+    player (it waits once it has reached him), else to a random neighboring cell.
     """
     free = _mazes(rng, n)
     rooms = rng.permuted(np.tile(np.arange(_ROOMS**2), (n, 1)), axis=1)[:, :2]
@@ -51,13 +51,13 @@ def maze(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray
 
 
 def _mazes(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Which cells are open, [n, 9, 9]: Kruskal's tree over edges in random order, all mazes at once."""
+    """Open cells, [n, 9, 9]: Kruskal's spanning tree over edges in random order, for all mazes at once."""
     room = np.arange(_ROOMS**2).reshape(_ROOMS, _ROOMS)
     pairs = [(room[:, :-1], room[:, 1:]), (room[:-1], room[1:])]
     ends = np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in pairs])  # [edges, 2]
     edges, each = len(ends), np.arange(n)
     order = rng.permuted(np.tile(np.arange(edges), (n, 1)), axis=1)
-    part = np.tile(room.ravel(), (n, 1))  # [n, rooms]: rooms of one number are joined
+    part = np.tile(room.ravel(), (n, 1))  # [n, rooms]: rooms with equal numbers are connected
     opened = np.zeros((n, edges), np.bool_)
     for edge in order.T:
         a, b = part[each, ends[edge, 0]], part[each, ends[edge, 1]]
@@ -73,7 +73,7 @@ def _mazes(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _open(free: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Whether each of the moves is open from these cells [n, 2], [n, 4]."""
+    """Whether each of the moves is open from cells [n, 2], [n, 4]."""
     row, column = (cell[:, None] + _MOVES).transpose(2, 0, 1)
     return free[np.arange(len(free))[:, None], row, column]  # the rim is all wall: never beyond it
 
@@ -89,7 +89,7 @@ def _ways(free: np.ndarray, cell: np.ndarray, heading: np.ndarray) -> np.ndarray
 
 
 def _followed(rng: np.random.Generator, free: np.ndarray, ghost: np.ndarray, player: np.ndarray) -> np.ndarray:
-    """Where the ghost goes when the player stands there, both [n, 2]."""
+    """The next cell of the ghost, given that of the player, both [n, 2]."""
     row, column = (ghost[:, None] + _MOVES).transpose(2, 0, 1)
     each = np.arange(len(free))
     away = _distances(free, player)
@@ -102,7 +102,7 @@ def _followed(rng: np.random.Generator, free: np.ndarray, ghost: np.ndarray, pla
 
 
 def _distances(free: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Steps from every open cell to these cells [n, 2], [n, 9, 9]; what is wall is further than any way."""
+    """Steps from every open cell to cells [n, 2], [n, 9, 9]; walls have a value larger than any distance."""
     far = SIDE**2
     away = np.full(free.shape, far, np.int16)
     away[np.arange(len(free)), cell[:, 0], cell[:, 1]] = 0
@@ -118,7 +118,7 @@ def _distances(free: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def _chosen(rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
-    """A column [n] for each row of weights [n, k], in proportion to them."""
+    """A column [n] for each row of weights [n, k], drawn in proportion to them."""
     below = np.cumsum(weights, axis=1, dtype=np.float64)
     return (rng.random((len(weights), 1)) * below[:, -1:] >= below).sum(axis=1)
 

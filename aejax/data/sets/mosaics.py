@@ -1,6 +1,6 @@
-"""Mosaics of handwritten digits, 64×64: what is alike all over an image, and what is everywhere different.
+"""Mosaics of handwritten digits, 64×64: some properties are shared by the whole image, others vary locally.
 
-A hierarchy of codes has something to say at each of its levels here.
+They give each level of a hierarchy of codes something to represent.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _ENLARGED = 2
 def mosaics(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndarray, np.ndarray]:
     """n gray images [n, 64, 64], uint8, and their labels [n], the digit.
 
-    Sixteen of scikit-learn's digits of one class in a 4×4 grid, each of 8×8 pixels doubled to 16×16. Ink and paper are two grays
-    of the whole image, at least .3 apart, and either may be the darker; a slope of up to ±.15 lies across it. The digits are
-    those of the split `test`, or of the other, of the data set `digits`.
+    Sixteen of scikit-learn's digits of one class in a 4×4 grid, each upsampled from 8×8 to 16×16 pixels. Ink and paper are two
+    gray levels of the whole image, at least .3 apart, either of which may be the darker; a linear gradient of up to ±.15 is
+    added. The digits are those of the split `test`, or of `train`, of the data set `digits`.
     """
     ink, label = _digits(test)
     wanted = rng.integers(len(CLASSES), size=n)
-    # Of each class as many as there are, by position in the order of classes.
+    # Positions of the digits of each class, in the order of classes.
     order, counts = np.argsort(label, kind="stable"), np.bincount(label)
     first = np.cumsum(counts) - counts
     place = rng.random((n, _CELLS**2)) * counts[wanted, None]

@@ -1,6 +1,6 @@
-"""Images that move to the left or to the right and come back at the other side: `moving_digits` and `moving_fashion`.
+"""Images that move to the left or right with periodic boundaries: `moving_digits` and `moving_fashion`.
 
-After Gregor et al. 2019, whose images are MNIST's. One frame shows where the image is, two show where it moves.
+After Gregor et al. 2019, who use MNIST. One frame shows where the image is, two frames show its direction.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FASHION_CLASSES = (
     "Ankle boot",
 )
 STATES = ("position", "velocity")
-"""How far the image stands to the right of where it was taken, 0 … side − 1, px, and −1 or 1, px a step."""
+"""Displacement to the right, 0 … side − 1 px, and velocity, −1 or 1 px per step."""
 
 
 def moving_digits(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """n sequences [n, 20, 8, 8, 1], bool, their labels [n], the digit, and states [n, 20, 2], float32.
 
-    One of scikit-learn's digits, of the split `test`, or of the other, of the data set `digits`; by the rule of `_moved`.
+    Each moves one of scikit-learn's digits, of the split `test` or `train` of the data set `digits`, as `_moved` describes.
     """
     return _moved(rng, n, *_digits(test))
 
@@ -44,10 +44,10 @@ def moving_digits(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndar
 def moving_fashion(rng: np.random.Generator, n: int, test: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """n sequences [n, 20, 28, 28, 1], bool, their labels [n], the class, and states [n, 20, 2], float32.
 
-    An image of `fashion_mnist`, of its split `test` or `train`; by the rule of `_moved`. Raises UsageError where that data set
-    cannot be prepared.
+    Each moves an image of the split `test` or `train` of `fashion_mnist`, as `_moved` describes. Raises UsageError if that data
+    set cannot be prepared.
     """
-    with _reading:  # threads that draw would all prepare it
+    with _reading:  # otherwise every drawing thread would prepare it
         images_and_labels = _fashion(test)
     return _moved(rng, n, *images_and_labels)
 
@@ -58,13 +58,15 @@ _reading = threading.Lock()
 def _moved(
     rng: np.random.Generator, n: int, on: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images drawn evenly from `on` [m, h, w], black and white, each at a random place of w, which then goes on a pixel a step
-    to the left or to the right, each way with probability ½. What leaves at one side comes back at the other."""
+    """Images drawn uniformly from `on` [m, h, w], black and white, each starting at a random one of w positions.
+
+    An image then moves one pixel per step to the left or right, with probability ½ each, with periodic boundaries.
+    """
     side = on.shape[2]
     chosen = rng.integers(len(on), size=n)
     velocity = rng.choice([-1, 1], (n, 1))
     position = (rng.integers(side, size=(n, 1)) + velocity * np.arange(STEPS)) % side  # [n, t]
-    source = (np.arange(side) - position[..., None]) % side  # [n, t, w]: the column that has come here
+    source = (np.arange(side) - position[..., None]) % side  # [n, t, w]: the source column
     frames = np.take_along_axis(on[chosen][:, None], source[:, :, None], axis=3)
     state = np.stack(np.broadcast_arrays(position, velocity), axis=2)
     return frames[..., None], label[chosen], state.astype(np.float32)
@@ -72,7 +74,7 @@ def _moved(
 
 @lru_cache
 def _digits(test: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One split of `digits`: ink [m, 8, 8], black and white at half the range of grays, and labels [m]."""
+    """One split of `digits`: ink [m, 8, 8], thresholded at half the range of gray levels, and labels [m]."""
     from aejax.data.sets.digits import divided
 
     train, held_out = divided()
@@ -82,7 +84,7 @@ def _digits(test: bool) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache
 def _fashion(test: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One split of `fashion_mnist`: ink [m, 28, 28], black and white at half the range of grays, and labels [m]."""
+    """One split of `fashion_mnist`: ink [m, 28, 28], thresholded at half the range of gray levels, and labels [m]."""
     from aejax.data.sets.fashion_mnist import arrays
 
     images, labels = arrays("test" if test else "train")

@@ -1,6 +1,6 @@
-"""Noisy harmonic oscillations, 200 steps long: `oscillator`.
+"""Noisy harmonic oscillations of 200 steps: `oscillator`.
 
-After Gregor et al. 2019. A single step says little; frequency and phase are known better the more steps are seen.
+After Gregor et al. 2019. A single step carries little information; frequency and phase become known as more steps are seen.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ SIZES = {"train": 5000, "test": 1000}
 PERIODS = 20.0, 60.0  # steps
 NOISE = 0.1
 STATES = ("position", "velocity")
-"""Of the oscillation without noise: sin θ_t and its derivative by the angle, cos θ_t."""
+"""State of the noise-free oscillation: sin θ_t and its derivative with respect to the angle, cos θ_t."""
 
 
 def oscillator(rng: np.random.Generator, n: int) -> tuple[np.ndarray, None, np.ndarray]:
     """n sequences [n, 200, 1], float32, no labels, and states [n, 200, 2], float32.
 
-    x_t = sin θ_t + ε_t with θ_t = 2π t / period + φ for t = 0 … 199, and ε_t Gaussian of sd .1. The period is log-uniform in
-    20 … 60 steps, φ uniform; the amplitude is 1. The state gives the phase, θ_t = atan2(position, velocity), and two states the
-    period.
+    x_t = sin θ_t + ε_t with θ_t = 2π t / period + φ for t = 0 … 199, and ε_t Gaussian with sd .1. The period is log-uniform in
+    20 … 60 steps, φ is uniform, the amplitude is 1. The state gives the phase, θ_t = atan2(position, velocity), and two states
+    give the period.
     """
     period = np.exp(rng.uniform(np.log(PERIODS[0]), np.log(PERIODS[1]), (n, 1)))
     angle = 2 * np.pi * (np.arange(STEPS) / period + rng.random((n, 1)))

@@ -1,8 +1,8 @@
-"""Outlines of rectangles, wide or tall: after the `rectangles` of Larochelle et al. 2007.
+"""Outlines of wide or tall rectangles, after the `rectangles` data set of Larochelle et al. 2007.
 
-The paper leaves the shortest side open; 5 pixels is chosen here by the error of a support vector machine (Gaussian kernel,
-C = 10, γ = 0.05). Over the seeds 0 to 4 it is 2.30 % when trained on the training and validation images together, and
-2.87 % on the training images alone; the paper's is 2.15 %.
+The paper does not specify the shortest side; 5 pixels is chosen here by the error of a support vector machine (Gaussian kernel,
+C = 10, γ = 0.05). Over the seeds 0 to 4 it is 2.30 % when trained on training and validation images together, and 2.87 % on the
+training images only; the paper's is 2.15 %.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _DIFFERENCE = 3
 def rectangles(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n images [n, 28, 28], uint8 0 or 255, and their labels [n], the position in CLASSES.
 
-    A white outline of one pixel on black. Height and width are uniform on 5 … 28, drawn again while they differ by less
-    than 3; the place is uniform among those where the rectangle fits. The label says which of the two is longer.
+    A white outline of one pixel on black. Height and width are uniform on 5 … 28, redrawn while they differ by less than 3; the
+    position is uniform among those where the rectangle fits. The label says which side is longer.
     """
     values = np.arange(_SHORTEST, SIDE + 1)
     pairs = np.stack(np.meshgrid(values, values, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -1,8 +1,8 @@
-"""Sprites: the factors of dSprites (Matthey et al. 2017), drawn by our own rule: `sprites` and `sprites_small`.
+"""Sprites: the factors of dSprites (Matthey et al. 2017) with our own rendering: `sprites` and `sprites_small`.
 
-An image is a function of its factors, and nothing is stored: every shape at every scale and orientation is drawn once, its
-rows as the bits of words, and an image is those words moved to its place. The images differ from dSprites' in their pixels, and
-in that the orientations stop a step before the full turn, which there comes twice.
+An image is a function of its factors, and nothing is stored. Every shape at every scale and orientation is drawn once, with its
+rows as the bits of words, and an image is made by shifting those words. The images differ from dSprites' in their pixels, and
+orientations stop one step before the full turn, which dSprites contains twice.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ FACTORS = ("shape", "scale", "orientation", "x", "y")
 SHAPES = ("square", "ellipse", "heart")
 
 VERSION = 2
-"""Part of a data set's identity: raise it when the images change."""
+"""Part of the data set's identity. Increase it when the images change."""
 
 
 class Kind(NamedTuple):
-    """The size of the images, and how many values the factors have."""
+    """The size of the images, and the number of values of each factor."""
 
     side: int
     scales: int
     orientations: int
     positions: int
-    """Across and down, a pixel apart."""
+    """Number of horizontal and of vertical positions, one pixel apart."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Values by factor, in the order of FACTORS."""
+        """Number of values per factor, in the order of FACTORS."""
         return len(SHAPES), self.scales, self.orientations, self.positions, self.positions
 
     @property
     def images(self) -> int:
-        """How many: one for every combination of factors. Ten divides it."""
+        """Number of images, one for every combination of factors; divisible by ten."""
         return math.prod(self.sizes)
 
 
@@ -58,25 +58,26 @@ def sprites_readers(name: str) -> Readers:
 
 
 def factors_at(kind: Kind, positions: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n f"]:
-    """The values of the factors of these images, the last factor varying fastest; int32."""
+    """The factors of the images at these positions, int32; the last factor varies fastest."""
     return np.stack(np.unravel_index(positions, kind.sizes), axis=1).astype(np.int32)
 
 
 def render(kind: Kind, factors: Int[np.ndarray, "n f"]) -> Bool[np.ndarray, "n h w 1"]:
-    """The images of these factors; x counts to the right, y downwards."""
+    """The images with these factors; x counts to the right, y downwards."""
     shape, scale, orientation, x, y = factors.T
     glyph = np.ravel_multi_index((shape, scale, orientation), kind.sizes[:3])
     rows = np.arange(kind.side) + (kind.positions - 1 - y[:, None])
     words = _words(kind)[glyph[:, None], rows] >> x[:, None].astype(np.uint64)
-    # The first bit of a word in the order of bytes that unpacking expects.
+    # The first bit of a word in the byte order that unpacking expects.
     octets = words.astype(">u8").view(np.uint8).reshape(len(factors), kind.side, 8)
     return np.unpackbits(octets, axis=2, count=kind.side).view(np.bool_)[..., None]
 
 
 @functools.cache
 def _words(kind: Kind) -> np.ndarray:
-    """Of every glyph the rows as words [glyphs, rows], the leftmost pixel in the highest bit, with empty rows above and below
-    to move through."""
+    """The rows of every glyph as words [glyphs, rows], with the leftmost pixel in the highest bit, and empty rows above and
+    below as a margin for shifts.
+    """
     window = kind.side - kind.positions + 1
     inked = _glyphs(kind, window)
     bits = np.uint64(1) << np.arange(63, 63 - window, -1, dtype=np.uint64)
@@ -88,12 +89,15 @@ def _words(kind: Kind) -> np.ndarray:
 
 
 def _glyphs(kind: Kind, window: int) -> np.ndarray:
-    """Every shape, scale and orientation in a window of its own, [glyphs, window, window]: a pixel is on where its center is
-    inside. At the largest scale, 1, a shape fills a circle of half the window; the smallest scale is ½."""
+    """Every shape, scale and orientation in its own window, [glyphs, window, window].
+
+    A pixel is on if its center is inside the shape. At the largest scale, 1, a shape fills a circle of half the window; the
+    smallest scale is ½.
+    """
     center = np.arange(window) - (window - 1) / 2
-    # An odd number of steps to the turn: square and ellipse, which look alike at a quarter and a half of it, never come to lie as
-    # they did. (On a grid of pixels a small one sometimes does: 25 of the 720 glyphs of `sprites` have a twin, 24 of the 240 of
-    # `sprites_small`, of whose test images 17 % also stand in the training split.)
+    # With an odd number of steps per turn, square and ellipse, which have symmetries of a quarter and a half turn, never
+    # repeat an orientation. (On a grid of pixels small ones sometimes look alike: 25 of the 720 glyphs of `sprites` have a
+    # duplicate, 24 of the 240 of `sprites_small`, 17 % of whose test images also occur in the training split.)
     angle = 2 * np.pi * np.arange(kind.orientations) / (kind.orientations + 1)
     scale = np.linspace(0.5, 1.0, kind.scales)
     cos, sin = (f(angle)[None, :, None, None] / (scale[:, None, None, None] * window / 2) for f in (np.cos, np.sin))
@@ -101,7 +105,7 @@ def _glyphs(kind: Kind, window: int) -> np.ndarray:
     u, w = cos * across + sin * down, cos * down - sin * across
     square = np.maximum(abs(u), abs(w)) <= 0.7
     ellipse = (u / 0.95) ** 2 + (w / 0.55) ** 2 <= 1
-    # (a² + b² − 1)³ ≤ a²b³, moved and shrunk into the unit circle.
+    # (a² + b² − 1)³ ≤ a²b³, shifted and scaled into the unit circle.
     a, b = u / 0.8, (0.1 - w) / 0.8
     heart = (a**2 + b**2 - 1) ** 3 <= a**2 * b**3
     return np.stack([square, ellipse, heart]).reshape(-1, window, window)

@@ -1,6 +1,7 @@
-"""Tones as they might come from three kinds of instrument: signals of 8 bits, drawn by a random generator.
+"""Synthetic tones of three kinds of instruments: signals of 8 bits, drawn by a random generator.
 
-They stand for recorded sound where none is at hand. Time is counted in samples; at 4 kHz, say, a signal is an eighth of a second.
+They replace recorded sound where none is available. Time is counted in samples; at 4 kHz a signal would be an eighth of a
+second.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ SIZES = {"train": 5000, "test": 1000}
 CLASSES = ("plucked", "bowed", "wind")
 
 _HARMONICS = 8
-_PITCH = 1 / 128, 1 / 24  # of the fundamental, periods a sample
+_PITCH = 1 / 128, 1 / 24  # of the fundamental, periods per sample
 _NOISE = 0.005
 
 
 def waveforms(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n signals [n, 512, 1], uint8 with silence at 127.5, and their labels [n], the position in CLASSES.
 
-    A tone is Σ a_h sin(2π h f t + φ_h) over the harmonics h = 1 … 8, under an envelope, scaled to a loudest sample of .4 to 1 and
-    with Gaussian noise of sd .005 added. f is log-uniform, φ uniform, its start uniform in the first eighth.
+    A tone is Σ a_h sin(2π h f t + φ_h) over the harmonics h = 1 … 8 with an envelope, scaled to a peak of .4 to 1, plus
+    Gaussian noise with sd .005. f is log-uniform, φ uniform, and the start is uniform in the first eighth.
 
         plucked   a_h = 1/h, each harmonic decaying as exp(−h t / τ), τ uniform in 60 … 200
-        bowed     a_h = 1/h, rising within 40 … 120 samples, its pitch swaying by 1 % about twice in the signal
-        wind      only odd harmonics, a_h = 1/h², rising within 20 … 60 samples, falling as slowly before the end
+        bowed     a_h = 1/h, rising within 40 … 120 samples, with a vibrato of 1 % about twice per signal
+        wind      only odd harmonics, a_h = 1/h², rising within 20 … 60 samples, decaying as slowly before the end
     """
     label = rng.integers(len(CLASSES), size=n)
     plucked, bowed, wind = (label[:, None] == k for k in range(3))
