@@ -121,7 +121,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 def test_every_public_name_is_in_the_reference():
     text = "\n".join(path.read_text() for path in (ROOT / "docs" / "pages" / "api").glob("*.md"))
-    for module in (aejax.models, aejax.objective, aejax.nets):
+    for module in (aejax, aejax.models, aejax.objective, aejax.nets):
         for name in module.__all__:
             assert f"::: {module.__name__}.{name}\n" in text
 

@@ -270,7 +270,7 @@ class Traded(NamedTuple):
     color: str = BLUE
 
 
-def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
+def kl_distortion(groups: Sequence[Traded], joined: bool, unit: str = "nats per example") -> Figure:
     """Points (KL, distortion) over lines of equal sum, each labeled with its value at its upper end.
 
     `joined`: a line connects the means of the groups in order.
@@ -284,7 +284,7 @@ def kl_distortion(groups: Sequence[Traded], joined: bool) -> Figure:
     _headed(
         figure,
         "distortion against rate",
-        "nats per example; on a gray line their sum, −ELBO, is the number at its end",
+        f"{unit}; on a gray line their sum, −ELBO, is the number at its end",
         height,
     )
     for g in groups:

@@ -1,16 +1,18 @@
-"""Makes a committed result from run directories that differ only in their seed, and the tables of all results.
+"""Makes a committed result from run directories that differ only in their seed, and the tables and figure of all results.
 
     aejax train dae --seeds 5 --run runs/dae-digits
     python experiments/results/collect.py dae-digits runs/dae-digits/seed*
 
-Writes experiments/results/rows/NAME.json and, from all of these, the tables between the markers in docs/pages/results.md. Without
-arguments it only makes the tables again.
+Writes experiments/results/rows/NAME.json and, from all rows, the tables between the markers in docs/pages/results.md and
+experiments/README.md, and the figure docs/pages/images/rate-distortion.png. Without arguments it only makes these again.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import rate_distortion
+import summary as overview
 import tyro
 
 from aejax.errors import UsageError
@@ -24,26 +26,31 @@ from aejax.runs.experiment import command_of
 
 RESULTS = Path(__file__).parent
 ROWS = RESULTS / "rows"
-PAGE = RESULTS.parent.parent / "docs" / "pages" / "results.md"
+PAGES = RESULTS.parent.parent / "docs" / "pages"
+README = RESULTS.parent / "README.md"
 BEGIN, END = "<!-- results: made by results/collect.py -->", "<!-- end of results -->"
 
 
 def collect(name: str = "", runs: tuple[Path, ...] = (), /, paper: str = "") -> None:
-    """Makes NAME.json and the tables.
+    """Writes NAME.json, the tables and the figure.
 
     Args:
-        name: Of the result, e.g. dae-digits.
+        name: Name of the result, e.g. dae-digits.
         runs: Finished and evaluated run directories that differ only in their seed.
-        paper: The paper's number to stand beside, with its source; empty where it has none that compares.
+        paper: The paper's number for comparison, with its source; empty if none is comparable.
     """
     if runs:
         write_json(ROWS / f"{name}.json", summary(runs, paper))
     results = {file.stem: json.loads(file.read_text()) for file in sorted(ROWS.glob("*.json"))}
-    put_between(PAGE, BEGIN, END, "Results", tables(results))
+    put_between(PAGES / "results.md", BEGIN, END, "Results", tables(results))
+    put_between(README, BEGIN, END, "Results", overview.tables())
+    fashion = {name: r for name, r in results.items() if name.endswith("-fashion_mnist")}
+    (PAGES / "images" / "rate-distortion.png").write_bytes(rate_distortion.of_bits(fashion))
+    (PAGES / "images" / "rate-distortion-codes.png").write_bytes(rate_distortion.of_codes(fashion))
 
 
 def summary(runs: tuple[Path, ...], paper: str) -> dict:
-    """Mean and sd (n - 1) over the seeds of every number in eval.json, with all that says where they came from."""
+    """Mean and sd (n − 1) over the seeds of every number in eval.json, with everything that identifies its origin."""
     configs = [read_config(run) for run in runs]
     first = {k: v for k, v in configs[0]["source"]["arguments"].items() if k != "seed"}
     for run, config in zip(runs, configs):
@@ -74,28 +81,35 @@ def summary(runs: tuple[Path, ...], paper: str) -> dict:
 Results = dict[str, dict]
 
 Columns = list[tuple[str, str, int, float]]
-"""Heading, metric, digits after the point, and what the metric is multiplied by."""
+"""Heading, metric, number of decimals, and factor."""
 
 
 def tables(results: Results) -> str:
-    """Fashion-MNIST for all families, then the digits by kind of model, then how each row was made."""
+    """Fashion-MNIST for all families, then digits by kind of model, then how each row was made."""
     fashion = {name: r for name, r in results.items() if name.endswith("-fashion_mnist")}
     digits = {name: r for name, r in results.items() if name not in fashion}
     lines = ["### Fashion-MNIST", ""]
     if fashion:
         lines += [
-            "Test split, mean ± sd over seeds. −log p(x) is of binarized images (`vae` and its relatives); the bound in bits",
-            "is of the 256 gray levels. MSE is per dimension × 1000; models of binarized images and their PCA are measured on",
-            "bits, so that their errors compare with no other row's. Probes are logistic regressions on 10 000 training",
-            "examples.",
+            "Test split, mean ± sd over seeds. A click on a heading sorts a table. −log p(x) is that of binarized images; for",
+            "`cvae-quarter` it is that of the rest of an image given a quarter of it. The bound in bits is that of 256 gray",
+            "levels. MSE is per dimension × 1000; models of binarized images and their PCA are measured on bits, so that their",
+            "errors are not comparable with those of other rows. Restoration is from masking 30 % of the pixels, for `gsn` from",
+            "salt-and-pepper noise on as many. Probes are logistic regressions on 10 000 training examples.",
+            "Seconds are for all seeds of a row that were trained together, on two shared cores.",
             "",
             *_table({name: _without_density(r) for name, r in fashion.items()}, LIKELIHOODS),
             "",
-            *_table(fashion, FASHION),
+            *_table(
+                {name: {**r, "metrics": {**r["metrics"], "seconds": r["seconds"]}} for name, r in fashion.items()},
+                FASHION,
+            ),
+            "",
+            *_table(fashion, CODES[:3]),
             "",
         ]
     lines += ["### Digits: reconstruction and restoration", ""]
-    lines += ["MSE per dimension × 1000.", ""]
+    lines += ["MSE per dimension × 1000. Restoration is from masking, for `gsn` from salt-and-pepper noise.", ""]
     lines += [*_table(digits, RESTORATION), "", "### Digits: codes", ""]
     lines += [
         "Test accuracy in %. Baselines stand only where they saw what the model saw.",
@@ -151,7 +165,7 @@ NLL = "bound/importance/nll"
 RESTORATION: Columns = [
     ("clean: model", "reconstruction/model/mse", 2, 1000),
     ("clean: PCA", "reconstruction/pca/mse", 2, 1000),
-    ("masked 30 %: model", "restoration/sweep/0.3/model/mse", 2, 1000),
+    ("restored from 30 %: model", "restoration/sweep/0.3/model/mse", 2, 1000),
     ("optimal linear", "restoration/sweep/0.3/optimal_linear/mse", 2, 1000),
     ("corrupted input", "restoration/sweep/0.3/input/mse", 2, 1000),
 ]
@@ -181,7 +195,7 @@ LIKELIHOODS: Columns = [
     *BOUNDS[1:3],
     ("bound, bits per dimension", "codebook/bits_per_dimension", 3, 1),
 ]
-FASHION: Columns = [*RESTORATION[:4], *PROBES[:3]]
+FASHION: Columns = [*RESTORATION[:4], *PROBES[:3], ("training, s", "seconds", 0, 1)]
 
 
 def _table(results: Results, columns: Columns) -> list[str]:
@@ -204,7 +218,7 @@ def _cell(result: dict, metric: str, digits: int, factor: float) -> str:
 
 
 def _without_density(result: dict) -> dict:
-    """Without the logarithm of a density, which compares with no probability."""
+    """The result without its log-density, which is not comparable with a log-probability."""
     if "bound/bits_per_dimension/nelbo" in result["metrics"]:
         return result
     kept = {key: value for key, value in result["metrics"].items() if not key.startswith("bound/importance/")}

@@ -1,10 +1,9 @@
-"""Disentanglement: β-VAE at six weights, and the other objectives at their usual settings, one net, over seeds.
+"""Disentanglement: β-VAE with six weights, and the other objectives with their usual settings; one net, several seeds.
 
     python experiments/results/disentanglement.py
 
-Trains and evaluates what is missing under runs/disentanglement/, then writes studies/disentanglement-DATA.json and
-disentanglement-DATA.png beside this file, and the table between the markers in experiments/README.md. It can be
-killed and started again.
+Trains and evaluates what is missing under runs/disentanglement/, then writes studies/disentanglement-DATA.json beside this file
+and docs/pages/studies/disentanglement.md with its figure. It can be killed and started again.
 """
 
 import sys
@@ -29,26 +28,26 @@ from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN, END = "<!-- disentanglement: made by results/disentanglement.py -->", "<!-- end of disentanglement -->"
 
 NET: dict[str, Any] = {"hidden": (256, 256), "latent": 10, "lr": 1e-3, "batch_size": 64}
-"""Of every row. The large study (Locatello et al. 2019) has the same number of dimensions and examples, convolutions, a rate of
-1e-4 and 300 000 steps."""
+"""Net and settings of every row. The large study (Locatello et al. 2019) has the same number of dimensions and examples,
+convolutions, a learning rate of 1e-4 and 300 000 steps."""
 
 BETAS = (1.0, 2.0, 4.0, 6.0, 8.0, 16.0)
 
 SHORT = {"capacity": "C", "FactorVAE": "F", "β-TCVAE": "TC", "DIP-VAE-I": "I", "DIP-VAE-II": "II"}
-"""On the figure's axis, of the objectives beside β."""
+"""Short names of the objectives other than β-VAE, on the figure's axis."""
 
 
 def rows() -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> experiment file and arguments.
 
-    The weights are those that the papers recommend for dSprites: FactorVAE 35, β-TCVAE 6, DIP-VAE 10. The capacity is that of
-    the study's list which is next to the images' own entropy, log 34 560 = 10.45 nats; Burgess et al. 2018 have 25 of images
-    of 13.5. Their weight of the distance is 1000, for which these runs are too short: after 1500 steps the distortion was 74.7
-    nats with it and 55.0 with 100.
+    The weights are those that the papers recommend for dSprites: FactorVAE 35, β-TCVAE 6, DIP-VAE 10. Of the capacities of the
+    large study, the one closest to the images' entropy, log 34 560 = 10.45 nats, is used; Burgess et al. 2018 use 25 for images
+    with 13.5. Their weight of the distance is 1000, for which these runs are too short: after 1500 steps the distortion was
+    74.7 nats with it and 55.0 with 100.
     """
     weights = {f"β-VAE, β = {beta:g}": ("beta_vae.py", {"beta": beta}) for beta in BETAS}
     return weights | {
@@ -77,7 +76,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "irs": ("IRS", 3),
     "udr": ("UDR", 3),
 }
-"""What a row shows: its heading, and places after the point."""
+"""Column -> heading and number of decimals."""
 
 
 def study(
@@ -85,16 +84,16 @@ def study(
     steps: int = 4_000,
     seeds: int = 5,
     directory: Path = Path("runs/disentanglement"),
-    experiments: Path = EXPERIMENTS,
+    root: Path = ROOT,
 ) -> None:
-    """All of it.
+    """Runs the study.
 
     Args:
-        data: A data set whose factors are known.
-        steps: Of each run.
-        seeds: Of each row, at least two.
-        directory: Of the runs.
-        experiments: The folder whose README.md gets the table, and whose results/ gets the rest.
+        data: A data set with known factors.
+        steps: Training steps of each run.
+        seeds: Number of seeds per row, at least two.
+        directory: Folder of the runs.
+        root: Root of the repository, in which numbers, figures and the page of the study are written.
     """
     if seeds < 2:
         raise UsageError(f"--seeds {seeds}: UDR compares runs of different seeds; give at least two")
@@ -108,19 +107,19 @@ def study(
             runs[row].append(finished(find(file.removesuffix(".py")), folder, settings, **arguments))
     found = {row: {**shown(runs[row]), "file": file, "arguments": a} for row, (file, a) in rows().items()}
     result = {"data": data, "steps": steps, "seeds": seeds, "net": NET, "rows": found, **shares(found)}
-    (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
-    write_json(experiments / "results" / "studies" / f"disentanglement-{data}.json", result)
+    (root / "experiments" / "results" / "studies").mkdir(parents=True, exist_ok=True)
+    write_json(root / "experiments" / "results" / "studies" / f"disentanglement-{data}.json", result)
     with drawing.style():
         picture = drawing.png(figure(found))
-    (experiments / "results" / f"disentanglement-{data}.png").write_bytes(picture)
+    (root / "docs" / "pages" / "images" / f"disentanglement-{data}.png").write_bytes(picture)
     signs = ", ".join(f"{sign} {name}" for name, sign in SHORT.items())
-    text = f"{table(result)}\n![Every metric against β](results/disentanglement-{data}.png)\n\nSeeds, and means: {signs}.\n"
-    put_between(experiments / "README.md", BEGIN, END, "Disentanglement", text)
+    text = f"{table(result)}\n![Every metric against β](../images/disentanglement-{data}.png)\n\nSeeds, and means: {signs}.\n"
+    put_between(root / "docs" / "pages" / "studies" / "disentanglement.md", BEGIN, END, "Disentanglement", text)
     print(text)
 
 
 def shown(runs: list[Run]) -> dict[str, Any]:
-    """Of a row's runs each column's mean, sd and values in the order of the seeds, their digests, and seconds of training."""
+    """For a row's runs: mean, sd and values of each column in the order of the seeds, digests, and seconds of training."""
     evaluations = [evaluated(run, draws=0) for run in runs]
     values = {column: [one(found, column) for found in evaluations] for column in COLUMNS if column != "udr"}
     informative = [np.asarray(found["bound"]["divergences"]) > INFORMATIVE for found in evaluations]
@@ -135,7 +134,7 @@ def shown(runs: list[Run]) -> dict[str, Any]:
 
 
 def one(found: Mapping[str, Any], column: str) -> float:
-    """A column's number of one run, from what eval.json holds."""
+    """A column's number for one run, from eval.json."""
     metrics = found["disentanglement"]
     if column in ("distortion", "kl"):
         return found["terms"][column]
@@ -147,8 +146,11 @@ def one(found: Mapping[str, Any], column: str) -> float:
 
 
 def shares(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Of each column `by_row`, how much of its variance over all runs is between rows (ω², about 0 if rows are alike and seeds
-    are not), and `by_beta`, its rank correlation with β over the runs of β-VAE."""
+    """For each column, `by_row` and `by_beta`.
+
+    `by_row` is the fraction of the variance over all runs that is between rows (ω², about 0 if rows do not differ); `by_beta`
+    is the rank correlation with β over the runs of β-VAE.
+    """
     from scipy.stats import spearmanr
 
     by_row, by_beta = {}, {}
@@ -165,7 +167,7 @@ def shares(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """In Markdown."""
+    """The table in Markdown."""
     rows = {
         name: [cell(row[column], digits) for column, (_, digits) in COLUMNS.items()]
         for name, row in result["rows"].items()
@@ -182,7 +184,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def figure(found: Mapping[str, Any], across: int = 5) -> Figure:
-    """A panel for each column: seeds as points, means of β-VAE as a line over log β, the other objectives at the right."""
+    """A panel per column: seeds as points, means of β-VAE as a line over log β, the other objectives on the right."""
     others = [row for row in found if not row.startswith("β-VAE")]
     places = dict(zip(found, [*np.log2(BETAS), *(np.log2(BETAS[-1]) + 1.0 + 0.8 * np.arange(len(others)))]))
     names = [f"{beta:g}" for beta in BETAS] + [SHORT[row.split(",")[0]] for row in others]

@@ -1,8 +1,8 @@
-"""Generative stochastic networks: how good samples are, by noise and walkback.
+"""Generative stochastic networks: quality of samples by noise level and walkback.
 
     python experiments/results/gsn.py
 
-Trains what is not there yet with `gsn`, whose lab note has the numbers; killed and started again, it goes on where it was.
+Trains what is missing with `gsn`, whose lab note has the numbers. It can be killed and started again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aejax.types import Dataset
 EXPERIMENT = find("gsn")
 
 COMPARED = 5_000
-"""Images of a split that samples are compared with, at most, evenly spaced: distances are between all pairs."""
+"""Maximum number of images of a split that samples are compared with, evenly spaced; distances are between all pairs."""
 
 
 def study(
@@ -40,16 +40,16 @@ def study(
     """Trains what the table needs and prints it: mean ± sd over seeds.
 
     Distances are Euclidean, between an image and its nearest neighbor in another set; there are as many samples as training
-    images. Test images are at the same distance from training images in both columns, and so would perfect samples be; a
-    model that repeats training images would have 0 in the first.
+    images. In both columns, the distance of test images to training images is what perfect samples would have. A model that
+    repeats training images would have 0 in the first column.
 
     Args:
         data: The data set.
         walkbacks: Lengths of the walk.
-        rates: Of the corruption.
-        seeds: Of the runs.
-        steps: Training steps of each.
-        folder: Where the runs go, and are found again.
+        rates: Corruption rates.
+        seeds: Seeds of the runs.
+        steps: Training steps of each run.
+        folder: Folder of the runs.
         out: A .json for the numbers.
     """
     keep_compiled()
@@ -79,7 +79,7 @@ def columns(found: list[dict[str, float]]):
 
 
 def measured(run: Run, distances, n: int, test: Dataset) -> dict[str, float]:
-    """Of a run: how it denoises test images, and how good its samples are. Kept in the run's folder."""
+    """Denoising of test images and quality of samples of a run, kept in the run's folder."""
     file = run.directory / "samples.json"
     if not file.exists():
         samples = run.sample(n, run.config["seed"]).reshape(n, -1)
@@ -88,9 +88,12 @@ def measured(run: Run, distances, n: int, test: Dataset) -> dict[str, float]:
 
 
 def distances_of(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]):
-    """Of samples [n, d]: their mean distance to the nearest training image; that of test images to the nearest sample (or to
-    the nearest of other images); and how far the law of their labels, as logistic regression sees them, is in total variation
-    from that of the test images."""
+    """Distances for samples [n, d].
+
+    They are the mean distance of samples to the nearest training image, the mean distance of test images to the nearest sample
+    (or other image), and the total variation between the distribution of the samples' labels, as assigned by logistic
+    regression, and that of the test images.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import pairwise_distances_argmin_min
 
@@ -121,7 +124,7 @@ def images(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaussian_fit(x: np.ndarray, seed: int) -> np.ndarray:
-    """As many draws of the Gaussian with the images' mean and covariance, cut off to [0, 1]: the baseline."""
+    """Draws from the Gaussian with the images' mean and covariance, clipped to [0, 1]: the baseline."""
     rng = np.random.default_rng(seed)
     draws = rng.multivariate_normal(x.mean(axis=0), np.cov(x.T), len(x), method="eigh")
     return np.clip(draws, 0.0, 1.0).astype(x.dtype)

@@ -1,9 +1,8 @@
-"""The table of deep autoencoders of curves beside linear codes (Hinton & Salakhutdinov 2006).
+"""The table of deep autoencoders of curves and linear codes (Hinton & Salakhutdinov 2006).
 
     python experiments/results/hinton2006_curves.py
 
-Trains what is not there yet with `hinton2006_curves`, whose lab note has the numbers; when started again, it goes on
-where it was.
+Trains what is missing with `hinton2006_curves`, whose lab note has the numbers. It can be killed and started again.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ from aejax.types import Dataset
 EXPERIMENT = find("hinton2006_curves")
 
 PAPER = {"autoencoder 6": 1.44, "logistic PCA 6": 7.64, "logistic PCA 18": 2.45, "PCA 18": 5.90}
-"""Squared error per test image, of the paper's own rendering."""
+"""Squared error per test image, for the paper's own rendering of curves."""
 
 COMPONENTS = (6, 18)
-"""Of the linear codes."""
+"""Numbers of components of the linear codes."""
 
 RESULT = Path(__file__).parent / "studies" / "hinton2006_curves.json"
 
@@ -48,17 +47,17 @@ def study(
     folder: Path = Path("runs/hinton2006_curves"),
     out: Path = RESULT,
 ) -> None:
-    """Trains the autoencoder with each seed, fits the baselines to the same images, prints the table and writes it.
+    """Trains the autoencoder with each seed, fits the baselines to the same images, prints and writes the table.
 
-    The linear encoder is the shallowest autoencoder: logistic PCA's model, with codes that are a linear function of the image
-    instead of being found for each.
+    The linear encoder is the shallowest autoencoder: the model of logistic PCA, but with codes that are a linear function of
+    the image.
 
     Args:
-        seeds: Of the trainings; the images are the same, and the baselines have no seed.
+        seeds: Training seeds; images and baselines have no seed.
         steps: Training steps.
-        iterations: Of logistic PCA, at most.
-        folder: Where runs and baselines go, and are found again.
-        out: The numbers, as .json.
+        iterations: Maximum number of iterations of logistic PCA.
+        folder: Folder of runs and baselines.
+        out: A .json for the numbers.
     """
     if not seeds:
         raise UsageError("no seeds; give one at least, such as --seeds 0")
@@ -104,7 +103,7 @@ def study(
 
 
 def baselines(file: Path, train: Dataset, test: Dataset, iterations: int) -> dict[str, dict[str, float]]:
-    """Squared error per test image and seconds of PCA and logistic PCA; where one was computed, from the file."""
+    """Squared error per test image and seconds of PCA and logistic PCA; read from the file if computed before."""
     found = json.loads(file.read_text()) if file.exists() else {}
     x_train, x_test = (
         np.asarray(take(data, np.arange(data.size))["x"]).reshape(data.size, -1) for data in (train, test)

@@ -1,8 +1,8 @@
-"""k-sparse codes: what logistic regression reads from them, by k and α (Makhzani & Frey 2013).
+"""k-sparse codes: test errors of logistic regression by k and α (Makhzani & Frey 2013).
 
     python experiments/results/ksparse.py
 
-Trains what is not there yet with `ksparse`, whose lab note has the numbers; killed and started again, it goes on where it was.
+Trains what is missing with `ksparse`, whose lab note has the numbers. It can be killed and started again.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def study(
     folder: Path = Path("runs/ksparse"),
     out: Path | None = None,
 ) -> None:
-    """Trains what the table needs and prints it; started again, it trains only what is missing.
+    """Trains what the table needs and prints it.
 
     Args:
         data: A data set with labels.
         ks: Values of k, each a group of runs.
-        alphas: Values of α to choose from, for each k, by the mean validation error over seeds.
-        seeds: Of the runs.
-        steps: Of each run.
+        alphas: Values of α, of which the one with the lowest mean validation error over seeds is chosen for each k.
+        seeds: Seeds of the runs.
+        steps: Training steps of each run.
         latent: Number of units.
-        folder: Where the runs go, and are found again.
+        folder: Folder of the runs.
         out: A .json for the numbers.
     """
     keep_compiled()
@@ -70,8 +70,9 @@ def study(
 
 
 def measured(runs: list[Run], data: str) -> dict[str, dict[str, float]]:
-    """Mean and sd over runs: errors of a logistic regression on the codes in %, mean squared error and dead units of the test
-    split."""
+    """Mean and sd over runs of the errors of logistic regression on the codes in %, the mean squared error, and the number of
+    dead units on the test split.
+    """
     found = []
     for run in runs:
         codes = {part: (run.encode(x), labels) for part, (x, labels) in parts_of(data).items()}
@@ -89,7 +90,7 @@ def with_alpha(run: Run, alpha: float) -> Run:
 
 
 def parts_of(data: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """x and labels of each split; of a large training split what a probe sees at most, evenly spaced."""
+    """x and labels of each split; at most as many training examples as a probe uses, evenly spaced."""
     found = {}
     for part, split in zip(("train", "validation", "test"), load(data, usual_splits(data))):
         n = min(split.size, PROBE_EXAMPLES) if part == "train" else split.size
@@ -99,7 +100,7 @@ def parts_of(data: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def errors_of_probe(representation: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """In %, on the validation and the test split, of a logistic regression fitted to the training split."""
+    """Errors in % on the validation and test splits of logistic regression fitted to the training split."""
     classify = fit_regression(*representation["train"])
     return {part: 100 * (1 - accuracy(classify(z), y)) for part, (z, y) in representation.items() if part != "train"}
 

@@ -1,10 +1,10 @@
-"""Class-conditional priors over codes: how many bits of the codes they save, and whether their samples are of the class.
+"""Class-conditional priors over codes: bits that they save, and whether samples belong to the requested class.
 
     python experiments/results/priors.py
 
 Trains and evaluates what is missing under runs/priors/ (vqvae.py or vqvae2.py, vq_prior.py over seeds on its codes, and a
-classifier of real images, vincent2010.py), then writes studies/priors-DATA.json and a page of samples, priors-DATA.png, beside
-this file, and the table between the markers in experiments/README.md. Killed and started again, it goes on where it was.
+classifier of real images, vincent2010.py), then writes studies/priors-DATA.json beside this file and
+docs/pages/studies/priors.md with pictures of samples. It can be killed and started again.
 """
 
 import math
@@ -31,7 +31,7 @@ from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN, END = "<!-- priors: made by results/priors.py -->", "<!-- end of priors -->"
 
 DATA: dict[str, dict[str, Any]] = {
@@ -47,41 +47,43 @@ DATA: dict[str, dict[str, Any]] = {
     },
 }
 OF_EACH = 100
-"""Samples of each class."""
+"""Number of samples per class."""
 SHOWN = 12
-"""Of them on the page, and as many real ones."""
+"""Number of them in the picture, and of real images."""
 AT_ONCE = 64
-"""Samples that are timed, after compilation."""
+"""Number of samples that are timed, after compilation."""
 
 
 def study(
     data: tuple[str, ...] = tuple(DATA),
     seeds: int = 3,
     directory: Path = Path("runs/priors"),
-    experiments: Path = EXPERIMENTS,
+    root: Path = ROOT,
 ) -> None:
-    """All of it, or some data sets.
+    """Runs the study for some or all data sets.
 
     Args:
-        data: Of fashion_mnist and mosaics. The table is of all that have been made.
-        seeds: Of the prior; the codes are one run's.
-        directory: Of the runs.
-        experiments: The folder whose README.md gets the table, and whose results/ gets numbers and pages.
+        data: fashion_mnist, mosaics, or both. The table shows all that have been run.
+        seeds: Number of seeds of the prior; the codes are those of one run.
+        directory: Folder of the runs.
+        root: Root of the repository, in which numbers, figures and the page of the study are written.
     """
     if unknown := sorted(set(data) - set(DATA)):
         raise UsageError(f"no part of the study is called {', '.join(unknown)}; there are {', '.join(DATA)}")
     keep_compiled()
-    studies = experiments / "results" / "studies"
+    studies = root / "experiments" / "results" / "studies"
     studies.mkdir(parents=True, exist_ok=True)
     for name in data:
-        write_json(studies / f"priors-{name}.json", made(name, seeds, directory / name, experiments / "results"))
+        write_json(
+            studies / f"priors-{name}.json", made(name, seeds, directory / name, root / "docs" / "pages" / "images")
+        )
     found = {name: read_json(file, "") for name in DATA if (file := studies / f"priors-{name}.json").exists()}
-    put_between(experiments / "README.md", BEGIN, END, "Priors over codes", table(found))
+    put_between(root / "docs" / "pages" / "studies" / "priors.md", BEGIN, END, "Priors over codes", table(found))
     print(table(found))
 
 
 def made(name: str, seeds: int, directory: Path, results: Path) -> dict[str, Any]:
-    """The numbers of one data set; its page of samples goes to `results`."""
+    """The numbers of one data set; the picture of its samples is written to `results`."""
     file, arguments = DATA[name]["codes"]
     base = trained(file, directory / "codes", data=name, **arguments)
     classifier = trained(
@@ -132,12 +134,12 @@ def codebook_of(run: Run) -> dict[str, Any]:
 
 
 def uniform_bits(found: dict[str, Any]) -> float:
-    """Bits of a code where all of its book are as probable, mean over books, of which all here have one size."""
+    """Bits per code under a uniform prior, averaged over codebooks, which all have the same size here."""
     return float(np.mean([math.log2(book["size"]) for book in found["books"]]))
 
 
 def numbers(run: Run, drawn: list[np.ndarray], classifier_run: Run) -> dict[str, float]:
-    """Of one seed: bits on the test split, percent of samples whose class is right, seconds."""
+    """For one seed: bits on the test split, percentage of samples with the right class, seconds."""
     opened = open_run(run.directory, with_data=True)
     terms = means(opened.evaluate(opened.experiment.test))
     found = codebook(opened, opened.experiment.test, terms)
@@ -146,7 +148,7 @@ def numbers(run: Run, drawn: list[np.ndarray], classifier_run: Run) -> dict[str,
     x = np.concatenate(drawn)
     shown = Dataset("the samples", x.shape[1:], len(x), None, "", {"x": x, "label": labels})
     start = time.perf_counter()
-    run.sample(AT_ONCE, seed=1, label=0)  # one padded batch, compiled before
+    run.sample(AT_ONCE, seed=1, label=0)  # one padded batch, already compiled
     return {
         "bits_per_code": terms["bits_per_code"],
         "bits_per_dimension": found["bits_per_dimension"],
@@ -161,13 +163,13 @@ def digest_of(run: Run) -> str:
 
 
 def page(drawn: list[np.ndarray], test: Dataset, file: Path) -> None:
-    """A row for each class: samples at the left, test images at the right."""
+    """A row per class: samples on the left, test images on the right."""
     batch = take(test, np.arange(min(test.size, 2_000)))
     gap = np.full((1, *test.shape), np.nan, np.float32)
     rows = [np.concatenate([of[:SHOWN], gap, batch["x"][batch["label"] == i][:SHOWN]]) for i, of in enumerate(drawn)]
     sheet = tiles(np.concatenate(rows), 2 * SHOWN + 1, 0.0, 1.0)
     side = test.shape[1] + max(1, round(test.shape[1] / 14))
-    sheet[:, SHOWN * side : (SHOWN + 1) * side] = 0  # a gap, not black images
+    sheet[:, SHOWN * side : (SHOWN + 1) * side] = 0  # a white gap
     file.write_bytes(pixels_png(sheet))
 
 
@@ -199,7 +201,7 @@ def table(found: dict[str, Any]) -> str:
     }
     lines = markdown("", headings, rows)
     lines += ["", "Samples of each class at the left, test images at the right:", ""]
-    lines += [f"![Samples of {name} by class](results/priors-{name}.png)" for name in found]
+    lines += [f"![Samples of {name} by class](../images/priors-{name}.png)" for name in found]
     seeds = ", ".join(f"{it['seeds']} of {name}" for name, it in found.items())
     about = (
         f"Mean ± sd over seeds of the prior ({seeds}), on the codes of one run; {OF_EACH} samples of each class; seconds of one "

@@ -1,10 +1,9 @@
-"""What the codes of the classical family are worth: one encoder, trained in every way that classical.py has, over five seeds.
+"""Probes of the codes of classical autoencoders: one encoder, trained in every way that classical.py offers, over five seeds.
 
     python experiments/results/probe_table.py
 
-Trains and evaluates what is missing under runs/probe_table/, then writes what `aejax report` makes of all the runs
-(runs/probe_table/probe_table.html), the tables between the markers in experiments/README.md, and their figures beside this file.
-Killed and started again, it goes on where it was.
+Trains and evaluates what is missing under runs/probe_table/, then writes a report on all runs
+(runs/probe_table/probe_table.html) and docs/pages/studies/probes.md with its figures. It can be killed and started again.
 """
 
 import shutil
@@ -25,23 +24,23 @@ from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN, END = "<!-- probe table: made by results/probe_table.py -->", "<!-- end of probe table -->"
 
 DATA: dict[str, dict[str, Any]] = {
     "digits": {"latent": 32, "patch": (3, 2)},
     "fashion_mnist": {"latent": 64, "patch": (8, 4)},
 }
-"""What depends on the data in every row. The patches cover about as much as the other corruptions, 30 %."""
+"""Arguments of every row that depend on the data. The patches cover about as much as the other corruptions, 30 %."""
 
 
 def rows(data: str) -> dict[str, dict[str, Any]]:
-    """Name -> arguments of classical.py, beside those in DATA.
+    """Name -> arguments of classical.py, in addition to those in DATA.
 
-    Weights, rates and k are the strongest of two to five values with which logistic regression on the code lost at most one of
-    digits' 144 validation examples against the best of them (mean of two seeds, 2000 steps): of l1_weight .03, .1, .3; of
-    kl_weight .3, 1, 3; of k a quarter and a half of the units; of winners .1, .3; of contraction .003, .01, .03, .1.
-    Fashion-MNIST takes them over.
+    Weights, rates and k are the strongest of two to five values for which logistic regression on the code lost at most one of
+    digits' 144 validation examples compared with the best value (mean of two seeds, 2000 steps): l1_weight .03, .1, .3;
+    kl_weight .3, 1, 3; k a quarter and a half of the units; winners .1, .3; contraction .003, .01, .03, .1. Fashion-MNIST uses
+    the same values.
     """
     masked = {"corruption": "masking"}
     contracted = {"contraction": 0.01}
@@ -61,7 +60,8 @@ def rows(data: str) -> dict[str, dict[str, Any]]:
         "contractive": contracted,
         "contractive denoising": {**masked, **contracted},
         "sparse denoising": {**masked, **sparse},
-        # Sparse by selection: with a code that bends, the exact contraction of the wide encoder costs 25 steps.
+        # Sparse by selection of units: with a nonlinear code, the exact contraction of the wide encoder would cost 25 times
+        # as much.
         "contractive denoising sparse": {**masked, **contracted, **selected},
     }
 
@@ -71,16 +71,16 @@ def study(
     steps: int = 3_000,
     seeds: int = 5,
     directory: Path = Path("runs/probe_table"),
-    experiments: Path = EXPERIMENTS,
+    root: Path = ROOT,
 ) -> None:
-    """All of it.
+    """Runs the study.
 
     Args:
-        data: Data sets, each with a table of its own.
-        steps: Of each run.
-        seeds: Of each row.
-        directory: Of the runs.
-        experiments: The folder whose README.md gets the tables, and whose results/ gets their figures.
+        data: Data sets, each with its own table.
+        steps: Training steps of each run.
+        seeds: Number of seeds per row.
+        directory: Folder of the runs.
+        root: Root of the repository, in which numbers, figures and the page of the study are written.
     """
     keep_compiled()
     runs = [run for name in data for row in rows(name) for run in row_of(name, row, steps, seeds, directory)]
@@ -91,14 +91,14 @@ def study(
     shown = []
     for table in probe_tables([read(run) for run in runs]):
         figure = f"probes-{slug(table.data)}.png"
-        shutil.copy(page.with_name("probe_table-figures") / figure, experiments / "results" / figure)
-        shown.append(f"{markdown(table)}\n![Accuracy of logistic regression on {table.data}](results/{figure})\n")
-    put_between(experiments / "README.md", BEGIN, END, "Probe table", "\n".join(shown))
+        shutil.copy(page.with_name("probe_table-figures") / figure, root / "docs" / "pages" / "images" / figure)
+        shown.append(f"{markdown(table)}\n![Accuracy of logistic regression on {table.data}](../images/{figure})\n")
+    put_between(root / "docs" / "pages" / "studies" / "probes.md", BEGIN, END, "Probe table", "\n".join(shown))
     print(page)
 
 
 def row_of(data: str, row: str, steps: int, seeds: int, directory: Path) -> list[Run]:
-    """The finished runs of a row, one a seed."""
+    """The finished runs of a row, one per seed."""
     folder = directory / data / row
     folder.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"data": data, "steps": steps, **DATA[data], **rows(data)[row]}

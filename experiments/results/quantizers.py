@@ -1,9 +1,9 @@
-"""The quantizers beside each other: one net, about as many bits of code, over seeds.
+"""Comparison of quantizers: one net, about as many bits of code, several seeds.
 
     python experiments/results/quantizers.py
 
 Trains and evaluates what is missing under runs/quantizers/ (vqvae.py and fsq.py), then writes studies/quantizers-DATA.json
-beside this file, and the tables between the markers in experiments/README.md. Killed and started again, it goes on where it was.
+beside this file and docs/pages/studies/quantizers.md. It can be killed and started again.
 """
 
 import math
@@ -25,20 +25,20 @@ from aejax.runs.run import means
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN, END = "<!-- quantizers: made by results/quantizers.py -->", "<!-- end of quantizers -->"
 
 DATA: dict[str, dict[str, Any]] = {
     "fashion_mnist": {"codes": 512, "net": {"levels": 256, "hidden": (16, 32), "blocks": 1}},
     "digits": {"codes": 64, "net": {"levels": 17, "hidden": (32,), "blocks": 1}},
 }
-"""How many codes a position has, and the net. Numbers of a vector are 32 where the row does not say otherwise."""
+"""Number of codes of a position, and the net. Vectors have 32 numbers unless a row says otherwise."""
 
 
 def rows(codes: int) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> experiment file and arguments.
 
-    Two books have the square root of as many codes each, so all rows cost about the same bits.
+    With two codebooks, each has the square root of the number of codes, so that all rows cost about the same number of bits.
     """
     half = round(codes**0.5)
     return {
@@ -59,16 +59,16 @@ def study(
     steps: int = 1_000,
     seeds: int = 3,
     directory: Path = Path("runs/quantizers"),
-    experiments: Path = EXPERIMENTS,
+    root: Path = ROOT,
 ) -> None:
-    """All of it.
+    """Runs the study.
 
     Args:
-        data: Data sets, each with a table of its own.
-        steps: Of each run.
-        seeds: Of each row.
-        directory: Of the runs.
-        experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
+        data: Data sets, each with its own table.
+        steps: Training steps of each run.
+        seeds: Number of seeds per row.
+        directory: Folder of the runs.
+        root: Root of the repository, in which numbers, figures and the page of the study are written.
     """
     keep_compiled()
     shown = []
@@ -85,10 +85,10 @@ def study(
             found[row] = {"file": file, "arguments": arguments, "digests": [run["digest"] for run in runs]}
             found[row] |= {key: mean_sd([run[key] for run in runs])._asdict() for key in COLUMNS}
         result = {"data": name, "steps": steps, "seeds": seeds, "net": setting["net"], "rows": found}
-        (experiments / "results" / "studies").mkdir(parents=True, exist_ok=True)
-        write_json(experiments / "results" / "studies" / f"quantizers-{name}.json", result)
+        (root / "experiments" / "results" / "studies").mkdir(parents=True, exist_ok=True)
+        write_json(root / "experiments" / "results" / "studies" / f"quantizers-{name}.json", result)
         shown.append(table(result))
-    put_between(experiments / "README.md", BEGIN, END, "Quantizers", "\n".join(shown))
+    put_between(root / "docs" / "pages" / "studies" / "quantizers.md", BEGIN, END, "Quantizers", "\n".join(shown))
     print("\n".join(shown))
 
 
@@ -101,17 +101,16 @@ COLUMNS = {
     "bits_per_dimension": ("bound, bits/dim", 3, 1),
     "seconds": ("training, s", 0, 1),
 }
-"""What a row shows: its heading, places after the point, and what it is multiplied by. Of two books used and perplexity are
-means."""
+"""Column -> heading, number of decimals, and factor. For two codebooks, used and perplexity are means."""
 
 
 def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[str, Any]:
-    """The numbers of one run by COLUMNS, and its digest."""
+    """The numbers of one run, for COLUMNS, and its digest."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     settings = Settings(save_every=steps)
     run = finished(find(file.removesuffix(".py")), directory, settings, steps=steps, **arguments)
     result = read_json(run.directory / "result.json", "")
-    # Not `evaluate`, whose probes of so many numbers take longer than the training.
+    # Not `evaluate`, whose probes of such long codes take longer than the training.
     opened = open_run(run.directory, with_data=True)
     terms = means(opened.evaluate(opened.experiment.test))
     found = codebook(opened, opened.experiment.test, terms)
@@ -130,7 +129,7 @@ def numbers(file: str, directory: Path, steps: int, **arguments: Any) -> dict[st
 
 
 def table(result: dict[str, Any]) -> str:
-    """One data set's rows in Markdown."""
+    """The rows of one data set in Markdown."""
     rows = {
         name: [cell(row[key], digits, times) for key, (_, digits, times) in COLUMNS.items()]
         for name, row in result["rows"].items()

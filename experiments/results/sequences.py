@@ -1,10 +1,9 @@
-"""TD-VAE beside the models it is compared with, what its rollouts keep, and how far it is from what is exact.
+"""TD-VAE and the models that it is compared with: bounds, rollouts, and the distance from exact values.
 
     python experiments/results/sequences.py
 
-Trains and evaluates what is missing under runs/sequences/ (tdvae_digits.py, tdvae_oscillator.py, tdvae_linear.py), then
-writes studies/sequences.json beside this file, and the tables between the markers in experiments/README.md. It can be
-killed and started again.
+Trains and evaluates what is missing under runs/sequences/ (tdvae_digits.py, tdvae_oscillator.py, tdvae_linear.py), then writes
+studies/sequences-PART.json beside this file and docs/pages/studies/sequences.md. It can be killed and started again.
 """
 
 import sys
@@ -29,7 +28,7 @@ from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 
-EXPERIMENTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BEGIN, END = "<!-- sequences: made by results/sequences.py -->", "<!-- end of sequences -->"
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -37,24 +36,23 @@ MODELS: dict[str, dict[str, Any]] = {
     "filtering": {"model": "filtering"},
     "mean field": {"model": "mean_field"},
 }
-"""Each is trained by its own bound, and evaluated by that of a whole sequence, step by step."""
+"""Models. Each is trained by its own bound and evaluated by that of a whole sequence, step by step."""
 STEPS = {"moving_digits": 12_000, "maze": 4_000, "oscillator": 3_000, "linear": 5_000}
-"""Of training, by the parts of the study."""
+"""Training steps of each part of the study."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "moving_digits": {"lr": 1.6e-2},
     "maze": {"lr": 8e-3, "hidden": (128,), "warm_up": 0.0},
 }
-"""The same for all three models, chosen by the bound of validation sequences after 3000 or 4000 steps.
-
-Of the learning rates 4, 8, 16 and, of digits, 24 and 32e-3 these are the best of each model by one seed with the gradient cut to
-size, but for mean field on the maze: 15.55 at 4e-3 and 15.62 at 8e-3. The rest by three seeds: on digits, without warming up,
-filtering and mean field are as good (9.49 and 15.16 beside 9.51 and 15.34 of one seed), but two of TD-VAE's three stay at 21. On
-the maze these are the best that were tried of each model: with a linear decoder TD-VAE had 8.38 (warming up for .3 of the
-steps), filtering 8.32 and mean field 14.12 (without)."""
+"""Settings, the same for all three models, chosen by the bound on validation sequences after 3000 or 4000 steps. Of the
+learning rates 4e-3, 8e-3, 16e-3 and, on digits, 24e-3 and 32e-3, these are the best for each model (one seed, clipped
+gradients), except for mean field on the maze: 15.55 with 4e-3 and 15.62 with 8e-3. The other settings were chosen with three
+seeds. On digits, filtering and mean field are as good without warm-up (9.49 and 15.16, against 9.51 and 15.34 for one seed),
+but two of TD-VAE's three seeds stay at 21. On the maze these are the best that were tried for each model: with a linear decoder
+TD-VAE has 8.38 (warm-up over .3 of the steps), filtering 8.32 and mean field 14.12 (without)."""
 DRAWS = 1000
-"""Of states of each sequence, over all its steps, for −log p."""
+"""Draws of the states of each sequence, over all its steps, for −log p."""
 SEEN, AHEAD = (1, 3), 10
-"""Frames after which digits are gone on with, and for how many."""
+"""Numbers of frames seen before a rollout, and number of frames ahead."""
 BEGUN, JUMPS, FITTED = 80, (20, 100), 16
 """Frames of an oscillation that are seen, jumps from there, and frames to which a phase is fitted."""
 
@@ -63,20 +61,20 @@ def study(
     parts: tuple[str, ...] = tuple(STEPS),
     seeds: int = 3,
     directory: Path = Path("runs/sequences"),
-    experiments: Path = EXPERIMENTS,
+    root: Path = ROOT,
 ) -> None:
-    """Some of it, or all.
+    """Runs some or all parts of the study.
 
     Args:
-        parts: Of moving_digits, maze, oscillator and linear. The tables are of all parts that have been made.
-        seeds: Of each row.
-        directory: Of the runs.
-        experiments: The folder whose README.md gets the tables, and whose results/studies/ gets their numbers.
+        parts: Some of moving_digits, maze, oscillator and linear. The tables show all parts that have been run.
+        seeds: Number of seeds per row.
+        directory: Folder of the runs.
+        root: Root of the repository, in which numbers, figures and the page of the study are written.
     """
     if unknown := sorted(set(parts) - set(STEPS)):
         raise UsageError(f"no part of the study is called {', '.join(unknown)}; there are {', '.join(STEPS)}")
     keep_compiled()
-    studies = experiments / "results" / "studies"
+    studies = root / "experiments" / "results" / "studies"
     studies.mkdir(parents=True, exist_ok=True)
     for part in parts:
         trained = partial(runs_of, directory, seeds, part)
@@ -97,12 +95,12 @@ def study(
             }
         write_json(studies / f"sequences-{part}.json", {"steps": STEPS[part], "seeds": seeds, "rows": rows})
     made = {part: read_json(file, "") for part in STEPS if (file := studies / f"sequences-{part}.json").exists()}
-    put_between(experiments / "README.md", BEGIN, END, "Sequences", tables(made))
+    put_between(root / "docs" / "pages" / "studies" / "sequences.md", BEGIN, END, "Sequences", tables(made))
     print(tables(made))
 
 
 def runs_of(directory: Path, seeds: int, part: str, row: str, file: str, **arguments: Any) -> list[Run]:
-    """The finished runs of a row over seeds, with their data."""
+    """The finished runs of a row, one per seed, with their data."""
     found, steps = [], STEPS[part]
     for seed in range(seeds):
         where = directory / part / row / str(seed)
@@ -118,7 +116,7 @@ def summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def numbers(run: Run) -> dict[str, float]:
-    """Of a run on the test split, nats per step."""
+    """Numbers of a run on the test split, in nats per step."""
     found, result = evaluated(run, DRAWS), read_json(run.directory / "result.json", "")
     t = run.experiment.test.shape[0]
     after = found["sequences"]
@@ -133,14 +131,16 @@ def numbers(run: Run) -> dict[str, float]:
 
 
 def with_rollouts(run: Run) -> dict[str, float]:
-    """Of a run on moving digits also what rollouts keep."""
+    """The same for a run on moving digits, with properties of its rollouts."""
     return {**numbers(run), **moving(run)}
 
 
 def moving(run: Run) -> dict[str, float]:
-    """What rollouts of digits keep: percent whose direction is right after so many frames, and whose class is, AHEAD frames after
-    the last that was seen, by a support vector machine trained on all places of the digits of training; of true test frames
-    beside."""
+    """How well rollouts of moving digits preserve direction and class, in %.
+
+    The direction is checked after each of SEEN frames. The class is checked AHEAD frames after the last frame seen, by a
+    support vector machine that was trained on the training digits at all positions; for comparison also on true test frames.
+    """
     test, train = run.experiment.test, run.experiment.train
     batch, learnt = take(test, np.arange(test.size)), take(train, np.arange(train.size))
     x = batch["x"]
@@ -148,7 +148,7 @@ def moving(run: Run) -> dict[str, float]:
     first, label = learnt["x"][:, 0], learnt["label"]
     places = [np.roll(first, place, axis=2) for place in range(first.shape[2])]
     shown, once = np.unique(pixels(np.concatenate(places)), axis=0, return_index=True)
-    # Trained on three quarters of these digits it classifies 96.1 % of the others correctly, with gamma="scale" 95.2 %.
+    # Trained on three quarters of these digits it classifies 96.1 % of the others correctly; gamma="scale" gives 95.2 %.
     classifier = SVC(C=10.0, gamma=0.1).fit(shown, np.tile(label, len(places))[once])
     right = lambda frames: 100 * float(np.mean(classifier.predict(pixels(frames)) == batch["label"]))
     found = {"classifier": right(x[:, max(SEEN) - 1 + AHEAD])}
@@ -169,11 +169,11 @@ def moving(run: Run) -> dict[str, float]:
 
 
 def phases(run: Run) -> dict[str, float]:
-    """Mean size of the phase's error in radians after a jump, of one future, and of an extrapolation from the true phase by the
-    mean frequency of the training data.
+    """Mean absolute error of the phase in radians after a jump, for one rollout, and for an extrapolation from the true phase
+    with the mean frequency of the training data.
 
-    A frame gives a sine, not yet a phase; FITTED frames do, the first after the jump, each of the others by one jump that is
-    longer by a step than that of the frame before it, all from the same draw of the state after BEGUN frames.
+    A single frame gives a sine but no phase; FITTED frames do. The first of them is the frame after the jump, and each other
+    one is predicted by a jump that is one step longer, all from the same draw of the state after BEGUN frames.
     """
     test = run.experiment.test
     angle = lambda data: np.unwrap(np.arctan2(*np.moveaxis(take(data, np.arange(data.size))["state"], 2, 0)), axis=1)
@@ -196,18 +196,18 @@ def phases(run: Run) -> dict[str, float]:
 
 
 def _fits(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Least squares for each of n: [n, k, 2] and [n, k] -> [n, 2]."""
+    """Least squares for each of n problems: [n, k, 2] and [n, k] -> [n, 2]."""
     normal = np.einsum("nki,nkj->nij", basis, basis)
     return np.linalg.solve(normal, np.einsum("nki,nk->ni", basis, values)[..., None])[..., 0]
 
 
 def _turn(angle: np.ndarray) -> np.ndarray:
-    """The same within ±π."""
+    """The angle within ±π."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def beside_exact(run: Run) -> dict[str, float]:
-    """Nats per step: the bound and the importance-sampled −log p on the test split, and what is exact."""
+    """Nats per step on the test split: the bound, the importance-sampled −log p, and the exact value."""
     test = run.experiment.test
     found = numbers(run)
     exact = -float(kalman_filter(take(test, np.arange(test.size))["x"]).log_p.mean())
@@ -240,7 +240,7 @@ COLUMNS = {
     },
     "linear": {"nelbo": ("bound, −ELBO", 3), "nll": ("−log p", 3), "exact": ("exact", 3), "gap": ("bound − exact", 3)},
 }
-"""What a row shows: its heading, and places after the point. Nats are per step."""
+"""Column -> heading and number of decimals; nats are per step."""
 
 
 def tables(made: dict[str, Any]) -> str:

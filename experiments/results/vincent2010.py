@@ -1,8 +1,8 @@
-"""The table of stacked denoising autoencoders (Vincent et al. 2010), from data to test errors with their intervals.
+"""The table of stacked denoising autoencoders (Vincent et al. 2010), from data to test errors with confidence intervals.
 
     python experiments/results/vincent2010.py
 
-Trains what is not there yet with `vincent2010`, whose lab note has the numbers; when started again, it goes on where it was.
+Trains what is missing with `vincent2010`, whose lab note has the numbers. It can be killed and started again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAPER = {
 """Vincent et al. 2010, Table 3, test error in %, each on one training set."""
 
 EPOCHS = {"rectangles": ((60, 100, 100), 60), "convex": ((15, 25, 25), 75)}
-"""Passes over the training images: of each layer's pretraining, and of fine-tuning. Convex has six times as many images."""
+"""Epochs of each layer's pretraining, and of fine-tuning. Convex has six times as many images."""
 
 LEARNING_RATES = (0.02, 0.1, 0.1)
 
@@ -42,13 +42,14 @@ RANDOM = [
     {"optimizer": "adam", "lr": 1e-4, "scale": 16.0},
     {"optimizer": "adam", "lr": 3e-4, "scale": 8.0},
 ]
-"""What the random initialization chooses from: the optimizer, its learning rate, the weights' scale."""
+"""Choices for random initialization: optimizer, learning rate, scale of the weights."""
 
 RANDOM_EPOCHS = {"rectangles": 120, "convex": 45}
-"""Passes over the training images from a random initialization. On rectangles 320 gave the same errors."""
+"""Epochs of training from a random initialization. On rectangles 320 gave the same errors."""
 
 TUNED_ON = {"rectangles": 2, "convex": 1}
-"""Training sets, the first, on which it chooses: one of rectangles has 200 validation images, of convex 2000."""
+"""Number of training sets, the first ones, on which it chooses: one of rectangles has 200 validation images, one of convex
+2000."""
 
 
 def study(
@@ -61,10 +62,10 @@ def study(
     """Trains what the table needs and prints it.
 
     Args:
-        data: The data set; each data seed is another training set of it, with the same test images.
+        data: The data set; each data seed is another training set with the same test images.
         data_seeds: Training sets.
         rates: Noise levels; 0 is the stacked plain autoencoder.
-        folder: Where the runs go, and are found again.
+        folder: Folder of the runs.
         out: A .json for the numbers.
     """
     keep_compiled()
@@ -84,7 +85,7 @@ def study(
 
 
 def stacked(name: str, where: Path, rate: float, data: str, seed: int) -> dict[str, float]:
-    """Errors of the classifier on three layers pretrained at this noise level."""
+    """Errors of the classifier on three layers pretrained with this noise level."""
     epochs, tuning = EPOCHS[data]
     parent, batch = "", 20
     for i, (passes, lr) in enumerate(zip(epochs, LEARNING_RATES)):
@@ -131,22 +132,24 @@ def training_examples(name: str) -> int:
 
 
 def errors(run: Run) -> dict[str, float]:
-    """In %, after the last step: of the validation split, by which choices are made, and of the test split."""
+    """Errors in % after the last step, on the validation split, by which choices are made, and on the test split."""
     name = run.config["data"]["name"]
     parts = zip(("validation", "test"), load(name, usual_splits(name))[1:])
     return {part: 100 * means(run.evaluate(data))["error"] for part, data in parts}
 
 
 def svm(name: str) -> dict[str, dict[str, float]]:
-    """A support vector machine with a radial kernel, chosen on the validation split from a grid; then the chosen one trained
-    once more on both splits, as the nets are not."""
+    """Errors of a support vector machine with a radial kernel, chosen from a grid on the validation split.
+
+    The chosen one is also trained on both splits, which the nets are not.
+    """
     from sklearn.metrics.pairwise import euclidean_distances
     from sklearn.svm import SVC
 
     sets = [map_examples(lambda b: {k: b[k] for k in ("x", "label")}, d) for d in load(name, usual_splits(name))]
     (x, y), (x_val, y_val), (x_test, y_test) = ((s["x"].reshape(len(s["x"]), -1), s["label"]) for s in sets)
 
-    def kernel(a, b, gamma):  # by a matrix product: libsvm's own takes minutes for the test split
+    def kernel(a, b, gamma):  # kernel as a matrix product: libsvm takes minutes for the test split
         return np.exp(-gamma * euclidean_distances(a, b, squared=True))
 
     def fitted(x, y, c, gamma):
@@ -170,10 +173,10 @@ def svm(name: str) -> dict[str, dict[str, float]]:
 
 
 def table(rows: dict[str, list[dict[str, float]]], data: str, data_seeds: tuple[int, ...]) -> dict:
-    """Prints every method's mean over training sets, and what the chosen ones differ by on the same training sets."""
+    """Prints every method's mean over training sets, and paired differences between the chosen ones."""
     validation = {name: float(np.mean([r["validation"] for r in found])) for name, found in rows.items()}
     test = {name: [r["test"] for r in found] for name, found in rows.items()}
-    # By the mean over training sets: the 200 validation images of one cannot rank good settings.
+    # By the mean over training sets, because 200 validation images cannot rank good settings.
     noisy = min((name for name in rows if name.startswith("rate") and name != "rate 0"), key=validation.__getitem__)
     random = next(name for name in rows if name.startswith("random"))
     chosen = {"svm": "svm", "svm refitted": "svm refitted", "sae": "rate 0", "sdae": noisy, "random": random}
