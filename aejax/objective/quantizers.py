@@ -86,8 +86,7 @@ def nearest(
             with bias correction. None trains the codes by gradient.
         expire: A code whose moving average of counts is below this fraction of its fair share is reset to a random encoder
             output from the batch. 0 never resets codes. It needs a decay.
-        k_means: Whether the codes start at the k-means centers of the first batch; otherwise they start at draws from N(0,
-        1/D).
+        k_means: Whether the codes start at the k-means centers of the first batch, or else at draws from N(0, 1/D).
         cosine: Whether vectors and codes are normalized to length 1 (Yu et al. 2022); use a small width.
         rotation: Whether the gradient of z_e is that of z_q rotated and scaled, in place of straight-through (Fifty et al.
             2025).
