@@ -54,6 +54,6 @@ def refuse_unsplittable(key: Key[Array, ""]) -> None:
     implementation = str(jax.random.key_impl(key))
     if "rbg" in implementation:
         raise UsageError(
-            f"random keys of kind {implementation!r} give other noise in another batch layout; "
+            f"random keys of kind {implementation!r} give different noise if the batch is laid out differently; "
             "set jax_default_prng_impl (JAX_DEFAULT_PRNG_IMPL) to 'threefry2x32'"
         )

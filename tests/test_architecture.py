@@ -97,7 +97,12 @@ def test_every_import_is_declared(root):
         for file in sorted((root / folder).rglob("*.py")):
             if "benchmarks" in file.parts:
                 continue
-            for package in {module.split(".")[0] for module in imports(file)} - {"aejax", *sys.stdlib_module_names}:
+            beside = {sibling.stem for sibling in file.parent.glob("*.py")}
+            for package in {module.split(".")[0] for module in imports(file)} - {
+                "aejax",
+                *sys.stdlib_module_names,
+                *beside,
+            }:
                 found = {_normal(d) for d in distributions.get(package, [])}
                 assert found & declared, f"{file.name} imports {package}: declare it in pyproject.toml"
 

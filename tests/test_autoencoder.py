@@ -205,7 +205,7 @@ def test_penalties_add_to_the_loss_under_their_names():
     value, metrics = loss_of(model, params, batch)
     np.testing.assert_allclose(value, metrics["nll"] + metrics["activity"] + metrics["spread"], rtol=1e-5)
     assert float(metrics["stretch_of_one"]) == pytest.approx(0.0, abs=1e-9)
-    with pytest.raises(UsageError, match="share one"):
+    with pytest.raises(UsageError, match="share a name"):
         small(penalties=(activity, activity))
     with pytest.raises(UsageError, match="give corrupt="):
         small(emphasis=(1.0, 0.0))

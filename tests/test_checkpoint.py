@@ -41,7 +41,7 @@ def test_the_last_and_the_best_are_kept(saved):
 @pytest.mark.parametrize(
     ("other", "leaf"),
     [
-        (lambda: state_at(5, width=5), r"params/encoder/kernel as float32\[3, 4\], this model wants float32\[3, 5\]"),
+        (lambda: state_at(5, width=5), r"params/encoder/kernel as float32\[3, 4\], this model expects float32\[3, 5\]"),
         (lambda: state_at(5, dtype=jnp.bfloat16), r"params/encoder/kernel as float32.*wants bfloat16"),
         (lambda: state_at(5, optax.sgd(0.1)), r"holds opt_state/0/count, which this model has not"),
         (

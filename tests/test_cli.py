@@ -355,7 +355,7 @@ def test_members_that_diverge_are_left_behind_and_the_others_judged_and_replayed
     diverging = ["--seeds", "2", "--sweep", "lr=1e-3,1e38", "--run", "group"]
     code, _, err = command("train", AE, *TINY, *QUICK, *diverging)
     assert code == 1
-    assert re.search(r"lr1e\+38-seed0: non-finite .*; 2 of 4 members went on to the end", err)
+    assert re.search(r"lr1e\+38-seed0: non-finite .*; 2 of 4 members finished", err)
     assert set(digests(tmp_path / "group")) == {"lr0.001-seed0", "lr0.001-seed1"}
     code, out, _ = command("evaluate", "group")
     assert code == 0

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from aejax.errors import UsageError
-from aejax.models.code_priors import code_prior, nets_for
+from aejax.models import code_prior, nets_for
 from aejax.types import Discrete, Model, Parent
 from tiny import batch_of, optimum
 
@@ -104,5 +104,5 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="no discrete codes"):
         nets_for(parent._replace(model=parent.model._replace(discrete=None)), shape)
     deep = base((2,), lambda x: x.reshape(-1, 1, 1, 2, 2, 1))
-    with pytest.raises(UsageError, match="a plane or a line"):
+    with pytest.raises(UsageError, match="at most two axes of positions"):
         nets_for(deep, shape)

@@ -154,7 +154,7 @@ def test_wrong_arguments_are_refused():
         small(alpha=1.5)
     with pytest.raises(UsageError, match="needs condition=, observed="):
         small(observed=None)
-    with pytest.raises(UsageError, match="leaves some to be modeled"):
+    with pytest.raises(UsageError, match="leave some elements to be modeled"):
         small(observed=np.ones(D, bool))
     with pytest.raises(UsageError, match="examples of shape"):
         fixed_mask(OBSERVED)(KEY, jnp.zeros(D + 1))
@@ -209,7 +209,7 @@ def test_samples_are_given_a_part_of_examples(runs, tmp_path):
     [
         ("label", [], "one of --given"),
         ("label", ["--label", "10"], "labels from 0 to 9"),
-        ("quarter", ["--label", "1"], "needs 'x' of an example"),
+        ("quarter", ["--label", "1"], "needs 'x', which the examples do not have"),
         ("label", ["--label", "1", "--fit-mixture", "2"], "leave out --given and --label"),
     ],
 )
@@ -226,6 +226,6 @@ def test_it_is_judged_and_reported(runs, given):
     assert found["bound"]["importance"]["nll"] < found["terms"]["nelbo"]
     assert found["jacobian"] is None  # of what is no function of x alone
     section = conditions_section(run)
-    caption = "what the model is shown"
+    caption = "the observed part of each"
     assert (caption in section.html) == (given == "quarter")
     assert "Samples by condition" in report([run], None).read_text()

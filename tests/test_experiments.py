@@ -18,7 +18,7 @@ from aejax.training.settings import Settings
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "experiments").rglob("*.md"))]
 FILES = sorted(file for family in FAMILIES for file in (ROOT / "experiments" / family).glob("*.py"))
-STUDIES = sorted((ROOT / "experiments" / "results").glob("*.py"))
+STUDIES = [file for file in sorted((ROOT / "experiments" / "results").glob("*.py")) if "__main__" in file.read_text()]
 
 
 def command_line(
@@ -102,6 +102,7 @@ def test_one_is_copied_to_start_from(tmp_path, capsys, monkeypatch):
 def test_a_study_explains_its_arguments(study, capsys, monkeypatch):
     """A dry run: it is imported whole, and its command line is made."""
     monkeypatch.setattr(sys, "argv", [str(study), "--help"])
+    monkeypatch.syspath_prepend(study.parent)
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(study), run_name="__main__")
     assert stopped.value.code == 0

@@ -131,7 +131,7 @@ def test_what_is_passed_over_is_counted_and_said(tmp_path, stream):
         ".txt files": 1,
         "hidden files": 2,
         "unnamed files": 1,
-        "broken links and other things that are no files": 1,
+        "broken links and other entries that are not files": 1,
     }
     assert "2 .heic files" in found_line(describe((every,)))
     (root / "new.txt").write_text("written after the images were cached")

@@ -161,7 +161,7 @@ def test_accumulation_saves_memory():
 def test_a_model_that_couples_the_batch_is_refused_parts_of_it(layout):
     batch = jax.tree.map(lambda leaf: leaf[0], batches_of(1))
     abstract = jax.eval_shape(lambda: model.init(keys.init, batch))
-    with pytest.raises(UsageError, match="couples the examples of a batch; leave --"):
+    with pytest.raises(UsageError, match="depend on the whole batch; leave --"):
         refuse_coupling(model, layout, *abstract, batch)
     refuse_coupling(uncoupled, layout, *jax.eval_shape(lambda: uncoupled.init(keys.init, batch)), batch)
     refuse_coupling(model, Layout(8), *abstract, batch)

@@ -498,5 +498,5 @@ def test_what_cannot_be_is_said():
         uniform(3, 2)
     with pytest.raises(UsageError, match="no sooner than the start"):
         growing(uniform(1, 1), uniform(1, 2), 3, 2)
-    with pytest.raises(UsageError, match="is to give 4 numbers"):
+    with pytest.raises(UsageError, match="must give 4 numbers"):
         layered(Gated(5, 3), diagonal(), 2, 1, "state").init(jax.random.key(0), jnp.ones((1, 2)))

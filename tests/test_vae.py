@@ -345,7 +345,7 @@ def test_a_conditional_linear_gaussian_model_is_exact():
     seen = batch_of(jnp.float32(y)) | {"condition": jnp.float32(c[:, None])}
     init, _ = jax.jit(model.init)(jax.random.key(0), seen)
     assert jax.tree.map(jnp.shape, init) == jax.tree.map(jnp.shape, params)
-    with pytest.raises(UsageError, match="needs 'condition' of an example"):
+    with pytest.raises(UsageError, match="needs 'condition', which the examples do not have"):
         model.encode(params, {}, batch_of(jnp.float32(y)), jax.random.key(0))
     log_w = jax.jit(model.latent.log_weights, static_argnums=4)(params, {}, seen, jax.random.key(0), 1)[:, 0]
     np.testing.assert_allclose(log_w, exact, rtol=1e-4, atol=1e-4)

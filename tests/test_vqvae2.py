@@ -159,9 +159,9 @@ def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not(two):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: ([*nets(2)[0]], nets(2)[1][:1], (BOTTOM, TOP)), "each level needs one of each"),
+        (lambda: ([*nets(2)[0]], nets(2)[1][:1], (BOTTOM, TOP)), "needs as many encoders"),
         (lambda: (*nets(5), (BOTTOM, TOP)), "vectors of 2 numbers"),
-        (lambda: (*nets(2, positions=(4, 4)), (BOTTOM, TOP)), "level 0 has the positions"),
+        (lambda: (*nets(2, positions=(4, 4)), (BOTTOM, TOP)), "of level 0"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(make, told):

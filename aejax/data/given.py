@@ -35,7 +35,7 @@ def _array(value: Any, where: str) -> np.ndarray:
         value = value.to_numpy()
     if not hasattr(value, "__array__"):
         raise UsageError(
-            f"data is given as {type(value).__name__}; give a name or a path, an array or a table of numbers, (x, label), or a "
+            f"data are of type {type(value).__name__}; give a name or a path, an array or a table of numbers, (x, label), or a "
             "mapping of arrays named as in a .npz"
         )
     try:
@@ -56,6 +56,6 @@ def _refuse_words(table: Any, columns: list[Any], where: str) -> None:
     words = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "fiub"]
     if words:
         raise UsageError(
-            f"{where} has columns that are no numbers: {', '.join(words[:5])}; leave them out or make numbers of them "
+            f"{where} has columns that are not numeric: {', '.join(words[:5])}; leave them out or encode them as numbers "
             "(pandas.get_dummies)"
         )

@@ -128,7 +128,7 @@ def table_of(tables: Sequence[str], images: Sequence[str]) -> tuple[Sequence[str
         raise UsageError(f"{without} has no line in {' or '.join(tables)}; add one, or remove the image")
     if len(rows) > len(images):
         extra = next(iter(rows.keys() - set(map(os.path.normpath, images))))
-        raise UsageError(f"{' or '.join(tables)} has a line for {extra}, which is no image there; remove the line")
+        raise UsageError(f"{' or '.join(tables)} has a line for {extra}, which is not an image there; remove the line")
     return columns or [], [rows[os.path.normpath(path)] for path in images]
 
 
@@ -173,7 +173,7 @@ def _listed(folder: Path | str, passed_over: Counter[str], depth: int = 0) -> _N
         elif entry.is_dir(follow_symlinks=depth < 2):
             folders[entry.name] = _listed(entry.path, passed_over, depth + 1)
         elif not entry.is_file():
-            passed_over["broken links and other things that are no files"] += 1
+            passed_over["broken links and other entries that are not files"] += 1
         elif entry.name.lower().endswith(SUFFIXES):
             images.append(entry.path)
         elif entry.name == TABLE and depth < 2:
@@ -191,7 +191,7 @@ def _by_class(folder: Path, node: _Node, passed_over: Counter[str]) -> dict[str 
     for name, inner in node.folders.items():
         if inner.images_below and _LIKE_A_SPLIT.fullmatch(name):
             raise UsageError(
-                f"{folder / name} is called like a split and lies where class folders do; splits are the folders at the top"
+                f"{folder / name} has the name of a split but lies where class folders are; splits must be top-level folders"
             )
         deeper = [below for below in inner.folders.values() if below.images_below]
         if deeper:

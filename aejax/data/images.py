@@ -84,7 +84,7 @@ def _said(held: ImageFolder, paths: list[str]) -> _Said:
             factors = np.array([[int(row[i]) for i in others] for row in rows], np.int64)
         except ValueError as error:
             raise UsageError(
-                f"{held.tables[0]} has, beside file_name and label, columns that are no whole numbers ({error}); number the "
+                f"{held.tables[0]} has, beside file_name and label, columns that are not whole numbers ({error}); number the "
                 "values of each factor from 0, and leave out other columns"
             ) from error
         refuse_factors(factors, len(paths), held.tables[0])

@@ -183,12 +183,14 @@ def _prepare(tfds: Any, name: str) -> None:
 def _builder(tfds: Any, name: str) -> Any:
     base = re.split("[/:]", name)[0]
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, [])}")
+        raise UsageError(f"{name!r} is neither a path nor the name of a data set; {_mend(name, base, [])}")
     try:
         return tfds.builder(name, data_dir=data_dir(), file_format=FORMAT)
     except tfds.core.registered.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        raise UsageError(f"{name!r} is no path and no name of a data set; {_mend(name, base, known)}") from error
+        raise UsageError(
+            f"{name!r} is neither a path nor the name of a data set; {_mend(name, base, known)}"
+        ) from error
     except Exception as error:  # TFDS raises various exceptions for a wrong config or version
         configs = [f"{base}/{config}" for config in tfds.builder_cls(base).builder_configs]
         raise UsageError(f"{name!r} cannot be opened: {one_line(error)}; {_mend(name, name, configs)}") from error

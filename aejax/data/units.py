@@ -34,7 +34,7 @@ def found_in(x: np.ndarray, origin: str, where: str) -> Found:
     low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
     if x.dtype == np.uint8 and (low, high) == (0.0, 1.0):
         raise UsageError(
-            f"{where} holds only 0 and 1 as uint8, of which 255 is white; save it as bool, or as 0 and 255"
+            f"{where} holds only 0 and 1 as uint8, where 255 means white; save it as bool, or as 0 and 255"
         )
     white = _WHITE.get(x.dtype.name, 1.0)
     return Found(x.dtype.name, low / white, high / white, origin)
@@ -81,4 +81,4 @@ def units(found: Found) -> str:
         return f"float32 from {found.low:.4g} to {found.high:.4g}"
     if found.dtype == "bool":
         return "bool read as 0 and 1"
-    return f"uint8 from {255 * found.low:.0f} to {255 * found.high:.0f}, of which 255 is read as 1"
+    return f"uint8 from {255 * found.low:.0f} to {255 * found.high:.0f}, where 255 is read as 1"

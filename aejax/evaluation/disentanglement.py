@@ -192,7 +192,7 @@ def explicitness(representations: Shaped[Codes, "n d"], factors: Int[Factors, "n
             if len(np.unique(is_value)) == 2 and len(np.unique(truth)) == 2:
                 areas.append(roc_auc_score(truth, _logistic(codes, is_value).decision_function(test_codes)))
         if not areas:
-            raise UsageError(f"{len(z)} examples are too few to hold some of each value of a factor out; give more")
+            raise UsageError(f"{len(z)} examples are too few to hold out some of each value of a factor; give more")
         means.append(np.mean(areas))
     return {"score": float(np.mean(means)), "factors": np.array(means)}
 

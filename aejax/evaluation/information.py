@@ -100,7 +100,7 @@ def checked(representations: Codes, factors: Factors) -> tuple[Float[np.ndarray,
         raise UsageError("the representations are not all finite: the run has diverged; evaluate another one")
     if z.shape[1] < 2 or v.shape[1] < 2:
         raise UsageError(
-            f"disentanglement of {z.shape[1]} dimensions and {v.shape[1]} factors has no meaning; give at least two of each"
+            f"disentanglement of {z.shape[1]} dimensions and {v.shape[1]} factors is undefined; give at least two of each"
         )
     if constant := [k for k, column in enumerate(v.T) if np.all(column == column[0])]:
         raise UsageError(f"factor {constant[0]} has one value only in these examples; leave it out")

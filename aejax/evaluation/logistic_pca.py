@@ -121,7 +121,7 @@ def _rows(x: Shaped[Examples, " n *shape"]) -> Float[np.ndarray, "n d"]:
     rows = x.reshape(len(x), -1).astype(np.result_type(x.dtype, np.float32), copy=False)
     low, high = float(rows.min()), float(rows.max())
     if low < 0.0 or high > 1.0:
-        raise UsageError(f"logistic PCA is of data in [0, 1], and this spans [{low:g}, {high:g}]; scale it")
+        raise UsageError(f"logistic PCA needs data in [0, 1], but these span [{low:g}, {high:g}]; scale it")
     return rows
 
 

@@ -3,10 +3,11 @@
 from aejax.models.autoencoders import autoencoder
 from aejax.models.binarization import binarized
 from aejax.models.classifiers import classifier
-from aejax.models.code_priors import code_prior, nets_for
+from aejax.models.code_priors import code_prior
 from aejax.models.conditional import cvae
 from aejax.models.factor import factor_vae
 from aejax.models.importance_weighted import iwae
+from aejax.models.parent_codes import nets_for
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.models.state_spaces import state_space
 from aejax.models.stochastic_network import gsn

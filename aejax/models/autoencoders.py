@@ -66,8 +66,8 @@ def autoencoder(
         >>> from aejax.objective import bernoulli, masking
         >>> model = autoencoder(MLP((64,), 8), MLP((64,), (28, 28, 1)), bernoulli(), corrupt=masking(0.3))
         >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.encode(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.encode)(params, extras, batch, jax.random.key(1)).shape
         (2, 8)
     """
     corrupt = unless_nothing(corrupt)

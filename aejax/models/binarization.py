@@ -45,8 +45,8 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
         >>> from aejax.objective import bernoulli
         >>> model = binarized(vae(MLP((64,), 2 * 8), MLP((64,), (4, 4, 1)), bernoulli(), latent=8, shape=(4, 4, 1)))
         >>> batch = {"x": jnp.full((2, 4, 4, 1), 0.5), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.encode(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.encode)(params, extras, batch, jax.random.key(1)).shape
         (2, 8)
     """
     fixed = 0 if seed is None else seed

@@ -31,8 +31,8 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
         >>> from aejax.nets import MLP
         >>> model = classifier(MLP((64,), 32), classes=10)
         >>> batch = {"x": jnp.zeros((2, 8, 8, 1)), "label": jnp.array([3, 7]), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.evaluate(params, extras, batch, jax.random.key(1))["nll"].shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.evaluate)(params, extras, batch, jax.random.key(1))["nll"].shape
         (2,)
     """
     head = nn.Dense(classes, kernel_init=nn.initializers.zeros)  # initially all classes are equally probable

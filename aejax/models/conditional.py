@@ -72,8 +72,8 @@ def cvae(
         >>> nets = MLP((32,), 2 * 4), MLP((32,), 2 * 4), MLP((32,), (4, 4, 1))
         >>> model = cvae(*nets, bernoulli(), latent=4, shape=(4, 4, 1), condition=label)
         >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "label": jnp.array([3, 7]), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.sample)(params, extras, batch, jax.random.key(1)).shape
         (2, 4, 4, 1)
     """
     if not 0.0 <= alpha <= 1.0:

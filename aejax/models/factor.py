@@ -66,7 +66,7 @@ def factor_vae(
         >>> nets = MLP((32,), 2 * 4), MLP((32,), (4, 4, 1))
         >>> model = factor_vae(*nets, bernoulli(), 4, (4, 4, 1), gamma=10.0, discriminator=MLP((32,), 1))
         >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
         >>> sorted(params)
         ['decoder', 'discriminator', 'encoder', 'posterior', 'prior']
     """

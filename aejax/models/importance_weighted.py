@@ -68,8 +68,8 @@ def iwae(
         >>> from aejax.objective import bernoulli
         >>> model = iwae(MLP((32,), 2 * 4), MLP((32,), (4, 4, 1)), bernoulli(), 4, (4, 4, 1), samples=5)
         >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> sorted(model.evaluate(params, extras, batch, jax.random.key(1)))
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> sorted(jax.jit(model.evaluate)(params, extras, batch, jax.random.key(1)))
         ['distortion', 'iwae_nll', 'kl', 'mse', 'nelbo']
     """
     if samples < 1:

@@ -51,7 +51,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
         raise UsageError(f"latent={latent}, layers={layers}: at least one of each")
     density = posterior.log_prob
     if density is None:
-        raise UsageError(f"the density of a state is needed, which {posterior.name}() has not; use diagonal()")
+        raise UsageError(f"the density of a state is needed, which {posterior.name}() does not have; use diagonal()")
     names = [f"layer_{layer}" for layer in range(layers, 0, -1)]
 
     def init(key: Key[Array, ""], c: Array) -> Params:
@@ -61,7 +61,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
             h, variables = net.init_with_output(k, seen)
             if h.shape[1:] != (posterior.width(latent),):
                 raise UsageError(
-                    f"{what}= is to give {posterior.width(latent)} numbers for {posterior.name}() of {latent} dimensions, but "
+                    f"{what}= must give {posterior.width(latent)} numbers for {posterior.name}() of {latent} dimensions, but "
                     f"gives {h.shape[1:]}; end it in posterior.width(latent)"
                 )
             params[name] = params_of(variables)

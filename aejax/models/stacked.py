@@ -40,10 +40,10 @@ def on_top_of(parent: Parent, upper: Model) -> Model:
         >>> from aejax.types import Parent
         >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
         >>> lower = autoencoder(MLP((), 8), MLP((), (4, 4, 1)), bernoulli())
-        >>> parent = Parent("runs/lower", "", lower, *lower.init(jax.random.key(0), batch), {})
+        >>> parent = Parent("runs/lower", "", lower, *jax.jit(lower.init)(jax.random.key(0), batch), {})
         >>> model = on_top_of(parent, autoencoder(MLP((), 4), MLP((), 8), squared_error()))
-        >>> params, extras = model.init(jax.random.key(1), batch)
-        >>> model.encode(params, extras, batch, jax.random.key(2)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(1), batch)
+        >>> jax.jit(model.encode)(params, extras, batch, jax.random.key(2)).shape
         (2, 4)
     """
     lower = parent.model
@@ -169,7 +169,7 @@ def started_from(model: Model, params: Params) -> Model:
         >>> from aejax.objective import bernoulli
         >>> batch = {"x": jnp.zeros((2, 4)), "index": jnp.arange(2)}
         >>> model = autoencoder(MLP((), 2), MLP((), 4), bernoulli())
-        >>> trained, _ = model.init(jax.random.key(0), batch)
+        >>> trained, _ = jax.jit(model.init)(jax.random.key(0), batch)
         >>> params, _ = started_from(model, {"encoder": trained["encoder"]}).init(jax.random.key(1), batch)
         >>> bool((params["encoder"]["dense_0"]["kernel"] == trained["encoder"]["dense_0"]["kernel"]).all())
         True

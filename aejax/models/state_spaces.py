@@ -74,8 +74,8 @@ def state_space(
         >>> beliefs, numbers = Beliefs(MLP((), 3 * 8), GRU(8)), Gated(8, 2 * 4)
         >>> model = state_space(beliefs, numbers, numbers, MLP((), (4, 4)), bernoulli(), 4, (6, 4, 4))
         >>> batch = {"x": jnp.zeros((2, 6, 4, 4)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.eval_shape(model.sample, params, extras, batch, jax.random.key(1)).shape
         (2, 6, 4, 4)
     """
     seen = shape[0] if window is None else window

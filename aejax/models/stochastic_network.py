@@ -63,8 +63,8 @@ def gsn(
         >>> from aejax.objective import bernoulli, salt_and_pepper
         >>> model = gsn(MLP((), 8), MLP((), (4, 4, 1)), bernoulli(), salt_and_pepper(0.2), (4, 4, 1), burn_in=5)
         >>> batch = {"x": jnp.zeros((2, 4, 4, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.sample)(params, extras, batch, jax.random.key(1)).shape
         (2, 4, 4, 1)
     """
     if walkback < 1 or burn_in < 1:

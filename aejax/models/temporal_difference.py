@@ -88,8 +88,8 @@ def tdvae(
         >>> nets = beliefs, numbers, numbers, numbers, MLP((), (4, 4))
         >>> model = tdvae(*nets, bernoulli(), latent=4, shape=(6, 4, 4), gap=uniform(1, 3))
         >>> batch = {"x": jnp.zeros((2, 6, 4, 4)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.sample(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.eval_shape(model.sample, params, extras, batch, jax.random.key(1)).shape
         (2, 6, 4, 4)
     """
     if pairs < 1:

@@ -78,8 +78,8 @@ def vae(
         >>> from aejax.objective import bernoulli
         >>> model = vae(MLP((64,), 2 * 8), MLP((64,), (28, 28, 1)), bernoulli(), latent=8, shape=(28, 28, 1))
         >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> sorted(model.evaluate(params, extras, batch, jax.random.key(1)))
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> sorted(jax.jit(model.evaluate)(params, extras, batch, jax.random.key(1)))
         ['distortion', 'kl', 'mse', 'nelbo']
     """
     if kl_cost is not None and not (isinstance(beta, (int, float)) and beta == 1):

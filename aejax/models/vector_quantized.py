@@ -62,8 +62,8 @@ def vqvae(
         >>> from aejax.objective import bernoulli, nearest
         >>> model = vqvae(MLP((64,), 8), MLP((64,), (28, 28, 1)), bernoulli(), nearest(16, 8), (28, 28, 1))
         >>> batch = {"x": jnp.zeros((2, 28, 28, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> model.discrete.codes(params, extras, batch, jax.random.key(1)).shape
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> jax.jit(model.discrete.codes)(params, extras, batch, jax.random.key(1)).shape
         (2, 1)
     """
     corrupt = unless_nothing(corrupt)

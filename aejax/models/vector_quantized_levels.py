@@ -1,12 +1,12 @@
 """A hierarchy of vector-quantized autoencoders (VQ-VAE-2, Razavi et al. 2019, §3.1) with any number of levels.
 
-    x ─▶ encoder 0 ─▶ h₀ ─▶ encoder 1 ─▶ h₁ ─▶ …          upwards, each level coarser
+    x ─▶ encoder 0 ─▶ h₀ ─▶ encoder 1 ─▶ h₁ ─▶ …          upwards, each level coarser; level 0 is next to x
     s₁ = z₁ = quantized(h₁) at the top
     c₀ = decoder 1 (s₁),  z₀ = quantized(join [h₀, c₀]),  s₀ = [z₀, c₀]          downwards
     θ = decoder 0 (s₀)
 
-Level 0 is next to x. A level is quantized given the levels above it, so it need not repeat their information, and x is decoded
-from all levels. With one level it is `vqvae`. The codes' prior is uniform until one is trained (`code_prior`).
+A level is quantized given the levels above it, so it need not repeat their information, and x is decoded from all levels. The
+codes' prior is uniform until one is trained (`code_prior`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantized, Quantizer
 from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Model, Objective, Params
 
-QUANTIZERS = "quantisers"
-"""Their name in parameters and extras, spelled as in the checkpoints of early versions."""
+QUANTIZERS = "quantisers"  # in parameters and extras, spelled as in the checkpoints of early versions
 
 
 def vqvae2(
@@ -54,7 +53,7 @@ def vqvae2(
         decoders: Linen modules. The first returns theta [b, *shape, likelihood.width] (for width 1 any shape of that size);
             decoder i returns [b, *positions of level i − 1, any number] from the levels i and above.
         likelihood: Likelihood of the clean x given theta.
-        quantizers: One per level, see `aejax.objective.quantizers`.
+        quantizers: One per level.
         shape: Shape of one example.
         corrupt: `(key, x of one example, step) -> (x_tilde, touched)`, see `aejax.objective.corruptions`.
 
@@ -71,14 +70,14 @@ def vqvae2(
         >>> decoders = [ConvDecoder((8,), shape, blocks=0) for shape in ((8, 8, 1), (4, 4, 8))]
         >>> model = vqvae2(encoders, decoders, bernoulli(), [nearest(16, 8)] * 2, (8, 8, 1))
         >>> batch = {"x": jnp.zeros((2, 8, 8, 1)), "index": jnp.arange(2)}
-        >>> params, extras = model.init(jax.random.key(0), batch)
-        >>> [codes.shape for codes in model.discrete.codes(params, extras, batch, jax.random.key(1))]
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), batch)
+        >>> codes = jax.eval_shape(model.discrete.codes, params, extras, batch, jax.random.key(1))
+        >>> [level.shape for level in codes]
         [(2, 4, 4, 1), (2, 2, 2, 1)]
     """
     if not len(encoders) == len(decoders) == len(quantizers) >= 1:
         raise UsageError(
-            f"vqvae2 is given {len(encoders)} encoders, {len(decoders)} decoders and {len(quantizers)} quantizers; each level "
-            "needs one of each"
+            f"vqvae2 needs as many encoders ({len(encoders)}) as decoders ({len(decoders)}) and quantizers ({len(quantizers)})"
         )
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
@@ -103,15 +102,13 @@ def vqvae2(
             if above is not None:
                 if above.shape[:-1] != z.shape[:-1]:
                     raise UsageError(
-                        f"decoder {i + 1} gives {above.shape[1:]}, but level {i} has the positions {z.shape[1:-1]}; "
-                        "end it in these"
+                        f"decoder {i + 1} gives {above.shape[1:]}; end it in the positions {z.shape[1:-1]} of level {i}"
                     )
                 z, variables = joins[i].init_with_output(k_join[i], jnp.concatenate([z, above], axis=-1))
                 params["joins"][name] = variables["params"]
             elif z.shape[-1] != q.width:
                 raise UsageError(
-                    f"{q.name}() quantizes vectors of {q.width} numbers, but the last encoder gives {z.shape[1:]}; end it in "
-                    "the width of the last quantizer"
+                    f"{q.name}() quantizes vectors of {q.width} numbers; end the last encoder in these, not in {z.shape[1:]}"
                 )
             rows = z.reshape(-1, q.width)
             params[QUANTIZERS][name], extras[QUANTIZERS][name] = q.init(k_codes[i], rows)

@@ -34,7 +34,7 @@ class PixelCNN(nn.Module):
     Example:
         >>> net = PixelCNN(sizes=(16,), positions=(4, 4), channels=8, layers=2)
         >>> codes = jnp.zeros((2, 4, 4, 1), jnp.int32)
-        >>> [logits.shape for logits in net.init_with_output(jax.random.key(0), codes)[0]]
+        >>> [logits.shape for logits in jax.eval_shape(net.init_with_output, jax.random.key(0), codes)[0]]
         [(2, 4, 4, 16)]
     """
 

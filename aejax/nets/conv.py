@@ -30,7 +30,7 @@ class ConvEncoder(nn.Module):
 
     Example:
         >>> net = ConvEncoder((8, 16), 4, spatial=True)
-        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 28, 28, 1)))[0].shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, 28, 28, 1)))[0].shape
         (2, 7, 7, 4)
     """
 
@@ -88,7 +88,7 @@ class ConvDecoder(nn.Module):
 
     Example:
         >>> net = ConvDecoder((16, 8), (28, 28, 1))
-        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 7, 7, 4)))[0].shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, 7, 7, 4)))[0].shape
         (2, 28, 28, 1)
     """
 

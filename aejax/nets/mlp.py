@@ -26,7 +26,7 @@ class MLP(nn.Module):
 
     Example:
         >>> net = MLP((512, 256), (28, 28, 1))
-        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 32)))[0].shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, 32)))[0].shape
         (2, 28, 28, 1)
     """
 

@@ -24,7 +24,7 @@ class Gated(nn.Module):
     With `depth` several such products follow one another before the dense layer, which is initialized by `last_init`.
 
     Example:
-        >>> Gated(16, 4).init_with_output(jax.random.key(0), jnp.zeros((2, 8)))[0].shape
+        >>> jax.eval_shape(Gated(16, 4).init_with_output, jax.random.key(0), jnp.zeros((2, 8)))[0].shape
         (2, 4)
     """
 
@@ -67,7 +67,7 @@ class OscillatorTransition(nn.Module):
 
     Example:
         >>> net = OscillatorTransition(Gated(16, 2 * 8), latent=8, planes=3)
-        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 8)))[0].shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, 8)))[0].shape
         (2, 16)
     """
 
@@ -109,7 +109,7 @@ class GRU(nn.RNNCellBase):
     Example:
         >>> cell = GRU(8)
         >>> carry = cell.initialize_carry(jax.random.key(0), (2, 24))
-        >>> (_, h), _ = cell.init_with_output(jax.random.key(1), carry, jnp.zeros((2, 24)))
+        >>> (_, h), _ = jax.eval_shape(cell.init_with_output, jax.random.key(1), carry, jnp.zeros((2, 24)))
         >>> h.shape
         (2, 8)
     """
@@ -139,7 +139,7 @@ class LSTM(nn.RNNCellBase):
     Example:
         >>> cell = LSTM(8)
         >>> carry = cell.initialize_carry(jax.random.key(0), (2, 32))
-        >>> (_, h), _ = cell.init_with_output(jax.random.key(1), carry, jnp.zeros((2, 32)))
+        >>> (_, h), _ = jax.eval_shape(cell.init_with_output, jax.random.key(1), carry, jnp.zeros((2, 32)))
         >>> h.shape
         (2, 8)
     """
@@ -185,7 +185,7 @@ class Beliefs(nn.Module):
 
     Example:
         >>> net = Beliefs(MLP((), 3 * 8), GRU(8))
-        >>> net.init_with_output(jax.random.key(0), jnp.zeros((2, 5, 4, 4)))[0].shape
+        >>> jax.eval_shape(net.init_with_output, jax.random.key(0), jnp.zeros((2, 5, 4, 4)))[0].shape
         (2, 6, 8)
     """
 

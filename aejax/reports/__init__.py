@@ -57,7 +57,7 @@ def places(runs: Sequence[Run], out: Path | None) -> tuple[Path, Path]:
     if not page_file.parent.is_dir():
         raise UsageError(f"{page_file}: there is no folder {page_file.parent}; make it first")
     if page_file.exists() and not is_ours(page_file):
-        raise UsageError(f"{page_file} exists and is no report of aejax; choose another --out, or move it")
+        raise UsageError(f"{page_file} exists and is not a report of aejax; choose another --out, or move it")
     return page_file, page_file.with_name(f"{page_file.stem}-figures")
 
 

@@ -38,7 +38,7 @@ def samples_section(run: Run) -> Section | None:
             pixels = tiles(coarse(images, SHARPEST), 8, low, high)
             caption = f"The first {len(images)} samples."
             if conditional and images is samples:
-                caption += " Each is given the condition of the test example at its place."
+                caption += " Each has the condition of the test example at the same position."
             blocks.append(f"<h3>{title}</h3>" + page.figure(page.png_uri(pixels_png(pixels)), caption, name, "pixels"))
             pngs[name] = pixels_png(pixels, 1000)
     return Section("Samples", page.columns(blocks), pngs)
@@ -59,7 +59,7 @@ def conditions_section(run: Run) -> Section | None:
     pixels = tiles(coarse(images.reshape(-1, *test.shape), SHARPEST), images.shape[1], *data_range(batch["x"]))
     caption = (
         f"Left: {how[0].lower()}{how[1:]} of {test.name}. "
-        + ("Then: what the model is shown of each. " if len(columns) == 3 else "")
+        + ("Then: the observed part of each. " if len(columns) == 3 else "")
         + f"Right: {ALTERNATIVES} samples given that condition."
     )
     image = page.figure(page.png_uri(pixels_png(pixels)), caption, "Samples by condition", "pixels")

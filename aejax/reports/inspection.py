@@ -30,7 +30,7 @@ def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
     specs = list(describe(tuple(datasets))["splits"])
     yield found_line(describe(tuple(datasets)))
     if any(n < data.size for n, data in zip(found.examples, datasets)):
-        yield f"what follows is of the first {max(found.examples)} examples of each split"
+        yield f"the following is about the first {max(found.examples)} examples of each split"
     yield f"numbers: {histogram(found)} from {found.low:.4g} to {found.high:.4g}, mean {found.mean:.4g}, sd {found.sd:.4g}"
     yield constant(found)
     if found.balance is not None:
@@ -38,7 +38,7 @@ def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
             yield f"classes of {spec}: {balance(datasets[0].classes or (), counts)}"
     for spec, n in zip(specs, found.repeated):
         if n:
-            yield f"repeated: {n} examples of {spec} are equal to an earlier one of it"
+            yield f"repeated: {n} examples of {spec} are equal to an earlier one"
     for i, j, n in found.shared:
         if n:
             yield f"shared: {n} of {found.examples[j]} examples of {specs[j]} are also in {specs[i]}"

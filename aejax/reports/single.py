@@ -71,7 +71,7 @@ def notices(record: Record) -> str:
     if record.evaluation is None:
         lines.append(
             f"This run has not been evaluated on its test split. {page.code(f'aejax evaluate {where}')} does so, "
-            f"and {page.code(f'aejax report {where}')} then writes this page anew."
+            f"and {page.code(f'aejax report {where}')} then updates this page."
         )
     elif record.evaluation["step"] != run.step:
         lines.append(

@@ -109,15 +109,15 @@ def _leaves(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _refuse_difference(wanted: dict[str, Any], saved: dict[str, Any], where: str) -> None:
-    mend = "the experiment's code or arguments are not those that made it"
+    mend = "the experiment's code or arguments have changed since it was written"
     for path in [*wanted, *(path for path in saved if path not in wanted)]:
         if path not in saved:
             raise UsageError(f"checkpoint {where} lacks {path}: {mend}")
         if path not in wanted:
-            raise UsageError(f"checkpoint {where} holds {path}, which this model has not: {mend}")
+            raise UsageError(f"checkpoint {where} holds {path}, which this model does not have: {mend}")
         if wanted[path] != saved[path]:
             (shape, dtype), (saved_shape, saved_dtype) = wanted[path], saved[path]
             raise UsageError(
                 f"checkpoint {where} holds {path} as {saved_dtype}{list(saved_shape)}, "
-                f"this model wants {dtype}{list(shape)}: {mend}"
+                f"this model expects {dtype}{list(shape)}: {mend}"
             )

@@ -96,7 +96,9 @@ def open_parent(directory: str | Path) -> Parent:
     """
     run = open_run(directory)
     if not (run.directory / "result.json").exists():
-        raise UsageError(f"{directory} is not complete, and no parent yet; finish it with: aejax resume {directory}")
+        raise UsageError(
+            f"{directory} is not complete, so it cannot be a parent yet; finish it with: aejax resume {directory}"
+        )
     if run.config["source"] is None:
         raise UsageError(f"{directory} was trained from Python, without an experiment file; a parent needs one")
     state = run.state

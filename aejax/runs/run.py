@@ -291,7 +291,7 @@ class Run:
         if label is not None and given is None:
             if train.classes is None or not 0 <= label < len(train.classes):
                 raise UsageError(
-                    f"label {label} is none of the data's; they have "
+                    f"label {label} does not occur in the data, which have "
                     + ("no labels" if train.classes is None else f"labels from 0 to {len(train.classes) - 1}")
                 )
             return lambda index: {"label": np.full(len(index), label, np.int32)}

@@ -73,4 +73,4 @@ def first_alone(f: Callable[[], Any]) -> None:
     if failure is not None:
         raise failure
     if failed:
-        raise UsageError("the first process has refused to go on; its message says why and how to mend it")
+        raise UsageError("the first process stopped; its message says why and what to do")

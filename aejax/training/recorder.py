@@ -116,7 +116,7 @@ class Recorder:
         if len(self._members) == 1:
             raise NonFinite(f"{reasons[0]}; lower the learning rate or look at the data") from self.lost[0]
         listed = "; ".join(f"{self._members[i].directory.name}: {reason}" for i, reason in reasons.items())
-        raise NonFinite(f"{listed}; {len(self.going)} of {len(self._members)} members went on to the end")
+        raise NonFinite(f"{listed}; {len(self.going)} of {len(self._members)} members finished")
 
     def _kept(self, i: int) -> str:
         step = self._checkpoints[i].latest_step()

@@ -304,5 +304,5 @@ def refuse_coupling(model: Model, layout: Layout, params: PyTree, extras: PyTree
         if NOWHERE not in str(error):
             raise
         raise UsageError(
-            f"{flag} cuts a batch into parts, but this model couples the examples of a batch; leave {flag} out"
+            f"{flag} cuts a batch into parts, but the terms of this model depend on the whole batch; leave {flag} out"
         ) from error

@@ -84,9 +84,9 @@ def _drawn(center: np.ndarray) -> np.ndarray:
 RECIPE = Recipe(
     name="bouncing",
     about=(
-        "`sequence` bool [20, 16, 16, 1], three balls in a box, without label: 5000 and 1000 examples. `sets.bouncing` "
-        "has the rule; `state` [20, 12] is place and velocity of each ball. Training sequences are of the seed; the test "
-        "sequences are the same for every seed."
+        "`sequence` bool [20, 16, 16, 1], three balls in a box, without label: 5000 and 1000 examples. See "
+        "`sets.bouncing` for the rules; `state` [20, 12] is place and velocity of each ball. The seed determines the "
+        "training sequences; the test sequences are the same for every seed."
     ),
     shape=(STEPS, SIDE, SIDE, 1),
     draw=bouncing,

@@ -98,9 +98,9 @@ _CITATION = """@inproceedings{larochelle2007empirical,
 RECIPE = Recipe(
     name="convex",
     about=(
-        "`image` uint8 [28, 28, 1], regions on black, and `label`, nonconvex or convex: 6000, 2000 and 50 000 examples. "
-        "After Larochelle et al. 2007; `sets.convex` has the rule, and says what of it is tuned. Training and validation "
-        "images are of the seed; the test images are the same for every seed."
+        "`image` uint8 [28, 28, 1], regions on black, and `label`, nonconvex or convex: 6000, 2000 and 50 000 "
+        "examples. After Larochelle et al. 2007. See `sets.convex` for the rules, some of which are tuned. The seed "
+        "determines the training and validation images; the test images are the same for every seed."
     ),
     shape=(SIDE, SIDE, 1),
     draw=convex,

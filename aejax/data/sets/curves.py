@@ -64,9 +64,9 @@ _CITATION = """@article{hinton2006reducing,
 RECIPE = Recipe(
     name="curves",
     about=(
-        "`image` uint8 [28, 28, 1], a gray curve on black, without label: 20 000 to train, 10 000 to test. After Hinton & "
-        "Salakhutdinov 2006, whose rendering is not known; `sets.curves` has ours. Training images are of the seed; the "
-        "test images are the same for every seed."
+        "`image` uint8 [28, 28, 1], a gray curve on black, without label: 20 000 to train, 10 000 to test. After "
+        "Hinton & Salakhutdinov 2006, whose rendering is unknown; see `sets.curves` for ours. The seed determines the "
+        "training images; the test images are the same for every seed."
     ),
     shape=(SIDE, SIDE, 1),
     draw=curves,

@@ -92,9 +92,9 @@ def _normal(rng: np.random.Generator, n: int, covariance: np.ndarray) -> np.ndar
 RECIPE = Recipe(
     name="linear_gaussian",
     about=(
-        "`sequence` float32 [20, 2], seen of a linear-Gaussian state space, without label: 5000 and 1000 examples. "
-        "`sets.linear_gaussian` has the rule and the exact filter; `state` [20, 2] is z. Training sequences are of the "
-        "seed; the test sequences are the same for every seed."
+        "`sequence` float32 [20, 2], observations of a linear-Gaussian state-space model, without label: 5000 and 1000 examples. "
+        "See `sets.linear_gaussian` for the rules and the exact filter; `state` [20, 2] is z. The seed determines the "
+        "training sequences; the test sequences are the same for every seed."
     ),
     shape=(STEPS, 2),
     draw=linear_gaussian,

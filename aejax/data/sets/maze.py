@@ -134,8 +134,8 @@ RECIPE = Recipe(
     name="maze",
     about=(
         "`sequence` bool [20, 9, 9, 3], a player in a maze and a ghost that follows, without label: 5000 and 1000 "
-        "examples. `sets.maze` has the rule; `state` [20, 4] is the cell of each. Training sequences are of the seed; the "
-        "test sequences are the same for every seed."
+        "examples. See `sets.maze` for the rules; `state` [20, 4] is the cell of each. The seed determines the "
+        "training sequences; the test sequences are the same for every seed."
     ),
     shape=(STEPS, SIDE, SIDE, 3),
     draw=maze,

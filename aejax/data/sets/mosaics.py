@@ -66,8 +66,8 @@ RECIPE = Recipe(
     name="mosaics",
     about=(
         "`image` uint8 [64, 64, 1], sixteen handwritten digits of one class, and `label`, the digit: 5000 and 1000 "
-        "examples. `sets.mosaics` has the rule. Training images are of the seed; the test images, of digits that no "
-        "training image has, are the same for every seed."
+        "examples. See `sets.mosaics` for the rules. The seed determines the training images; the test images, of "
+        "digits that no training image has, are the same for every seed."
     ),
     shape=(SIDE, SIDE, 1),
     draw=mosaics,

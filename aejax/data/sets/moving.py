@@ -102,8 +102,9 @@ MOVING_DIGITS = Recipe(
     name="moving_digits",
     about=(
         "`sequence` bool [20, 8, 8, 1], a digit that moves to the left or to the right, and `label`: 5000 and 1000 "
-        "examples. `sets.moving` has the rule; `state` [20, 2] is position and velocity. Training sequences are of the "
-        "seed; the test sequences, of digits that no training sequence has, are the same for every seed."
+        "examples. See `sets.moving` for the rules; `state` [20, 2] is position and velocity. The seed determines the "
+        "training sequences; the test sequences, of digits that no training sequence has, are the same for every "
+        "seed."
     ),
     shape=(STEPS, DIGITS_SIDE, DIGITS_SIDE, 1),
     draw=moving_digits,
@@ -120,8 +121,8 @@ MOVING_FASHION = Recipe(
     name="moving_fashion",
     about=(
         "`sequence` bool [20, 28, 28, 1], a garment that moves to the left or to the right, and `label`: 10 000 and 2000 "
-        "examples. `sets.moving` has the rule; `state` [20, 2] is position and velocity. Needs `fashion_mnist`. Training "
-        "sequences are of the seed; the test sequences, of its test images, are the same for every seed."
+        "examples. See `sets.moving` for the rules; `state` [20, 2] is position and velocity. Needs `fashion_mnist`. The seed "
+        "determines the training sequences; the test sequences, of its test images, are the same for every seed."
     ),
     shape=(STEPS, FASHION_SIDE, FASHION_SIDE, 1),
     draw=moving_fashion,

@@ -41,9 +41,9 @@ _CITATION = """@inproceedings{gregor2019temporal,
 RECIPE = Recipe(
     name="oscillator",
     about=(
-        "`sequence` float32 [200, 1], a noisy harmonic oscillation, without label: 5000 and 1000 examples. "
-        "`sets.oscillator` has the rule; `state` [200, 2] is position and velocity. Training sequences are of the seed; "
-        "the test sequences are the same for every seed."
+        "`sequence` float32 [200, 1], a noisy harmonic oscillation, without label: 5000 and 1000 examples. See "
+        "`sets.oscillator` for the rules; `state` [200, 2] is position and velocity. The seed determines the training "
+        "sequences; the test sequences are the same for every seed."
     ),
     shape=(STEPS, 1),
     draw=oscillator,

@@ -53,9 +53,9 @@ _CITATION = """@inproceedings{larochelle2007empirical,
 RECIPE = Recipe(
     name="rectangles",
     about=(
-        "`image` uint8 [28, 28, 1], an outline on black, and `label`, wide or tall: 1000, 200 and 50 000 examples. After "
-        "Larochelle et al. 2007; `sets.rectangles` has the rule. Training and validation images are of the seed; the test "
-        "images are the same for every seed."
+        "`image` uint8 [28, 28, 1], an outline on black, and `label`, wide or tall: 1000, 200 and 50 000 examples. "
+        "After Larochelle et al. 2007. See `sets.rectangles` for the rules. The seed determines the training and "
+        "validation images; the test images are the same for every seed."
     ),
     shape=(SIDE, SIDE, 1),
     draw=rectangles,

@@ -55,8 +55,9 @@ def waveforms(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]
 RECIPE = Recipe(
     name="waveforms",
     about=(
-        "`signal` uint8 [512, 1], a tone, and `label`, plucked, bowed or wind: 5000 and 1000 examples. `sets.waveforms` "
-        "has the rule. Training signals are of the seed; the test signals are the same for every seed."
+        "`signal` uint8 [512, 1], a tone, and `label`, plucked, bowed or wind: 5000 and 1000 examples. See "
+        "`sets.waveforms` for the rules. The seed determines the training signals; the test signals are the same for "
+        "every seed."
     ),
     shape=(LENGTH, 1),
     draw=waveforms,
