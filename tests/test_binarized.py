@@ -186,8 +186,8 @@ def test_any_family_on_gray_values_is_the_family_on_the_bits(family, seed, outsi
             return found, model.loss(params, extras, loss_on, key, 0, None)
 
         # Without a seed the bits outside training are those of seed 0.
-        judged = fixed if seed else {**batch, "x": binarized(looker()).encode({}, {}, batch, KEY)}
-        return of(binarized(plain, seed), batch, batch, KEY), of(plain, judged, seen, KEY if seed else k_model)
+        expected = fixed if seed else {**batch, "x": binarized(looker()).encode({}, {}, batch, KEY)}
+        return of(binarized(plain, seed), batch, batch, KEY), of(plain, expected, seen, KEY if seed else k_model)
 
     wrapped, by_hand = both(*jax.jit(plain.init)(KEY, batch))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), wrapped, by_hand)

@@ -351,7 +351,7 @@ def test_members_are_trained_reported_and_used(command, refused, tmp_path):
     assert aejax.open_run(tmp_path / "group" / "lr0.001-seed1").experiment.seed == 1
 
 
-def test_members_that_diverge_are_left_behind_and_the_others_judged_and_replayed(command, tmp_path):
+def test_members_that_diverge_are_left_behind_and_the_others_evaluated_and_replayed(command, tmp_path):
     diverging = ["--seeds", "2", "--sweep", "lr=1e-3,1e38", "--run", "group"]
     code, _, err = command("train", AE, *TINY, *QUICK, *diverging)
     assert code == 1

@@ -93,8 +93,8 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
     params = init(model)
     worse = jax.tree.map(jnp.copy, params)
     worse["decoder"]["dense_1"]["bias"] = params["decoder"]["dense_1"]["bias"].at[:2].add(100.0)
-    judge = jax.jit(model.evaluate)
-    for name, value in judge(params, {}, seen, KEY).items():
+    evaluate = jax.jit(model.evaluate)
+    for name, value in evaluate(params, {}, seen, KEY).items():
         np.testing.assert_array_equal(judge(worse, {}, seen, KEY)[name], value, err_msg=name)
     z = jnp.zeros((N, K))
     for images in (
@@ -219,7 +219,7 @@ def test_what_is_not_given_is_asked_for(runs, which, more, message, tmp_path, ca
 
 
 @pytest.mark.parametrize("given", [pytest.param("label", marks=pytest.mark.slow), "quarter"])
-def test_it_is_judged_and_reported(runs, given):
+def test_it_is_evaluated_and_reported(runs, given):
     run = open_run(runs[given], with_data=True)
     run.experiment = run.experiment._replace(test=subset(run.experiment.test, np.arange(32)))
     found = evaluate(run, draws=20)

@@ -171,7 +171,7 @@ def test_a_run_ends_in_the_same_digest():
     assert trained(read, [10, 10, 10]) == trained(held, [10, 10, 10]) == trained(read, [3, 7, 10, 1, 9])
 
 
-def test_a_streamed_run_is_judged_as_one_in_memory(tmp_path):
+def test_a_streamed_run_is_evaluated_as_one_in_memory(tmp_path):
     held, read = (load(data, ("train[:10%]", "test[:80%]")) for data in ("digits", Streamed("digits")))
     model = autoencoder(MLP((), 4), MLP((), (8, 8, 1)), bernoulli(), corrupt=masking(0.3))
     run = train(Experiment(model, optax.sgd(1e-3), *held, 32, 1, 0), tmp_path / "run")
@@ -182,7 +182,7 @@ def test_a_streamed_run_is_judged_as_one_in_memory(tmp_path):
         assert take(test_set, shown)["label"].tolist() == list(range(10))
 
 
-def test_only_the_first_of_a_large_streamed_split_are_judged(tmp_path, monkeypatch):
+def test_only_the_first_of_a_large_streamed_split_are_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluation.baselines.STREAMED_EXAMPLES", 50)
     train_set, test_set = load(Streamed("digits"), ("train[:10%]", "test[:80]"))
     model = autoencoder(MLP((), 4), MLP((), train_set.shape), bernoulli())

@@ -244,7 +244,7 @@ def test_votes_are_of_variances_in_units_of_the_dimension(mixed, factors):
     assert none["score"] == none["active"] == none["votes"].sum() == 0
 
 
-def test_votes_are_judged_by_others(factors, monkeypatch):
+def test_votes_are_evaluated_by_others(factors, monkeypatch):
     for name in ("VOTES", "TEST_VOTES"):
         monkeypatch.setattr(f"aejax.evaluation.disentanglement.{name}", 40)
     # Few votes for many dimensions agree with themselves, with others by chance.
@@ -313,7 +313,7 @@ def test_ranking_of_runs():
     assert udr([z, with_noise], [every, kept])["score"] == pytest.approx(found["score"])
 
 
-def test_what_cannot_be_judged_is_refused(factors):
+def test_what_cannot_be_evaluated_is_refused(factors):
     with pytest.raises(UsageError, match="two of each"):
         mig(factors[:, :1], factors)
     with pytest.raises(UsageError, match="factor 1 has one value"):
@@ -354,7 +354,7 @@ def test_what_is_written_names_the_factors_that_vary(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_on_data_with_factors_is_judged_by_them(tmp_path, monkeypatch):
+def test_a_run_on_data_with_factors_is_evaluated_by_them(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluation.disentanglement.ROUNDS", 3)
     train_set, test = load("sprites_small", ("train[:500]", "test[:300]"))
     model = vae(MLP((8,), 6), MLP((8,), train_set.shape), bernoulli(), 3, train_set.shape)

@@ -167,7 +167,7 @@ def test_report_is_the_same_bytes_again_and_leaves_only_its_files(judged):
             assert min(image.size) > 200
 
 
-def test_strips_show_the_noise_that_was_judged(judged):
+def test_strips_show_the_noise_that_was_evaluated(judged):
     run, _ = judged
     chosen = np.array([7, 0, 31])
     rows, measured = restored_rows(run, judged[1], chosen)

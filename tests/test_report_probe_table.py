@@ -16,7 +16,7 @@ from aejax.reports.probe_table import markdown, probe_tables, written
 from aejax.reports.records import Record
 
 
-def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", **arguments):
+def record(directory: Path, seed=0, data="d", evaluated=True, shift=0.0, sha="a", **arguments):
     """A run as a report reads it, with numbers that depend on its seed."""
     config = {
         "source": {"file": "classical.py", "sha256": sha, "arguments": {"data": data, "seed": seed, **arguments}},
@@ -48,7 +48,7 @@ def record(directory: Path, seed=0, data="d", judged=True, shift=0.0, sha="a", *
         experiment=SimpleNamespace(test=SimpleNamespace(name=f"{data}:test", fingerprint=""), sweep={}),
     )
     log = {"validation": {"nll": (np.array([1.0, 2.0]), np.array([3.0, 2.0 + seed]))}}
-    return Record(run, log, {"digest": "cd" * 32, "metrics": {}}, evaluation if judged else None)
+    return Record(run, log, {"digest": "cd" * 32, "metrics": {}}, evaluation if evaluated else None)
 
 
 PLAIN, DENOISING, BOTH = {"rate": None, "l1": None}, {"rate": 0.3, "l1": None}, {"rate": 0.3, "l1": 0.1}
@@ -105,8 +105,8 @@ def test_rows_without_folders_of_their_own_are_called_by_what_is_unlike_most(tmp
     assert [c.name for c in configurations(records)] == ["no rate", "classical", "L1 0.1"]
 
 
-def test_each_data_set_has_its_table_and_runs_that_were_not_judged_have_none(tmp_path):
-    both = [*study(tmp_path / "1"), *study(tmp_path / "2", "e"), record(tmp_path / "new", judged=False)]
+def test_each_data_set_has_its_table_and_runs_that_were_not_evaluated_have_none(tmp_path):
+    both = [*study(tmp_path / "1"), *study(tmp_path / "2", "e"), record(tmp_path / "new", evaluated=False)]
     tables = probe_tables(both)
     assert [table.data for table in tables] == ["d", "e"]
     assert [[row.name for row in table.rows] for table in tables] == [["plain", "denoising", "both"]] * 2

@@ -1,4 +1,4 @@
-"""A run of a model of sequences as people use it: trained from a file, judged, reported, gone on from."""
+"""A run of a model of sequences as people use it: trained from a file, evaluated, reported and continued."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(data, tmp_path_factory):
     return directory
 
 
-def test_it_is_judged_by_how_it_goes_on(run, capsys):
+def test_it_is_evaluated_by_how_it_goes_on(run, capsys):
     assert main(["evaluate", str(run), "--draws", "3"]) == 0
     assert "3 after 3 frames" in capsys.readouterr().out
     result = json.loads((run / "eval.json").read_text())
@@ -50,7 +50,7 @@ def test_it_is_judged_by_how_it_goes_on(run, capsys):
     assert list(found["probes"]) == ["0", "1"]
     # The mean of eight has less spread.
     assert sum(found["mean_rollout_mse"]) < sum(found["rollout_mse"])
-    # Where no judged sequence is so long, the table ends sooner.
+    # Where no evaluated sequence is that long, the table ends earlier.
     for of in ("rollout_mse", "mean_rollout_mse", "last_frame_mse"):
         found[of][-1] = None
     print_table(result)

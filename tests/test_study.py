@@ -42,7 +42,7 @@ def test_a_run_is_trained_once_and_taken_up_again(root, tmp_path):
         finished(file, tmp_path / "run", QUICK, depth=3)
 
 
-def test_a_run_is_judged_once_for_its_parameters(tmp_path, monkeypatch):
+def test_a_run_is_evaluated_once_for_its_parameters(tmp_path, monkeypatch):
     (tmp_path / "result.json").write_text(json.dumps({"digest": "of these"}))
     data, asked = open_split(np.zeros((1, 2), np.float32)), []
     experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)

@@ -179,7 +179,7 @@ def test_reading_a_run_leaves_a_checkpoint_that_is_being_written(whole, tmp_path
     assert unfinished.exists()
 
 
-def test_without_a_validation_split_the_test_split_is_judged_under_its_name(tmp_path):
+def test_without_a_validation_split_the_test_split_is_evaluated_under_its_name(tmp_path):
     train(experiment(8, validation=None), tmp_path / "run", QUICK)
     assert [line["split"] for line in lines(tmp_path / "run")] == ["train", "train", "test"]
 

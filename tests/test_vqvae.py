@@ -78,7 +78,7 @@ def test_without_a_corruption_what_is_seen_is_x_and_with_one_it_is_not():
         assert np.allclose(terms["denoising_distortion"], expected, rtol=1e-6) == same
 
 
-def test_what_is_trained_sees_the_corrupted_image_and_is_judged_by_the_clean_one():
+def test_what_is_trained_sees_the_corrupted_image_and_is_evaluated_by_the_clean_one():
     """With all pixels masked the codes, and so the distortion, of every x are those of the empty image."""
     model = built(nearest(8, 4), corrupt=masking(1.0))
     empty, x = {**batch(), "x": jnp.zeros((8, *SHAPE))}, batch()["x"]

@@ -135,7 +135,7 @@ def test_every_level_asks_for_its_commitment_and_keeps_its_statistics():
     np.testing.assert_allclose(found[1] - without, 3.0 * (found[0] - without), rtol=1e-3)
 
 
-def test_what_is_trained_sees_the_corrupted_image_and_is_judged_by_the_clean_one(two):
+def test_what_is_trained_sees_the_corrupted_image_and_is_evaluated_by_the_clean_one(two):
     """With all pixels masked the codes, and so the distortion, of every x are those of the empty image."""
     _, params, extras = two
     model = vqvae2(*nets(2), bernoulli(), (BOTTOM, TOP), SHAPE, corrupt=masking(1.0))

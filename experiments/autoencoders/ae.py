@@ -33,7 +33,7 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """An autoencoder without noise; its restoration of masked examples is evaluated all the same."""
+    """An autoencoder without corruption; its restoration of masked examples is evaluated for comparison."""
     train, *_ = splits = load(data, usual_splits(data))
     net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
     model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli())

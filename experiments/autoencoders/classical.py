@@ -63,20 +63,21 @@ def experiment(
     steps: int = 3_000,
     seed: int = 0,
 ) -> Experiment:
-    """An autoencoder with what these arguments add to it; None adds nothing.
+    """An autoencoder with the given additions; None adds nothing.
 
     Args:
-        corruption: What is done to the x that the encoder sees.
-        strength: Of it: the fraction of the components, or of gaussian the standard deviation.
-        patch: Of patches: the side of each square, and how many there are.
-        code: Activation of the code. Sparsity by l1_weight wants relu, by kl_weight sigmoid.
-        l1_weight: Weight of the sum of the code's moduli.
-        kl_weight: Weight of Σ_j KL(ρ‖ρ̂_j), ρ̂_j a unit's mean over the batch.
-        rho: ρ, the mean that each unit is held to.
-        k: Number of units that each example keeps, the largest (k-sparse).
+        corruption: Corruption of the encoder's input.
+        strength: Strength of the corruption: the fraction of components, or the standard deviation for gaussian.
+        patch: For patches, the side of each square and the number of squares.
+        code: Activation of the code. Use relu with l1_weight and sigmoid with kl_weight.
+        l1_weight: Weight of the L1 norm of the code.
+        kl_weight: Weight of Σ_j KL(ρ‖ρ̂_j), with ρ̂_j the mean activation of unit j over the batch.
+        rho: ρ, the target of the mean activations.
+        k: Number of units that each example keeps, the largest ones (k-sparse).
         winners: Fraction of the batch's examples that each unit keeps in training (winner-take-all).
         contraction: Weight of the squared Frobenius norm of the encoder's Jacobian.
-        tied: The decoder's kernels are the encoder's, transposed: else it could undo in scale what a penalty does to the code.
+        tied: Whether the decoder's kernels are the encoder's, transposed. Otherwise the decoder can grow while a penalty
+            shrinks the code.
     """
     if kl_weight is not None and code != "sigmoid":
         raise UsageError(f"kl_weight needs units in (0, 1), and the code is {code}; add --code sigmoid")

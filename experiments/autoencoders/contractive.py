@@ -43,14 +43,15 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """An autoencoder of sigmoid units with tied weights whose encoder is contracted at the training examples.
+    """An autoencoder of sigmoid units with tied weights and a penalty on the encoder's Jacobian at the training examples.
 
     Args:
         contraction: λ, the weight of the squared Frobenius norm of the encoder's Jacobian.
-        hessian: γ, the weight of the Jacobian's expected squared change under noise (CAE+H); None for none.
+        hessian: γ, the weight of the expected squared change of the Jacobian under noise (CAE+H); None for none.
         sigma: Standard deviation of that noise.
-        estimator: Of the Jacobian's norm: exact, or Hutchinson's unbiased estimate, for encoders too wide for the exact one.
-        hidden: Widths of the encoder's hidden layers; the decoder mirrors them. One sigmoid layer, the paper's, by default.
+        estimator: How the norm of the Jacobian is computed: exact, or by Hutchinson's unbiased estimate for very wide encoders.
+        hidden: Widths of the encoder's hidden layers; the decoder mirrors them. By default there is one sigmoid layer, as in
+            the paper.
     """
     train, *_ = splits = load(data, usual_splits(data))
     norm = {"exact": contractive, "hutchinson": hutchinson}[estimator]

@@ -53,7 +53,7 @@ def experiment(
 
     Args:
         rate: Fraction of the components set to 0 or 1 at each step of the chain.
-        walkback: Steps of the chain that training follows from each image; 1 is the denoising autoencoder.
+        walkback: Steps of the chain in training, from each image; 1 is the denoising autoencoder.
         burn_in: Steps of the chain before a sample is taken.
     """
     train, *_ = splits = load(data, usual_splits(data))

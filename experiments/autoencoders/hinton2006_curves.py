@@ -45,7 +45,7 @@ def experiment(
     steps: int = 20_000,
     seed: int = 0,
 ) -> Experiment:
-    """An autoencoder of the paper's widths, all its layers trained at once from random weights.
+    """An autoencoder with the paper's widths, all of whose layers are trained at once from random weights.
 
     Args:
         latent: Number of components of the code, which is linear.

@@ -36,14 +36,14 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """One layer with tied weights: a free decoder can undo in scale what the penalty does to the code.
+    """One layer with tied weights; a free decoder could grow while the penalty shrinks the code.
 
     Args:
-        kind: l1: rectified units, and l1_weight times the sum of what an example activates. kl: sigmoid units, and kl_weight
-            times Σ_j KL(ρ‖ρ̂_j), ρ̂_j the mean of unit j over the global batch.
-        l1_weight: Of kind l1, in nats per unit of activation.
-        kl_weight: Of kind kl. The divergence is one number of the whole batch, the loss a mean over its examples.
-        rho: ρ of kind kl, the mean that each unit is held to.
+        kind: l1 has rectified units and the penalty l1_weight · Σ_j |h_j|. kl has sigmoid units and the penalty kl_weight ·
+            Σ_j KL(ρ‖ρ̂_j), with ρ̂_j the mean of unit j over the global batch.
+        l1_weight: Weight for l1, in nats per unit of activation.
+        kl_weight: Weight for kl. The penalty is one number for the whole batch, while the loss is a mean over examples.
+        rho: Target ρ of the mean activations, for kl.
         latent: Number of units.
     """
     train, *_ = splits = load(data, usual_splits(data))

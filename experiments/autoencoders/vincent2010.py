@@ -59,17 +59,17 @@ def experiment(
     steps: int = 3_000,
     seed: int = 0,
 ) -> Experiment:
-    """One stage: a layer on top of the parent's, or the fine-tuning of all layers that the parent brings.
+    """One stage: a layer on top of the parent's layers, or fine-tuning of all of the parent's layers.
 
     Args:
         data: Name of a data set (rectangles, rectangles/1 … for other training sets, convex, any of TFDS) or path.
-        stage: layer: a denoising autoencoder of one sigmoid layer with tied weights, on the parent's uncorrupted code, or on
-            the images where there is no parent. autoencoder: the unrolled stack, fine-tuned to reconstruct images.
-            supervised: a classifier on the stack; without a parent all of it is drawn at random.
+        stage: layer trains a denoising autoencoder with one sigmoid layer and tied weights, on the parent's uncorrupted code,
+            or on the images if there is no parent. autoencoder fine-tunes the unrolled stack to reconstruct images. supervised
+            fine-tunes a classifier on the stack, or trains it from random weights if there is no parent.
         parent: Run directory of the highest layer so far; empty for none.
-        rate: Fraction of a layer's input that is set to zero while it is trained; 0 makes plain autoencoders.
+        rate: Fraction of a layer's input that is set to zero in training; 0 trains plain autoencoders.
         hidden: Widths of the layers, the lowest first.
-        scale: Of the random weights: uniform within ±scale/√(the larger number of units on the two sides).
+        scale: Scale of the random weights, which are uniform within ±scale/√(the larger of the numbers of inputs and outputs).
         optimizer: sgd as in the paper, or adam.
         lr: Learning rate, constant.
         steps: Training steps of this stage.
@@ -94,7 +94,7 @@ def experiment(
 
 
 def layer(below: Parent | None, rate: float, hidden: tuple[int, ...], shape: tuple[int, ...], draw):
-    """The next layer: a tied denoising autoencoder of what the layer below gives, all in [0, 1]."""
+    """The next layer: a tied denoising autoencoder of the codes of the layer below, which lie in [0, 1]."""
     i = 0 if below is None else len(layers(below))
     if i == len(hidden):
         raise UsageError(

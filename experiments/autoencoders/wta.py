@@ -39,14 +39,14 @@ def experiment(
     """Rectified codes and a linear reconstruction of pixels.
 
     Args:
-        net: mlp: units that see whole images. conv: channels of a spatial code, where each keeps one position of an image
-            before the batch is looked at; the nets are those of conv_dae.py, strided where the paper's are not.
-        winners: Fraction of the batch's examples in which a unit or channel survives, at least one.
-        hidden: Of mlp, widths of hidden layers; of conv, channels after each convolution, at least one. The decoder mirrors
+        net: mlp has units that see the whole image. conv has a spatial code whose channels keep one position of each image
+            before they compete over the batch; its nets are those of conv_dae.py, with strides where the paper's have none.
+        winners: Fraction of the batch's examples in which a unit or channel stays active, at least one.
+        hidden: For mlp, widths of hidden layers; for conv, channels after each convolution, at least one. The decoder mirrors
             them.
         latent: Number of units, or of channels of the code.
-        lr: Peak learning rate of Adam; it falls to zero on a cosine. So high a one kills many units on larger images.
-        batch_size: Examples in a step, over all devices. With few of them round(winners·batch) is coarse.
+        lr: Peak learning rate of Adam; it decays to zero on a cosine. On larger images such a high rate kills many units.
+        batch_size: Examples per step, over all devices. With few examples, round(winners·batch) is coarse.
     """
     train, *_ = splits = load(data, usual_splits(data))
     if net == "mlp":

@@ -31,11 +31,11 @@ def experiment(
     steps: int = 2_000,
     seed: int = 0,
 ) -> Experiment:
-    """The autoencoder of vqvae.py, with rounded numbers for its code.
+    """The autoencoder of vqvae.py with rounding instead of a codebook.
 
     Args:
-        scalars: To how many values each number of a vector is rounded. The paper has 8 6 5 where there were 256 codes, and
-            8 5 5 5 for 1024.
+        scalars: Number of levels to which each number of a vector is rounded. The paper uses 8 6 5 in place of 256 codes, and
+            8 5 5 5 in place of 1024.
     """
     train, *_ = splits = load(data, usual_splits(data))
     q = finite_scalar(scalars)

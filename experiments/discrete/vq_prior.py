@@ -42,11 +42,11 @@ def experiment(
 
     Args:
         parent: Run directory of vqvae.py, fsq.py or vqvae2.py.
-        data: What the parent was trained on.
-        by_class: Tell the prior the label: samples are then of a class that one asks for.
-        channels: Of each stack.
-        layers: Gated layers.
-        heads: Of causal attention at the top level; 0 for none.
+        data: The data that the parent was trained on.
+        by_class: Whether the prior is given the label, so that samples of one class can be drawn.
+        channels: Channels of each stack.
+        layers: Number of gated layers.
+        heads: Heads of causal attention at the top level; 0 for no attention.
     """
     if not parent:
         raise UsageError("a prior over codes needs --parent, the directory of a run with discrete codes (vqvae.py)")

@@ -53,16 +53,16 @@ def experiment(
     steps: int = 2_000,
     seed: int = 0,
 ) -> Experiment:
-    """A convolutional autoencoder whose code is integers, one vector's for each position.
+    """A convolutional autoencoder with integer codes, one vector per position.
 
     Args:
         data: Name of a data set of images (digits, fashion_mnist, any of TFDS) or signals (waveforms), or path of a folder of
             images, .npy or .npz.
-        quantizer: How vectors become integers; lookup_free has a bit for each number, as few as give so many
-            codes. fsq.py has finite scalars.
-        codes: K, of each book.
-        width: Numbers in a vector.
-        expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.
+        quantizer: How vectors become integers; lookup_free uses one bit per number, as few as give at least this many codes.
+            For finite scalars see fsq.py.
+        codes: Number of codes K of each codebook.
+        width: Length of a vector.
+        expire: Codes with less than this fraction of their fair share are replaced; 0 never replaces codes.
         hidden: Channels after each of the encoder's convolutions, which halve the image or signal; the decoder mirrors them.
     """
     train, *_ = splits = load(data, usual_splits(data))

@@ -29,14 +29,14 @@ def experiment(
     steps: int = 2_000,
     seed: int = 0,
 ) -> Experiment:
-    """A convolutional autoencoder with a code of positions, and a coarser one above it.
+    """A convolutional autoencoder with two levels of codes, the upper one coarser.
 
     Args:
-        codes: K, of either level.
-        width: Numbers in a vector.
-        expire: Codes with less than this fraction of their fair share are replaced; 0 leaves them dead.
+        codes: Number of codes K of each level.
+        width: Length of a vector.
+        expire: Codes with less than this fraction of their fair share are replaced; 0 never replaces codes.
         hidden: Channels after each of the convolutions up to the lower level, which halve the image; the decoder mirrors them.
-        upper: Channels after each of those from there to the upper level.
+        upper: Channels after each of the convolutions from there to the upper level.
         blocks: Residual blocks at the smallest size of each encoder and decoder.
     """
     train, *_ = splits = load(data, usual_splits(data))

@@ -32,7 +32,7 @@ from aejax.objective import bernoulli, masking
 from aejax.objective.time_gaps import uniform
 
 HARMONICS = 4
-"""Of the speed: four are all that a row of eight pixels has."""
+"""Harmonics of the speed; a row of eight pixels has only four."""
 
 
 def experiment(
@@ -56,17 +56,18 @@ def experiment(
 
     Args:
         data: Name of a data set of sequences (moving_digits, moving_fashion, maze, bouncing), or path of a .npz whose x is
-            [n, t, ...], with the number of frames that count as `length` where it differs.
-        model: TD-VAE, or a state-space model whose posterior of a state sees the state before (filtering) or not (mean_field).
-        latent: Dimensions of the state, of which three quarters go round with its speed.
-        hidden: Widths of the decoder's hidden layers; without any, rollouts of digits keep their class longest.
-        channels: Of what runs over the frames.
+            [n, t, ...], with the number of valid frames as `length` if it differs.
+        model: TD-VAE, or a state-space model whose posterior of a state depends on the previous state (filtering) or not
+            (mean_field).
+        latent: Dimensions of the state, three quarters of which rotate at its speed.
+        hidden: Widths of the decoder's hidden layers; without any, rollouts of digits preserve the class longest.
+        channels: Width of the recurrent net over frames.
         maps: Width of the maps between states.
         gap: Shortest and longest jump in training.
-        pairs: Jumps in each sequence of a step.
-        warm_up: Share of the steps over which the weight of the divergence rises from 0 to 1.
-        rate: Fraction of the pixels that the beliefs see masked in training; 0 for none.
-        clip: Norm to which a step's gradient is cut down where it is larger; 0 for never.
+        pairs: Jumps per sequence and step.
+        warm_up: Fraction of the steps over which the weight of the KL term rises from 0 to 1.
+        rate: Fraction of the pixels that are masked in the beliefs' input in training; 0 for none.
+        clip: Maximum norm of a step's gradient, beyond which it is scaled down; 0 for no clipping.
     """
     train, *_ = splits = load(data, usual_splits(data))
     gap = uniform(*gap)

@@ -25,15 +25,16 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A TD-VAE whose distributions of states are Gaussians of any covariance.
+    """A TD-VAE whose distributions of states are Gaussians with any covariance.
 
     Args:
         data: Name of a data set of sequences of real numbers (linear_gaussian, oscillator), or path of a .npz whose x is
             [n, t, ...].
-        latent: Dimensions of the state; as many as numbers in a frame beyond the true state's, for noise that is correlated.
-        channels: Of what runs over the frames, and width of the maps between states.
+        latent: Dimensions of the state. For correlated noise it needs as many dimensions more than the true state as a frame
+            has numbers.
+        channels: Width of the recurrent net over frames, and of the maps between states.
         gap: Shortest and longest jump in training; one step is the sequential objective.
-        pairs: Jumps in each sequence of a step.
+        pairs: Jumps per sequence and step.
     """
     train, *_ = splits = load(data, usual_splits(data))
     posterior = full_rank()

@@ -35,16 +35,16 @@ def experiment(
     steps: int = 3_000,
     seed: int = 0,
 ) -> Experiment:
-    """A TD-VAE that jumps by 1 to 10 steps, or in a fifth of the cases by up to 120.
+    """A TD-VAE with jumps of 1 to 10 steps, and in a fifth of the cases of up to 120.
 
     Args:
         data: Name of a data set of sequences of at least 120 frames of real numbers, or path of a .npz whose x is [n, t, ...].
-        latent: Dimensions of the state, of which two thirds go round with its speed.
-        channels: Of what runs over the frames, and width of the maps between states.
-        pairs: Jumps in each sequence of a step.
-        window: Frames of each sequence that training sees in a step, from a random start; 0 for all.
-        remat: Computes most of what ran over the frames once more for the gradient, to save memory.
-        near: Share of the steps that jump by no more than 10; then long jumps come, all of them after as many steps again.
+        latent: Dimensions of the state, two thirds of which rotate at its speed.
+        channels: Width of the recurrent net over frames, and of the maps between states.
+        pairs: Jumps per sequence and step.
+        window: Frames of each sequence per step, from a random start; 0 for all.
+        remat: Recompute most activations of the recurrent net for the gradient, to save memory.
+        near: Fraction of the steps with jumps of at most 10. Longer jumps are then phased in over as many steps.
     """
     train, *_ = splits = load(data, usual_splits(data))
     gap = growing(

@@ -46,11 +46,11 @@ def experiment(
     """A β-VAE of binarized images.
 
     Args:
-        objective: beta: β times the divergence; capacity: γ times its distance from a capacity that grows evenly from 0 to
-            its last value over the first half of the steps.
-        beta: Weight of the divergence.
-        gamma: Weight of the distance; the paper has 1000.
-        nats: Last value of the capacity.
+        objective: beta weights the KL term with β. capacity weights its distance from a capacity with γ; the capacity grows
+            linearly from 0 to its final value over the first half of the steps.
+        beta: Weight β of the KL term.
+        gamma: Weight γ of the distance; the paper uses 1000.
+        nats: Final value of the capacity.
     """
     train, *_ = splits = load(data, usual_splits(data))
     growing = lambda step: nats * optax.linear_schedule(0.0, 1.0, max(1, steps // 2))(step)

@@ -49,12 +49,12 @@ def experiment(
     """A conditional variational autoencoder of binarized images.
 
     Args:
-        given: What the model is given: the quarter at the lower left, the left half, all but the quarter at the upper right,
-            or the label. Only the rest is scored.
-        alpha: Weight of the bound in a hybrid with the Gaussian stochastic neural network, which is 0.
-        baseline: A net without a latent instead, of the same widths, that completes by one pass.
+        given: The condition: the lower left quarter, the left half, all but the upper right quarter, or the label. Only the
+            rest is scored.
+        alpha: Weight of the bound in a hybrid with the Gaussian stochastic neural network, which is alpha 0.
+        baseline: Train a net of the same widths without a latent instead, which completes an image in one pass.
         hidden: Widths of the hidden layers of encoder and prior; the decoder mirrors them.
-        latent: Dimensions of z; of the baseline's narrowest layer.
+        latent: Dimensions of z, or of the baseline's narrowest layer.
     """
     train, *_ = splits = load(data, usual_splits(data))
     observed = None if given == "label" else quadrants(train.shape, SHOWN[given])
@@ -87,7 +87,7 @@ def experiment(
 
 
 def quadrants(shape: tuple[int, ...], shown: int) -> np.ndarray:
-    """True in the first so many of these quarters of an image [h, w, c]: lower left, upper left, lower right."""
+    """True in the first `shown` of these quarters of an image [h, w, c]: lower left, upper left, lower right."""
     if len(shape) != 3:
         raise UsageError(f"an image [h, w, c] has quarters, examples of shape {shape} have none; use --given label")
     low, right = np.indices(shape[:2]) >= np.reshape([shape[0] // 2, shape[1] // 2], (2, 1, 1))

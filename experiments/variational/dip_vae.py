@@ -37,9 +37,9 @@ def experiment(
     """A DIP-VAE of binarized images.
 
     Args:
-        kind: I: the covariance of the posterior's means; II: of the aggregate posterior.
-        strength: λ_od, weight of the covariances; that of the variances' distance from 1 is ten times as much for I, as much
-            for II, as in the paper.
+        kind: I penalizes the covariance of the posterior means, II that of the aggregate posterior.
+        strength: Weight λ_od of the covariances. The weight of the variances' distance from 1 is ten times as large for I and
+            the same for II, as in the paper.
     """
     train, *_ = splits = load(data, usual_splits(data))
     model = vae(

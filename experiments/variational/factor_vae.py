@@ -34,9 +34,9 @@ def experiment(
 
     Args:
         gamma: Weight of the total correlation; 0 is the variational autoencoder.
-        discriminator: Widths of the discriminator's hidden layers; the paper has six of 1000.
-        discriminator_lr: Learning rate of its Adam, with the paper's decays .5 and .9.
-        lr: Peak learning rate of the others' Adam; it falls to zero on a cosine.
+        discriminator: Widths of the discriminator's hidden layers; the paper uses six of 1000.
+        discriminator_lr: Learning rate of the discriminator's Adam, with the paper's decays .5 and .9.
+        lr: Peak learning rate of Adam for all other parameters; it decays to zero on a cosine.
     """
     train, *_ = splits = load(data, usual_splits(data))
     model = factor_vae(

@@ -49,17 +49,17 @@ def experiment(
     steps: int = 240_000,
     seed: int = 0,
 ) -> Experiment:
-    """A variational autoencoder of binarized images, with the divergence's weight warmed up.
+    """A variational autoencoder of binarized images with warm-up of the KL term.
 
     Args:
-        prior: p(z).
-        components: Of a mixture or of a VampPrior.
+        prior: Prior p(z).
+        components: Number of components of a mixture or of a VampPrior.
         hidden: Widths of the encoder's gated layers; the decoder mirrors them.
-        samples: Draws of z in training; from 2 on the importance-weighted bound (without warm-up).
-        warm_up: Steps over which the divergence's weight rises to 1.
-        parent: Run directory of the same net, from whose weights training goes on (with another prior, or more draws, or at a
-            lower rate); empty for none.
-        weight_decay: Of AdamW, relative to the learning rate; biases decay too.
+        samples: Draws of z in training; with 2 or more the loss is the importance-weighted bound (without warm-up).
+        warm_up: Steps over which the weight of the KL term rises to 1.
+        parent: Run directory of the same net from whose weights training starts (with another prior, more draws, or a lower
+            learning rate); empty for none.
+        weight_decay: Weight decay of AdamW, relative to the learning rate; it applies to biases too.
         steps: Training steps; an epoch has 500.
     """
     train, *_ = splits = load(data, usual_splits(data, training="83.3333%"))

@@ -28,8 +28,8 @@ def experiment(
     """An importance-weighted autoencoder of binarized images.
 
     Args:
-        samples: k, draws of z for each example in training; 1 is the variational autoencoder.
-        doubly_reparametrized: The encoder's gradient of Tucker et al. (2019), which does not drown in noise as k grows.
+        samples: Number k of draws of z per example in training; 1 is the variational autoencoder.
+        doubly_reparametrized: Use the encoder gradient of Tucker et al. (2019), which does not become noisier as k grows.
     """
     train, *_ = splits = load(data, usual_splits(data))
     model = iwae(

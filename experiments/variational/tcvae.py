@@ -33,8 +33,8 @@ def experiment(
     """A β-TCVAE of binarized images.
 
     Args:
-        beta: Weight of the total correlation, at least 1, the bound's own among it; 1 is the variational autoencoder.
-        weights: Of the batch's examples in the estimate of q(z).
+        beta: Weight of the total correlation, at least 1, including its weight in the bound; 1 is the variational autoencoder.
+        weights: Weights of the batch's examples in the estimate of q(z).
     """
     train, *_ = splits = load(data, usual_splits(data))
     chosen = {"weighted": minibatch_weighted, "stratified": minibatch_stratified}[weights]

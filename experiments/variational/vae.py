@@ -50,9 +50,9 @@ def experiment(
     """A variational autoencoder of binarized images.
 
     Args:
-        beta: Weight of the divergence in training (Higgins et al. 2017); evaluation always uses β = 1.
+        beta: Weight of the KL term in training (Higgins et al. 2017); evaluation always uses β = 1.
         warm_up: Steps over which this weight rises from 0.
-        posterior: q(z|x); of the last three kinds of flow four (planar: eight) follow one another.
+        posterior: Approximate posterior q(z|x); the last three have four flows each (planar: eight).
     """
     train, *_ = splits = load(data, usual_splits(data))
     q = POSTERIORS[posterior]

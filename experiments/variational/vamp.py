@@ -33,11 +33,11 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A variational autoencoder of binarized images with a prior that is a sum.
+    """A variational autoencoder of binarized images with a mixture prior.
 
     Args:
-        prior: vamp: of posteriors of pseudo-inputs; mixture: of free Gaussians.
-        components: Their number.
+        prior: vamp is a mixture of posteriors of pseudo-inputs, mixture one of Gaussians.
+        components: Number of components.
     """
     train, *_ = splits = load(data, usual_splits(data))
     model = vae(

@@ -33,12 +33,13 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A Wasserstein or InfoVAE of gray images.
+    """A Wasserstein autoencoder or InfoVAE of gray images.
 
     Args:
-        alpha: One less the weight of the divergence of each example's posterior; 1 is the Wasserstein autoencoder.
-        weight: λ, of the aggregate posterior's discrepancy; 1 without alpha is the variational autoencoder.
-        scale: Standard deviation of a pixel about its reconstruction, in units of the data.
+        alpha: α; the weight of the KL term is 1 − α. 1 is the Wasserstein autoencoder.
+        weight: λ of InfoVAE; the weight of the discrepancy is α + λ − 1. With α = 0 and λ = 1 this is the variational
+            autoencoder.
+        scale: Standard deviation of a pixel given its reconstruction, in units of the data.
     """
     train, *_ = splits = load(data, usual_splits(data))
     model = vae(
