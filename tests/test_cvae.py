@@ -95,7 +95,7 @@ def test_only_what_is_not_observed_is_scored_and_comes_back_changed():
     worse["decoder"]["dense_1"]["bias"] = params["decoder"]["dense_1"]["bias"].at[:2].add(100.0)
     evaluate = jax.jit(model.evaluate)
     for name, value in evaluate(params, {}, seen, KEY).items():
-        np.testing.assert_array_equal(judge(worse, {}, seen, KEY)[name], value, err_msg=name)
+        np.testing.assert_array_equal(evaluate(worse, {}, seen, KEY)[name], value, err_msg=name)
     z = jnp.zeros((N, K))
     for images in (
         model.reconstruct(worse, {}, seen, KEY),
