@@ -42,8 +42,8 @@ def test_the_last_and_the_best_are_kept(saved):
     ("other", "leaf"),
     [
         (lambda: state_at(5, width=5), r"params/encoder/kernel as float32\[3, 4\], this model expects float32\[3, 5\]"),
-        (lambda: state_at(5, dtype=jnp.bfloat16), r"params/encoder/kernel as float32.*wants bfloat16"),
-        (lambda: state_at(5, optax.sgd(0.1)), r"holds opt_state/0/count, which this model has not"),
+        (lambda: state_at(5, dtype=jnp.bfloat16), r"params/encoder/kernel as float32.*expects bfloat16"),
+        (lambda: state_at(5, optax.sgd(0.1)), r"holds opt_state/0/count, which this model does not have"),
         (
             lambda: state_at(5)._replace(extras={"count": jnp.ones(3, jnp.int32), "more": jnp.ones(1)}),
             r"lacks extras/more",

@@ -21,7 +21,8 @@ from aejax.figures.words import UNITS, label, unit
 from aejax.reports.comparison import kl_distortion_section, looks, means_and_deviations
 from aejax.reports.grouping import differences
 from aejax.reports.pictures import tsne
-from aejax.reports.records import Record, again, read_log
+from aejax.reports.records import Record, again
+from aejax.runs.metrics_log import read_log
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
 from aejax.types import Dataset, Experiment, Model, TrainState

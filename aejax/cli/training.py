@@ -22,6 +22,7 @@ from aejax.runs.directory import environment, finished_in, is_group, read_config
 from aejax.runs.experiment import Source, build, find, load_file, sha256
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
+from aejax.training.callbacks import stop_at
 from aejax.training.cost import cost_line
 from aejax.training.groups import open_group, resume_members, train_members
 from aejax.training.processes import is_first
@@ -207,7 +208,8 @@ def verify(args: list[str]) -> int:
         print(f"the checkpoint in {directory} is not the one that result.json describes", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        train_run(experiment, Path(folder) / "replay", settings)
+        ended = [stop_at(expected["step"])] if expected.get("stopped_early") else []
+        train_run(experiment, Path(folder) / "replay", settings._replace(patience=0), callbacks=ended)
         replayed = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
     return _compared(directory, config, settings, expected, replayed)
 

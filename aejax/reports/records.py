@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from aejax.runs.directory import read_evaluation, read_json
 from aejax.runs.experiment import command_of
+from aejax.runs.metrics_log import Log, read_log
 from aejax.runs.run import Run
 from aejax.training.settings import Settings
-
-Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
-"""split -> term -> (steps [n], values [n])."""
 
 
 class Record(NamedTuple):
@@ -70,24 +65,6 @@ def read(run: Run) -> Record:
 
 def _optional(file: Path) -> dict[str, Any] | None:
     return read_json(file, f"{file.parent} cannot be reported") if file.exists() else None
-
-
-def read_log(file: Path) -> Log:
-    """Damaged lines, which a kill can leave, are skipped."""
-    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            entry = json.loads(line)
-            step, split = entry.pop("step"), entry.pop("split")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        for name, value in entry.items():
-            if name != "examples_per_second" and isinstance(value, (int, float)):
-                points.setdefault(split, {}).setdefault(name, []).append((step, value))
-    return {
-        split: {name: tuple(np.array(pairs, float).T) for name, pairs in terms.items()}
-        for split, terms in points.items()
-    }
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:

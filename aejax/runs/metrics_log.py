@@ -8,7 +8,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from aejax.files import write_bytes
+
+Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+"""split -> term -> (steps [n], values [n])."""
 
 
 class Write(Protocol):
@@ -58,3 +63,21 @@ def truncate_log(directory: Path, step: int) -> None:
         except (json.JSONDecodeError, KeyError):
             continue
     write_bytes(file, "".join(line + "\n" for line in kept).encode())
+
+
+def read_log(file: Path) -> Log:
+    """The numbers in metrics.jsonl. Damaged lines, which a kill can leave, are skipped."""
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            entry = json.loads(line)
+            step, split = entry.pop("step"), entry.pop("split")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        for name, value in entry.items():
+            if name != "examples_per_second" and isinstance(value, (int, float)):
+                points.setdefault(split, {}).setdefault(name, []).append((step, value))
+    return {
+        split: {name: tuple(np.array(pairs, float).T) for name, pairs in terms.items()}
+        for split, terms in points.items()
+    }

@@ -18,6 +18,7 @@ from aejax.data import checked_by, eval_batches, in_units, joined, open_split, t
 from aejax.errors import UsageError
 from aejax.keys import evaluation_key
 from aejax.runs.directory import datasets
+from aejax.runs.metrics_log import Log, read_log
 from aejax.types import Batch, Dataset, Experiment, Params, TrainState
 
 INFERENCE_BATCH = 256
@@ -92,6 +93,11 @@ class Run:
         """The training step of the checkpoint."""
         return int(self.state.step)
 
+    @property
+    def history(self) -> Log:
+        """The numbers of metrics.jsonl: split -> term -> (steps [n], values [n])."""
+        return read_log(self.directory / "metrics.jsonl")
+
     def encode(self, x: Examples) -> np.ndarray:
         """Codes of examples.
 
@@ -144,6 +150,24 @@ class Run:
             {name: [n]}, in nats per example unless the name says otherwise.
         """
         return self.apply("evaluate", x)
+
+    def score(self, x: Examples) -> np.ndarray:
+        """Anomaly score of each example: the model's −log p(x), or its bound, in nats; higher is more unusual.
+
+        Args:
+            x: Examples, as in `encode`.
+
+        Returns:
+            [n]: `nelbo` if the model has a bound, else `nll`.
+
+        Raises:
+            UsageError: The model evaluates neither, or x does not fit the training data.
+        """
+        terms = self.evaluate(x)
+        for name in ("nelbo", "nll"):
+            if name in terms:
+                return terms[name]
+        raise UsageError(f"the model of {self.directory} evaluates {', '.join(terms)}; a score needs nll or nelbo")
 
     def decode(self, z: Any, data: Dataset) -> np.ndarray:
         """Decodes codes.

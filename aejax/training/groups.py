@@ -231,6 +231,8 @@ def checked_members(variants: list[Variant], settings: Settings) -> list[Variant
     """The variants, with all examples of their data checked; refuses what cannot be trained as a group."""
     if jax.process_count() > 1:
         raise UsageError("--seeds and --sweep train in one process; leave --coordinator out, or train runs one by one")
+    if settings.patience:
+        raise UsageError("--patience is for single runs; the members of one program all train to the end, leave it out")
     if settings.exact_reduce:
         raise UsageError("--exact-reduce is for one run over several devices; members are not cut, leave it out")
     devices = settings.devices or 1

@@ -17,6 +17,7 @@ from aejax.files import write_json
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import Run
 from aejax.training import processes
+from aejax.training.callbacks import Callback
 from aejax.training.cost import Cost, cost_record
 from aejax.training.progress import noted_signals
 from aejax.training.recorder import Interrupted, Member, Recorder
@@ -59,6 +60,8 @@ def train_to_end(
     state: TrainState,
     directory: Path,
     validations: list[Validation] | None = None,
+    callbacks: Sequence[Callback] = (),
+    stopped: bool = False,
 ) -> list[Run]:
     """Trains from `state` to the last step; returns the runs of the members that reached it.
 
@@ -69,6 +72,8 @@ def train_to_end(
         state: State to start from.
         directory: Directory of the run or of the group.
         validations: Validations of this state, if it was saved with them.
+        callbacks: Called for every line of the log, of a single member.
+        stopped: Whether a callback had already ended the run when it was interrupted.
 
     Returns:
         The finished runs.
@@ -79,10 +84,11 @@ def train_to_end(
     """
     first, start = members[0].experiment, _step_of(state)
     with ExitStack() as stack:
-        recorder = Recorder(stack, members, settings, directory.name, start)
+        recorder = Recorder(stack, members, settings, directory.name, start, callbacks)
         clock = Clock(stack.enter_context(noted_signals()))
         trace = directory / "profile" if settings.profile and processes.is_first() else None
-        for state, reached, terms in chunks(program, members, settings, state, clock, trace):  # noqa: B020
+        remaining = () if stopped else chunks(program, members, settings, state, clock, trace)
+        for state, reached, terms in remaining:
             recorder.log(
                 reached,
                 [program.terms_of(terms, i) for i in range(len(members))],
@@ -95,18 +101,18 @@ def train_to_end(
                     clock.examples_per_second(first.batch_size * len(members)),
                 )
             validations = None
-            if recorder.going and (reached % settings.save_every == 0 or reached == first.steps):
+            if recorder.going and (reached % settings.save_every == 0 or reached == first.steps or recorder.stopped):
                 validations = program.validate(state)
                 recorder.validated(reached, validations)
                 recorder.save(program.unstacked(state), validations)
-            if clock.signal and reached < first.steps and recorder.going:
+            if clock.signal and reached < first.steps and recorder.going and not recorder.stopped:
                 if validations is None:
                     recorder.save(program.unstacked(state), None)
                 recorder.wait()
                 raise Interrupted(
                     f"stopped at step {reached} of {first.steps}; continue with: aejax resume {directory}", clock.signal
                 )
-            if not recorder.going:
+            if not recorder.going or recorder.stopped:
                 break
         recorder.wait()
         cost = None
@@ -128,6 +134,7 @@ def write_result(run: Run, validation: Validation, clock: Clock, cost: Mapping[s
     """Writes result.json of a complete run, in the first process."""
     result = {
         "step": run.step,
+        "stopped_early": run.step < run.experiment.steps,
         "digest": digest(run.state.params, run.state.extras),
         "metrics": validation.metrics,
         "seconds": clock.seconds,

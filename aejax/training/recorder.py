@@ -19,6 +19,7 @@ from aejax.runs.checkpoint import open_checkpoints, save
 from aejax.runs.metrics_log import Write, metrics_log
 from aejax.runs.run import means
 from aejax.training import processes
+from aejax.training.callbacks import Callback
 from aejax.training.progress import SILENT, show_progress
 from aejax.training.settings import Settings
 from aejax.training.validation import Validation, split_name, validation_split
@@ -48,8 +49,18 @@ class Member(NamedTuple):
 class Recorder:
     """The files of the members. Only the first process writes logs; all processes save checkpoints together."""
 
-    def __init__(self, stack: ExitStack, members: Sequence[Member], settings: Settings, title: str, start: int) -> None:
-        self._members, self._settings = members, settings
+    def __init__(
+        self,
+        stack: ExitStack,
+        members: Sequence[Member],
+        settings: Settings,
+        title: str,
+        start: int,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self._members, self._settings, self._callbacks = members, settings, callbacks
+        self.stopped = False
+        """Whether a callback has asked to stop."""
         self._steps = members[0].experiment.steps
         self._checkpoints = [
             stack.enter_context(
@@ -61,7 +72,8 @@ class Recorder:
         self.progress = SILENT
         if processes.is_first():
             self._writes = [stack.enter_context(metrics_log(m.directory, settings.tensorboard)) for m in members]
-            self.progress = stack.enter_context(show_progress(title, self._steps, start))
+            if settings.verbose:
+                self.progress = stack.enter_context(show_progress(title, self._steps, start))
         self._unwritten: list[Sequence[Mapping[str, np.ndarray]]] = []
         self.lost: dict[int, NonFinite] = {}
         """Members that stopped, by position, and the reason."""
@@ -78,7 +90,7 @@ class Recorder:
         if step % self._settings.log_every == 0 or step == self._steps:
             for i in self.going:
                 line = means_over([chunk[i] for chunk in self._unwritten])
-                self._writes[i](step, "train", line, examples_per_second)
+                self._record(i, step, "train", line, examples_per_second)
             self._unwritten = []
 
     def validated(self, step: int, validations: Sequence[Validation]) -> None:
@@ -89,9 +101,16 @@ class Recorder:
         )
         for i in self.going:
             metrics, histograms = validations[i]
-            self._writes[i](step, split_name(self._members[i].experiment), {**metrics, **histograms}, None)
+            self._record(i, step, split_name(self._members[i].experiment), {**metrics, **histograms}, None)
         if going := [validations[i].metrics for i in self.going]:
             self.progress.validated(step, means({name: np.array([m[name] for m in going]) for name in going[0]}))
+
+    def _record(
+        self, i: int, step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None
+    ) -> None:
+        self._writes[i](step, split, terms, examples_per_second)
+        for callback in self._callbacks:
+            self.stopped = bool(callback(step, split, terms)) or self.stopped
 
     def save(self, state_of: Callable[[int], TrainState], validations: Sequence[Validation] | None) -> None:
         """Saves every member in the background; `validations` are those of these states, if there are any."""

@@ -22,6 +22,8 @@ class Settings(NamedTuple):
         virtual_shards: Number of shards of a batch with --exact-reduce, at least two per device. The bits depend on it.
         deterministic: Use XLA's deterministic kernels, which a GPU needs to give the same bits twice.
         profile: Number of steps to trace into the run directory's profile/, for TensorBoard and Perfetto.
+        patience: Stop after this many validations in a row without a new minimum of the monitored term; 0 never stops early.
+        verbose: Show the line about the data, and progress, on standard error.
 
     Example:
         >>> Settings(save_every=500).save_every
@@ -38,6 +40,8 @@ class Settings(NamedTuple):
     virtual_shards: int = 16
     deterministic: bool = False
     profile: int = 0
+    patience: int = 0
+    verbose: bool = True
 
 
 def layout_of(settings: Settings) -> Layout:

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,18 @@ from aejax.runs.directory import (
     refuse_member,
 )
 from aejax.runs.experiment import Source
-from aejax.runs.metrics_log import truncate_log
+from aejax.runs.metrics_log import read_log, truncate_log
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run, inference_batch
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training import processes
+from aejax.training.callbacks import Callback, early_stopping, without_improvement
 from aejax.training.cost import Cost, cost_of, step_cost
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
 from aejax.training.settings import Settings, layout_of
 from aejax.training.step import init_state, make_runner, refuse_coupling, total_devices
-from aejax.training.validation import Validation, make_validate
+from aejax.training.validation import Validation, make_validate, split_name
 from aejax.types import Dataset, Experiment, TrainState
 
 GPU_DETERMINISM = "--xla_gpu_deterministic_ops=true"
@@ -56,6 +57,7 @@ def train(
     settings: Settings = Settings(),
     source: Source | None = None,
     overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Trains an experiment from its first step into a new run directory.
 
@@ -65,6 +67,8 @@ def train(
         settings: Devices, intervals of logs and checkpoints, and other settings that do not belong to the experiment.
         source: The experiment's file and arguments, if it came from a file.
         overwrite: Whether to replace an existing run of that directory.
+        callbacks: Functions `(step, split, {term: value}) -> bool | None`, called for every line of the log; True stops the
+            training after this step.
 
     Returns:
         The finished run, with its data.
@@ -93,7 +97,12 @@ def train(
         processes.first_alone(lambda: write_json(directory / "config.json", config))
         say_what_was_found(config)
         (run,) = train_to_end(
-            program(0), [Member(directory, config, experiment)], settings, first_state(experiment), directory
+            program(0),
+            [Member(directory, config, experiment)],
+            settings,
+            first_state(experiment),
+            directory,
+            callbacks=[*callbacks, *_stopping(experiment, settings, [])],
         )
     return run
 
@@ -107,6 +116,7 @@ def resume(
     allow_changed: bool = False,
     data: str | os.PathLike[str] | None = None,
     parent: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Continues a run from its last checkpoint, to the same bits as without the interruption.
 
@@ -118,6 +128,7 @@ def resume(
         allow_changed: As in `open_run`.
         data: As in `open_run`.
         parent: As in `open_run`.
+        callbacks: As in `train`.
 
     Returns:
         The finished run. A run that is already complete is opened and returned.
@@ -155,10 +166,28 @@ def resume(
         config["resumed"].append(session(int(state.step), settings))
         processes.first_alone(lambda: turn_back(directory, config, int(state.step)))
         say_what_was_found(config)
+        past = _validated(directory, experiment)
         (run,) = train_to_end(
-            program(int(state.step)), [Member(directory, config, experiment)], settings, state, directory, validations
+            program(int(state.step)),
+            [Member(directory, config, experiment)],
+            settings,
+            state,
+            directory,
+            validations,
+            callbacks=[*callbacks, *_stopping(experiment, settings, past)],
+            stopped=validations is not None and 0 < settings.patience <= without_improvement(past),
         )
     return run
+
+
+def _stopping(experiment: Experiment, settings: Settings, past: Sequence[float]) -> list[Callback]:
+    return [early_stopping(settings.patience, experiment.monitor, past)] if settings.patience else []
+
+
+def _validated(directory: Path, experiment: Experiment) -> list[float]:
+    """Values of the monitored term in the validations so far."""
+    terms = read_log(directory / "metrics.jsonl").get(split_name(experiment), {})
+    return list(terms[experiment.monitor][1]) if experiment.monitor in terms else []
 
 
 def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Program]:
@@ -188,7 +217,7 @@ def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Pr
 
 def say_what_was_found(config: dict[str, Any]) -> None:
     """Prints one line about the data before training, in the first process."""
-    if processes.is_first():
+    if processes.is_first() and config["settings"].get("verbose", True):
         print(found_line(config["data"]), file=sys.stderr, flush=True)
 
 
@@ -210,7 +239,10 @@ def first_state(experiment: Experiment) -> TrainState:
 
 def _is_complete(directory: Path, experiment: Experiment) -> bool:
     result = directory / "result.json"
-    return result.exists() and read_json(result, "")["step"] == experiment.steps
+    if not result.exists():
+        return False
+    found = read_json(result, "")
+    return found["step"] == experiment.steps or found.get("stopped_early", False)
 
 
 def _last_state(
@@ -265,6 +297,10 @@ def checked(experiment: Experiment, settings: Settings) -> Experiment:
     ]:
         if value < 1:
             raise UsageError(f"{name} {value}: it must be at least 1")
+    if settings.patience < 0:
+        raise UsageError(f"--patience {settings.patience}: it must be a number of validations, or 0 for none")
+    if settings.patience and experiment.validation is None:
+        raise UsageError("--patience needs a validation split; otherwise the test split would end the training")
     if settings.profile < 0:
         raise UsageError(f"--profile {settings.profile}: it must be a number of steps, or 0 for none")
     if (
