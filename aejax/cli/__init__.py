@@ -25,7 +25,7 @@ USAGE = """usage: aejax COMMAND ...
   resume RUN                         continue an interrupted run to the bits it would have had
   evaluate RUN                       evaluate a run on its test split, compared with baselines; writes eval.json
   report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
-  encode RUN IN OUT.npy              codes of IN: a .npy or .npz file, a folder of images, or NAME:SPLIT
+  encode RUN IN OUT.npy              codes of IN: a file of arrays or a table, a folder of images, or NAME:SPLIT
   reconstruct RUN IN OUT.npy         reconstructions of IN
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests

@@ -17,7 +17,7 @@ import tyro
 from aejax.errors import UsageError
 
 SHARED = {
-    "data": "Name of a data set (`aejax data list`), or path of a .npy, .npz or folder of images.",
+    "data": "Name of a data set (`aejax data list`), or path of a .npy, .npz, .csv, .tsv or .parquet file or folder of images.",
     "hidden": "Widths of the encoder's hidden layers, or channels after each of its convolutions; the decoder mirrors them.",
     "latent": "Dimensions of the code.",
     "blocks": "Number of residual blocks at the smallest size, in the encoder and in the decoder.",

@@ -203,7 +203,7 @@ def verify(args: list[str]) -> int:
     start(settings.devices or 1, settings.deterministic)
 
     experiment = rebuild(directory, config, **opened)
-    saved = open_run(directory, experiment=experiment).state
+    saved = open_run(directory, experiment=experiment, allow_changed=opened["allow_changed"]).state
     if digest(saved.params, saved.extras) != expected["digest"]:
         print(f"the checkpoint in {directory} is not the one that result.json describes", file=sys.stderr)
         return 1

@@ -76,7 +76,7 @@ def output(out: Path, /, overwrite: bool = False) -> None:
 def source(source: str, /) -> None:
     """
     Args:
-        source: A .npy or .npz file, a folder of images, or NAME:SPLIT (digits:test).
+        source: A .npy, .npz, .csv, .tsv or .parquet file, a folder of images, or NAME:SPLIT (digits:test).
     """
 
 
@@ -237,7 +237,7 @@ def _data_inspect(args: list[str]) -> int:
     def flags(source: str, /, out: Path | None = None, experiments: bool = True, overwrite: bool = False) -> None:
         """
         Args:
-            source: Name of a data set, or path of a .npy, .npz or folder of images.
+            source: Name of a data set, or path of a .npy, .npz, .csv, .tsv or .parquet file or folder of images.
             out: The .png file to write with the first examples; by default inspected-NAME.png here.
             experiments: Try which of the experiments that come with aejax can be trained on the data.
             overwrite: Replace the picture if it exists.

@@ -9,17 +9,21 @@ import numpy as np
 
 from aejax.data.arrays import known_names, mapping_readers
 from aejax.data.splits import Readers
+from aejax.data.tables import rows_of, table_arrays
 from aejax.errors import UsageError
 
 
 def given_readers(given: Any, where: str) -> Readers:
     """The splits of data in memory.
 
-    Accepted are an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) with numeric columns, a pair (x,
-    label), or a mapping of arrays that are named as in a .npz. Raises UsageError for anything else, with its type.
+    Accepted are an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) with numeric columns and optionally a
+    column `label`, a pair (x, label), or a mapping of arrays that are named as in a .npz. Raises UsageError for anything else,
+    with its type.
     """
     if isinstance(given, tuple) and len(given) == 2:
         given = dict(zip(("x", "label"), given))
+    if _is_table(given):
+        given = table_arrays(_columns(given), where)
     if not isinstance(given, Mapping):
         given = {"x": given}
     arrays = {str(name): _array(value, where) for name, value in given.items()}
@@ -29,10 +33,8 @@ def given_readers(given: Any, where: str) -> Readers:
 
 
 def _array(value: Any, where: str) -> np.ndarray:
-    columns = getattr(value, "columns", None)
-    if columns is not None and hasattr(value, "to_numpy"):
-        _refuse_words(value, list(columns), where)
-        value = value.to_numpy()
+    if _is_table(value):
+        value = rows_of(_columns(value), where)
     if not hasattr(value, "__array__"):
         raise UsageError(
             f"data are of type {type(value).__name__}; give a name or a path, an array or a table of numbers, (x, label), or a "
@@ -52,10 +54,10 @@ def _array(value: Any, where: str) -> np.ndarray:
     return array.astype(str) if array.dtype.kind in "ST" else array
 
 
-def _refuse_words(table: Any, columns: list[Any], where: str) -> None:
-    words = [str(column) for column in columns if np.asarray(table[column]).dtype.kind not in "fiub"]
-    if words:
-        raise UsageError(
-            f"{where} has columns that are not numeric: {', '.join(words[:5])}; leave them out or encode them as numbers "
-            "(pandas.get_dummies)"
-        )
+def _is_table(value: Any) -> bool:
+    """Whether it is a data frame of pandas or polars."""
+    return hasattr(value, "columns") and hasattr(value, "to_numpy")
+
+
+def _columns(table: Any) -> dict[str, np.ndarray]:
+    return {str(name): np.asarray(table[name]) for name in table.columns}

@@ -33,6 +33,7 @@ from aejax.data.splits import (
     parse,
     streamed,
 )
+from aejax.data.tables import table_readers
 from aejax.data.units import found_in
 from aejax.errors import UsageError
 from aejax.types import Dataset
@@ -69,10 +70,11 @@ class Recorded(NamedTuple):
 def load(data: Any, splits: tuple[str, ...] = ("train", "test")) -> tuple[Dataset, ...]:
     """Opens splits of a data set.
 
-    A name is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`). A path leads to a .npy, a .npz or a folder
-    of images; it contains a `/`, starts with `.` or `~`, or ends in .npy or .npz. An `os.PathLike` is always a path, and a bare
-    word is a path if no data set has that name. In memory, data are an array [n, ...] (NumPy, JAX, PyTorch), a table of
-    numbers, a pair (x, label), or a mapping of arrays that are named as in a .npz (see `aejax.data.array_files.npz_readers`).
+    A name is `digits`, `fashion_mnist` or another name of TFDS (`emnist/letters`). A path leads to a .npy, .npz, .csv, .tsv
+    or .parquet file or a folder of images; it contains a `/`, starts with `.` or `~`, or has one of these suffixes. An
+    `os.PathLike` is always a path, and a bare word is a path if no data set has that name. In memory, data are an array [n,
+    ...] (NumPy, JAX, PyTorch), a table of numbers, a pair (x, label), or a mapping of arrays that are named as in a .npz (see
+    `aejax.data.array_files.npz_readers`).
 
     Splits follow the slicing language of TFDS: `train`, `train[:90%]`, `train[100:200]`, `all`. Data without splits are split
     by a permutation of seed 0: a tenth is `test`, the rest `train`. The splits of a path are permuted, so that a slice of a
@@ -222,7 +224,7 @@ def _source(data: Any) -> _Source:
     if path.is_file() and path.suffix in _OF_ARRAYS:
         return _of_arrays(data, path)
     if path.is_file():
-        raise UsageError(f"{path} is neither .npy nor .npz nor a folder of images; save it as one of these")
+        raise UsageError(f"{path} is neither {', '.join(_OF_ARRAYS)} nor a folder of images; save it as one of these")
     raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
 
 
@@ -238,7 +240,13 @@ def _of_sprites(name: str) -> _Source:
     return _Source(name, name, lambda: identity, readers, readers, lambda: digest_of_files(identity), tuple)
 
 
-_OF_ARRAYS = {".npy": npy_readers, ".npz": npz_readers}
+_OF_ARRAYS = {
+    ".npy": npy_readers,
+    ".npz": npz_readers,
+    ".csv": table_readers,
+    ".tsv": table_readers,
+    ".parquet": table_readers,
+}
 
 
 def _of_arrays(given: str, path: Path) -> _Source:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import optax
 from jaxtyping import Array
 
+from aejax.data import load, usual_splits
 from aejax.errors import UsageError
 from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
 
@@ -35,7 +36,7 @@ FAMILIES = ("autoencoders", "variational", "discrete", "sequences")
 
 def fit(
     model: Model,
-    splits: Sequence[Dataset],
+    splits: Any,
     lr: float | Array = 1e-3,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -50,7 +51,8 @@ def fit(
 
     Args:
         model: A model, see `aejax.models`.
-        splits: (train, test), or (train, validation, test), as `aejax.load` returns them.
+        splits: (train, test), or (train, validation, test), as `aejax.load` returns them; or anything that `load` accepts,
+            which is then split by `usual_splits`.
         lr: Peak learning rate of Adam.
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
@@ -64,6 +66,9 @@ def fit(
     Returns:
         An `Experiment`, for `aejax.train`.
 
+    Raises:
+        UsageError: `splits` are neither data sets nor data that `load` accepts.
+
     Example:
         >>> from aejax.models import autoencoder
         >>> from aejax.nets import MLP
@@ -73,7 +78,7 @@ def fit(
         >>> aejax.fit(model, (train, test), steps=2000, sweep=masking).steps
         2000
     """
-    train, *validation, test = splits
+    train, *validation, test = _datasets(splits)
     return Experiment(
         model=model,
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)) if optimizer is None else optimizer,
@@ -87,6 +92,32 @@ def fit(
         monitor=monitor.removeprefix("denoising_") if model.data.corrupt is None else monitor,
         parent=parent,
     )
+
+
+def _datasets(given: Any) -> Sequence[Dataset]:
+    several = isinstance(given, (tuple, list)) and not isinstance(given, Dataset)
+    if several and all(isinstance(part, Dataset) for part in given):
+        if len(given) not in (2, 3):
+            raise UsageError(f"fit() takes (train, test) or (train, validation, test), not {len(given)} data sets")
+        return given
+    if several:  # it could be (x_train, x_test) or (x, label)
+        raise UsageError(
+            "fit() takes data sets or one array; write aejax.load({'x_train': …, 'x_test': …}), or aejax.load((x, label)) for "
+            "examples with labels"
+        )
+    return load(given, usual_splits(given))
+
+
+def with_datasets(experiment: Experiment) -> Experiment:
+    """The experiment with its arrays as data sets, where it was made of arrays [n, ...]."""
+    parts = {"train": experiment.train, "validation": experiment.validation, "test": experiment.test}
+    given = {split: part for split, part in parts.items() if part is not None}
+    if all(isinstance(part, Dataset) for part in given.values()):
+        return experiment
+    if any(isinstance(part, Dataset) for part in given.values()):
+        raise UsageError("give train, validation and test all as data sets or all as arrays")
+    opened = dict(zip(given, load({f"x_{split}": part for split, part in given.items()}, tuple(given))))
+    return experiment._replace(train=opened["train"], validation=opened.get("validation"), test=opened["test"])
 
 
 class Source(NamedTuple):

@@ -14,7 +14,7 @@ from aejax.data import Name, as_recorded_source, describe, is_missing, located, 
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import datasets, read_config
-from aejax.runs.experiment import build, load_file, sha256
+from aejax.runs.experiment import build, load_file, sha256, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.types import Experiment, Parent
@@ -63,6 +63,8 @@ def open_run(
         experiment = rebuild(
             directory, config, file=file, with_data=with_data, allow_changed=allow_changed, data=data, parent=parent
         )
+    else:
+        experiment = given(directory, config, experiment, allow_changed)
     if checkpoint not in ("last", "best"):
         raise UsageError(f"checkpoint {checkpoint!r}: choose last or best")
     if checkpoint == "best" and experiment.validation is None:
@@ -133,6 +135,14 @@ def rebuild(
             "restore that run"
         )
     if with_data and not allow_changed:
+        refuse_other_data(directory, config["data"], experiment)
+    return experiment
+
+
+def given(directory: Path, config: Mapping[str, Any], experiment: Experiment, allow_changed: bool) -> Experiment:
+    """The experiment that a user of Python gives for a run, with the data that the run was trained on."""
+    experiment = with_datasets(experiment)
+    if not allow_changed:
         refuse_other_data(directory, config["data"], experiment)
     return experiment
 

@@ -33,9 +33,9 @@ from aejax.runs.directory import (
     read_json,
     refuse_member,
 )
-from aejax.runs.experiment import Source
+from aejax.runs.experiment import Source, with_datasets
 from aejax.runs.metrics_log import read_log, truncate_log
-from aejax.runs.opening import open_run, rebuild
+from aejax.runs.opening import given, open_run, rebuild
 from aejax.runs.run import Run, inference_batch
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training import processes
@@ -90,7 +90,7 @@ def train(
     """
     directory = Path(directory)
     settings = settings._replace(devices=1) if settings.devices is None else settings
-    experiment = checked(experiment, settings)
+    experiment = checked(with_datasets(experiment), settings)
     program = program_of(experiment, settings)
     config = make_config(experiment, source, settings._asdict())
     with new_directory(directory, overwrite):
@@ -154,6 +154,8 @@ def resume(
     refuse_member(directory, config, "resume")
     if experiment is None:
         experiment = rebuild(directory, config, file=file, allow_changed=allow_changed, data=data, parent=parent)
+    else:
+        experiment = given(directory, config, experiment, allow_changed)
     settings = Settings(**config["settings"])
     if devices is not None:
         settings = settings._replace(devices=devices)
@@ -161,7 +163,7 @@ def resume(
     program = program_of(experiment, settings)
     with held_directory(directory):
         if _is_complete(directory, experiment):
-            return open_run(directory, experiment=experiment)
+            return open_run(directory, experiment=experiment, allow_changed=allow_changed)
         state, validations = _last_state(directory, experiment, settings)
         config["resumed"].append(session(int(state.step), settings))
         processes.first_alone(lambda: turn_back(directory, config, int(state.step)))

@@ -1,0 +1,63 @@
+"""Tables: .csv, .tsv and .parquet files, and data frames. Each row is an example, each numeric column one of its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from aejax.data.arrays import mapping_readers
+from aejax.data.splits import Readers
+from aejax.errors import UsageError
+
+LABELS = ("label", "y")
+"""Names of a column that holds the class of each row."""
+
+
+def table_readers(path: Path) -> Readers:
+    """The rows of a .csv, .tsv or .parquet file, a tenth of which is the test split.
+
+    The first row of a text file names the columns. A column `label` (or `y`) holds classes, numbers or words; all others must be
+    numbers.
+    """
+    from pyarrow import ArrowInvalid, csv, parquet  # takes a tenth of a second to import
+
+    try:
+        if path.suffix == ".parquet":
+            table = parquet.read_table(path)
+        else:
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter))
+    except (ArrowInvalid, OSError) as error:
+        raise UsageError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}; save it again") from error
+    names = table.column_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UsageError(f"{path} has several columns called {', '.join(repeated[:5])}; give each its own name")
+    columns = {name: table.column(name).to_numpy() for name in names}
+    return mapping_readers(table_arrays(columns, str(path)), str(path))
+
+
+def table_arrays(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+    """Columns [n] by name as `x` [n, d] and, if there is such a column, `label` [n]."""
+    label = next((name for name in LABELS if name in columns), None)
+    arrays = {"x": rows_of({name: column for name, column in columns.items() if name != label}, where)}
+    if label is not None:
+        values = columns[label]
+        arrays["label"] = values.astype(str) if values.dtype.kind in "OSTU" else values
+    return arrays
+
+
+def rows_of(columns: Mapping[str, np.ndarray], where: str) -> np.ndarray:
+    """Columns of numbers side by side, [n, d]; other columns are refused by name."""
+    words = [name for name, column in columns.items() if column.dtype.kind not in "fiub"]
+    if words:
+        raise UsageError(
+            f"{where} has columns that are not numeric: {', '.join(words[:5])}; leave them out or encode them as numbers "
+            "(pandas.get_dummies); the column of classes is called label"
+        )
+    if not columns:
+        raise UsageError(f"{where} has no column of numbers; give at least one")
+    x = np.stack(list(columns.values()), axis=1)
+    return x if x.dtype == bool else x.astype(np.float32)
