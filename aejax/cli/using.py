@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aejax.cli.flags import parse
+from aejax.cli.outputs import check_output, write_output
 from aejax.cli.start import chosen_checkpoint, existing, start
-from aejax.data import available, load, open_split, prepare, usual_splits
+from aejax.data import available, file_names, load, open_split, prepare, usual_splits
 from aejax.errors import UsageError
 from aejax.files import replacing
 from aejax.runs.directory import finished_in, is_group
@@ -68,7 +67,7 @@ def report(args: list[str]) -> int:
 def output(out: Path, /, overwrite: bool = False) -> None:
     """
     Args:
-        out: The .npy file to write.
+        out: The file to write: .npy, or a table (.csv, .tsv, .parquet) with one row per example; or a folder for images.
         overwrite: Replace the output if it exists.
     """
 
@@ -87,7 +86,7 @@ def encode(args: list[str]) -> int:
             codes: Write integer codes instead of their vectors (models with discrete codes).
         """
 
-    about = "Codes of a data source, as a .npy file."
+    about = "Codes of a data source, as a .npy file or a table; the rows of a table of image files have their names."
     opened, given, out, which, more = parse(
         "aejax encode", [existing, source, output, chosen_checkpoint, flags], args, about
     )
@@ -95,7 +94,7 @@ def encode(args: list[str]) -> int:
 
 
 def reconstruct(args: list[str]) -> int:
-    about = "Reconstructions of a data source in data range, as a .npy file."
+    about = "Reconstructions of a data source in data range, as a .npy file or a folder of images."
     return _apply(
         "reconstruct", *parse("aejax reconstruct", [existing, source, output, chosen_checkpoint], args, about)
     )
@@ -104,9 +103,9 @@ def reconstruct(args: list[str]) -> int:
 def _apply(name: str, opened: dict[str, Any], given: dict[str, Any], out: dict[str, Any], which: dict[str, Any]) -> int:
     start(1)
 
-    _check_out(**out)
+    check_output(**out)
     run = open_run(opened.pop("run"), **opened, **which)
-    _write_array(out["out"], getattr(run, name)(open_split(given["source"])))
+    write_output(out["out"], getattr(run, name)(open_split(given["source"])), file_names(given["source"]))
     return 0
 
 
@@ -139,13 +138,13 @@ def sample(args: list[str]) -> int:
                 of one up to the length of a whole sequence.
         """
 
-    about = "Samples of a generative model, or of any one by a density fitted to its codes, as a .npy file."
+    about = "Samples of a generative model, or of a density fitted to any model's codes, as a .npy file or a folder of images."
     opened, out, wanted, which = parse("aejax sample", [existing, output, flags, chosen_checkpoint], args, about)
     start(1)
 
     if wanted["n"] < 1:
         raise UsageError(f"--n {wanted['n']}: it must be at least 1")
-    _check_out(**out)
+    check_output(**out)
     components = wanted.pop("fit_mixture")
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
@@ -159,13 +158,13 @@ def sample(args: list[str]) -> int:
     if components:
         from aejax.samplers import sample_fitted
 
-        _write_array(out["out"], sample_fitted(run, components, **wanted))
+        write_output(out["out"], sample_fitted(run, components, **wanted))
     elif classifier is not None:
         from aejax.samplers import sample_accepted
 
         accepted, accuracy = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
         print(f"{100 * accuracy:.1f} % of the samples that were drawn are classified as {label}")
-        _write_array(out["out"], accepted)
+        write_output(out["out"], accepted)
     elif (
         run.experiment.model.sequence is not None
         and run.experiment.model.sequence.rollout is not None
@@ -175,29 +174,13 @@ def sample(args: list[str]) -> int:
             raise UsageError("--label is for class-conditional models; a model of sequences continues --given")
         sequences, t = open_split(given), run.experiment.train.shape[0]
         prefix = max(1, sequences.shape[0] // 2) if prefix is None else prefix
-        _write_array(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
+        write_output(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
     elif prefix is not None or gaps:
         raise UsageError("--prefix and --gaps are of sequences: give a run of a model of them, and --given")
     else:
         source = None if given is None else open_split(given)
-        _write_array(out["out"], run.sample(**wanted, given=source, label=label))
+        write_output(out["out"], run.sample(**wanted, given=source, label=label))
     return 0
-
-
-def _check_out(out: Path, overwrite: bool, suffix: str = ".npy") -> None:
-    """Refuses an output path before the work, not after it."""
-    if out.suffix != suffix:
-        raise UsageError(f"{out}: the output is a {suffix} file; name it so")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists; pass --overwrite to replace it")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no folder {out.parent}; make it first")
-
-
-def _write_array(out: Path, array: np.ndarray) -> None:
-    with replacing(out) as handle:
-        np.save(handle, array, allow_pickle=False)
-    print(f"{out}: {array.dtype} {list(array.shape)}")
 
 
 def data(args: list[str]) -> int:
@@ -249,7 +232,7 @@ def _data_inspect(args: list[str]) -> int:
     (wanted,) = parse("aejax data inspect", [flags], args, about)
     given = wanted["source"]
     out = wanted["out"] or Path(f"inspected-{Path(given).stem}.png")
-    _check_out(out, wanted["overwrite"], ".png")
+    check_output(out, wanted["overwrite"], (".png",))
     from aejax.figures.pixels import pixels_png
     from aejax.reports import inspection
 

@@ -14,7 +14,18 @@ from aejax.data.batches import (
 from aejax.data.cache import cache_folder
 from aejax.data.factor_traversal import factor_traversal_of
 from aejax.data.kinds import is_image
-from aejax.data.loading import Name, Recorded, Streamed, is_missing, load, located, open_split, prepare, usual_splits
+from aejax.data.loading import (
+    Name,
+    Recorded,
+    Streamed,
+    file_names,
+    is_missing,
+    load,
+    located,
+    open_split,
+    prepare,
+    usual_splits,
+)
 from aejax.data.named import Available, available
 from aejax.data.record import as_recorded_source, describe, found_line, recorded
 from aejax.data.units import found_of, joined
@@ -34,6 +45,7 @@ __all__ = [
     "describe",
     "eval_batches",
     "factor_traversal_of",
+    "file_names",
     "found_line",
     "found_of",
     "has_data",

@@ -169,6 +169,15 @@ def located(data: str) -> str:
     return data if path is None else os.path.abspath(path)
 
 
+def file_names(given: Any) -> list[str] | None:
+    """The names of the image files in a folder, relative to it, in the order of `open_split(folder)`; None for other data."""
+    name = _name(given)
+    path = _path(name) if isinstance(name, str) else None
+    if path is None or not path.is_dir():
+        return None
+    return [os.path.relpath(file, path) for file in image_folder(path).listed()]
+
+
 def is_missing(data: str) -> bool:
     """Whether it is a path that does not exist."""
     path = _path(data)

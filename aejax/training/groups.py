@@ -161,7 +161,10 @@ def resume_members(
     with held_directory(directory):
         folders = [directory / v.name for v in group.variants]
         if all((folder / "result.json").exists() for folder in folders):
-            return [open_run(folder, experiment=v.experiment) for folder, v in zip(folders, group.variants)]
+            return [
+                open_run(folder, experiment=v.experiment, allow_changed=allow_changed)
+                for folder, v in zip(folders, group.variants)
+            ]
         members = [Member(f, read_config(f), v.experiment) for f, v in zip(folders, group.variants)]
         states, step = _last_states(members, settings)
         for member in members:
