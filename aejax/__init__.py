@@ -42,13 +42,14 @@ __all__ = [
 ]
 
 
-def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000) -> dict[str, Any]:
+def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000, verbose: bool = True) -> dict[str, Any]:
     """Evaluates a run on its test split, writes `eval.json` to the run directory, and returns its content.
 
     Args:
         run: A run opened with its data, or as `train` returned it.
         checkpoint: Name of the checkpoint at which the run was opened, for the record.
         draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
+        verbose: Whether to show on standard error which part is computed.
 
     Returns:
         The numbers of `eval.json`, by section: terms, reconstruction, restoration, probes, …
@@ -65,7 +66,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000) -> dict[str,
     # Imported here because scikit-learn and matplotlib take seconds to import.
     from aejax.evaluation.evaluator import evaluate
 
-    return evaluate(run, checkpoint, draws)
+    return evaluate(run, checkpoint, draws, verbose)
 
 
 def report(run: Run, *more: Run, out: str | Path | None = None) -> Path:

@@ -1,7 +1,7 @@
-"""Samplers after training: a density fitted to the training split's codes, whose draws are decoded (Ghosh et al. 2020, §5), and
-samples of which a classifier accepts some.
+"""Samplers for trained models: a density fitted to the codes of the training split, whose draws are decoded (Ghosh et al. 2020,
+§5), and samples selected by a classifier.
 
-So a plain autoencoder generates too, and a variational one without the gap between its prior and where its codes lie.
+A plain autoencoder thus generates too, and a variational one without the mismatch between its prior and its codes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aejax.runs.run import Run
 from aejax.types import Dataset
 
 ITERATIONS = 500
-"""Of expectation maximization, at most."""
+"""Maximum number of iterations of expectation maximization."""
 
 
 class Mixture(NamedTuple):
@@ -31,16 +31,16 @@ class Mixture(NamedTuple):
     weights: Float[np.ndarray, " k"]
     means: Float[np.ndarray, "k d"]
     factors: Float[np.ndarray, "k d d"]
-    """Lower triangular."""
+    """Lower triangular factors of the covariances."""
 
 
 def gaussian_mixture(codes: np.ndarray, components: int, seed: int = 0) -> Mixture:
-    """The mixture of so many full-covariance Gaussians most likely to give codes [n, d], as far as expectation maximization from
-    k-means (seeded) finds it; one component is the codes' mean and covariance.
+    """The mixture of full-covariance Gaussians most likely to give codes [n, d], as found by expectation maximization from
+    k-means.
 
-    Variances are a millionth of the codes' mean variance larger, so that a unit which never varies does no harm.
-
-    Raises UsageError for codes that are no vectors or not finite, and for fewer codes than components.
+    With one component it is the mean and covariance of the codes. Variances are increased by a millionth of the codes' mean
+    variance, so that a constant unit does no harm. Raises UsageError for codes that are not vectors or not finite, and for
+    fewer codes than components.
     """
     from sklearn.mixture import GaussianMixture  # takes a second to import
     from threadpoolctl import threadpool_limits
@@ -54,9 +54,9 @@ def gaussian_mixture(codes: np.ndarray, components: int, seed: int = 0) -> Mixtu
         raise UsageError("some codes are not finite, so no mixture can be fitted to them")
     if len(codes) < max(2, components):
         raise UsageError(f"{len(codes)} codes are too few for a mixture of {components}; ask for fewer components")
-    # In the codes' own unit: scikit-learn's floor of the variances is absolute.
+    # In units of the codes' scale, because scikit-learn's floor of the variances is absolute.
     unit = float(np.sqrt(np.mean(np.var(codes, axis=0, dtype=np.float64)))) or 1.0
-    # One thread, since their number would change the sums' order and with it the samples.
+    # One thread, because the number of threads would change the order of sums and thus the samples.
     with threadpool_limits(1):
         fitted = GaussianMixture(components, max_iter=ITERATIONS, random_state=seed).fit(
             codes.astype(np.float64) / unit
@@ -65,7 +65,7 @@ def gaussian_mixture(codes: np.ndarray, components: int, seed: int = 0) -> Mixtu
 
 
 def draw(mixture: Mixture, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
-    """One draw for each key."""
+    """One draw per key."""
     weights, means, factors = (jnp.asarray(part, jnp.float32) for part in mixture)
 
     def one(key: Key[Array, ""]) -> Array:
@@ -78,15 +78,12 @@ def draw(mixture: Mixture, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
 
 
 def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarray:
-    """n samples [n, *shape] in data range: draws of a mixture fitted to the training split's codes, decoded.
+    """n samples [n, *shape] in data range: decoded draws of a mixture fitted to the codes of the training split.
 
-    `n=10` gives the first ten of `n=100`.
-
-    The fit knows the run's seed alone: another `seed` gives other draws of the same mixture. Of a streamed training split the
-    codes are those of the examples that baselines learn from. What a decoder is given besides a code (a label) is that of the
-    training examples in turn.
-
-    Raises UsageError for a run without data, for a model that does not decode, and as `gaussian_mixture` does.
+    `n=10` gives the first ten of `n=100`. The fit depends on the run's seed only: another `seed` gives other draws of the same
+    mixture. For a streamed training split, the codes are those of the examples that baselines learn from. If the decoder needs
+    more than a code (a label), it receives that of the training examples in turn. Raises UsageError for a run without data, for
+    a model without a decoder, and as `gaussian_mixture` does.
     """
     train = run.experiment.train
     if run.experiment.model.decode is None:
@@ -105,10 +102,10 @@ def sample_fitted(run: Run, components: int, n: int, seed: int = 0) -> np.ndarra
 def sample_accepted(
     run: Run, classifier: Run, label: int, n: int, seed: int = 0, keep: float = 0.25
 ) -> tuple[np.ndarray, float]:
-    """Rejection sampling (Razavi et al. 2019, §3.4): of n/keep samples of the label, the n with the highest class probability
-    under a classifier, in the order in which they were drawn; and the classifier's accuracy on all that were drawn.
+    """Rejection sampling (Razavi et al. 2019, §3.4): of n/keep samples of the label, the n with the highest class probability.
 
-    Raises UsageError for a `classifier` that is none, or of other images, and as `Run.sample` does.
+    They are returned in the order in which they were drawn, with the classifier's accuracy on all n/keep samples. Raises
+    UsageError if `classifier` is not a classifier of such images, and as `Run.sample` does.
     """
     if not 0.0 < keep <= 1.0:
         raise UsageError(f"keep={keep}: the share of the samples that are accepted is above 0 and at most 1")

@@ -45,6 +45,7 @@ def parse(
         UsageError: tyro's error, condensed to one line.
     """
     fields: list[Any] = []
+    positional: list[str] = []
     for function in functions:
         documented = {p.arg_name: p.description for p in docstring_parser.parse(function.__doc__ or "").params}
         hints = get_type_hints(function, include_extras=True)
@@ -52,12 +53,13 @@ def parse(
             if name not in hints:
                 raise UsageError(f"{prog}: the argument {name} has no type; write `{name}: type = default`")
             kind = hints[name]
+            help_ = " ".join((documented.get(name) or SHARED.get(name, "")).split())
+            shown: dict[str, Any] = {"help": help_, "prefix_name": False}
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 kind = tyro.conf.Positional[kind]  # type: ignore[misc, valid-type]
-            kind = Annotated[
-                kind,
-                tyro.conf.arg(help=" ".join((documented.get(name) or SHARED.get(name, "")).split()), prefix_name=False),
-            ]
+                shown["metavar"] = name.upper()
+                positional.append(name.upper())
+            kind = Annotated[kind, tyro.conf.arg(**shown)]
             required = parameter.default is parameter.empty
             fields.append((name, kind) if required else (name, kind, dataclasses.field(default=parameter.default)))
     duplicate = {f[0] for f in fields if [g[0] for g in fields].count(f[0]) > 1}
@@ -75,12 +77,13 @@ def parse(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(_condensed(complaint.getvalue(), prog)) from None
+        raise UsageError(_condensed(complaint.getvalue(), " ".join([prog, *positional]))) from None
     return [{name: getattr(values, name) for name in inspect.signature(f).parameters} for f in functions]
 
 
-def _condensed(text: str, prog: str) -> str:
+def _condensed(text: str, usage: str) -> str:
     """tyro's boxed error as one line: its first sentence, similar flags, and where to read on."""
+    prog = " ".join(word for word in usage.split() if not word.isupper())
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
     lines = [
         line.strip(" │╭╮╰╯─-").strip() if set(line) <= set(" │╭╮╰╯─-") else line.strip(" │")
@@ -88,6 +91,8 @@ def _condensed(text: str, prog: str) -> str:
     ]
     lines = [line for line in lines if line]
     complaint = lines[1] if len(lines) > 1 else "arguments not understood"
+    if complaint.startswith("Missing from"):
+        complaint = f"arguments are missing; usage: {usage}"
     for line, following in zip(lines, lines[1:]):
         if line.startswith("Perhaps you meant"):
             complaint += f"; perhaps {following}"

@@ -160,7 +160,7 @@ def _conclude(run: Run, evaluate: bool) -> None:
         return
     _print_cost(run)
     if evaluate:
-        print_table(evaluate_run(run))
+        print_table(evaluate_run(run, verbose=_settings(run.directory).verbose))
         print(f"report: {write_report([run])}")
     else:
         print(f"run: {run.directory}")
@@ -175,7 +175,7 @@ def _conclude_group(directory: Path, runs: list[Run], evaluate: bool) -> None:
     _print_cost(runs[0])
     if evaluate:
         for run in runs:
-            evaluate_run(run)
+            evaluate_run(run, verbose=_settings(run.directory).verbose)
     print_summary(directory, summarize(directory))
     if evaluate:
         print(f"report: {write_report(runs, directory / 'report.html')}")

@@ -35,10 +35,10 @@ def evaluate(args: list[str]) -> int:
 
     directory = opened.pop("run")
     if not is_group(directory):
-        print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which, **more))
+        print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which, **more, verbose=True))
         return 0
     for member in finished_in(directory):
-        evaluate_run(open_run(member, with_data=True, **opened, **which), **which, **more)
+        evaluate_run(open_run(member, with_data=True, **opened, **which), **which, **more, verbose=True)
     print_summary(directory, summarize(directory))
     return 0
 
@@ -185,8 +185,12 @@ def sample(args: list[str]) -> int:
 
 def data(args: list[str]) -> int:
     subcommands = {"list": _data_list, "prepare": _data_prepare, "inspect": _data_inspect}
+    usage = "usage: aejax data list, aejax data prepare NAME, or aejax data inspect SOURCE"
+    if args[:1] in (["--help"], ["-h"]):
+        print(f"{usage}\n\n`aejax data COMMAND --help` lists the flags of each.")
+        return 0
     if not args or args[0] not in subcommands:
-        raise UsageError("usage: aejax data list, aejax data prepare NAME, or aejax data inspect SOURCE")
+        raise UsageError(usage)
     return subcommands[args[0]](args[1:])
 
 

@@ -6,7 +6,9 @@ example are kept, so a test split may be larger than memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich import table as rich_table
@@ -22,7 +24,7 @@ from aejax.runs.directory import FORMAT
 from aejax.runs.run import Run
 
 
-def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str, Any]:
+def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bool = False) -> dict[str, Any]:
     """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns its content.
 
     A part is None if the model or the data lack what it measures (`aejax.evaluation.parts`), and a baseline that cannot be
@@ -32,6 +34,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         run: A run opened with its data.
         checkpoint: Name of the checkpoint at which it was opened, for the record.
         draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
+        verbose: Whether to show on standard error which part is computed.
 
     Returns:
         The content of eval.json.
@@ -40,6 +43,12 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         UsageError: The run was opened without its data.
     """
     context = Context(run, draws)
+    applying = [part for part in PARTS if part.applies(context)]
+    computed = dict.fromkeys(part.name for part in PARTS)
+    with _progress(verbose) as show:
+        for i, part in enumerate(applying, 1):
+            show(f"evaluating {context.test.name}: {part.name} ({i} of {len(applying)})")
+            computed[part.name] = part.compute(context)
     result: dict[str, Any] = {
         "format": FORMAT,
         "step": run.step,
@@ -47,10 +56,23 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS) -> dict[str
         "digest": digest(run.state.params, run.state.extras),
         "data": context.test.name,
         "examples": context.test.size,
-        **{part.name: part.compute(context) if part.applies(context) else None for part in PARTS},
+        **computed,
     }
     write_json(run.directory / "eval.json", result)
     return result
+
+
+@contextmanager
+def _progress(verbose: bool) -> Iterator[Callable[[str], None]]:
+    """A function that shows a line on standard error: in place on a terminal, below each other elsewhere."""
+    console = Console(stderr=True)
+    if not verbose:
+        yield lambda line: None
+    elif console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda line: print(line, file=sys.stderr, flush=True)
 
 
 def print_table(result: Mapping[str, Any]) -> None:

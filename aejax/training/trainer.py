@@ -221,6 +221,13 @@ def say_what_was_found(config: dict[str, Any]) -> None:
     """Prints one line about the data before training, in the first process."""
     if processes.is_first() and config["settings"].get("verbose", True):
         print(found_line(config["data"]), file=sys.stderr, flush=True)
+        size = next(iter(config["data"]["splits"].values()))["size"]
+        if config["batch_size"] > size:
+            print(
+                f"a batch of {config['batch_size']} is more than the {size} training examples, so it repeats some of them",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def session(step: int, settings: Settings) -> dict[str, Any]:
