@@ -70,6 +70,8 @@ def as_theta(out: Float[Array, " b *out"], shape: tuple[int, ...], likelihood: L
 
 def total(values: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     """Sum over the dimensions of each example."""
+    if values.ndim == 0:
+        raise UsageError("the likelihood's neg_log_prob must return one number per element of x, but returns a scalar")
     rows = values.reshape(values.shape[0], -1)
     # A product with ones: on CPU, XLA fuses a plain sum into the likelihood's loop, which costs a fifth of an MLP's step.
     return jnp.dot(rows, jnp.ones(rows.shape[1], rows.dtype), precision=jax.lax.Precision.HIGHEST)

@@ -237,7 +237,7 @@ def sha256(file: str | Path) -> str:
 def build(function: Callable[..., Experiment], arguments: Mapping[str, Any], **changed: Any) -> Experiment:
     """Calls the function with recorded arguments; lists become tuples again, which JSON lacks."""
     try:
-        return function(**{name: _tupled(value) for name, value in arguments.items()} | changed)
+        made = function(**{name: _tupled(value) for name, value in arguments.items()} | changed)
     except UsageError:
         raise
     except Exception as error:
@@ -245,6 +245,9 @@ def build(function: Callable[..., Experiment], arguments: Mapping[str, Any], **c
         raise UsageError(
             f"experiment({given}) fails: {type(error).__name__}: {error}; change the arguments, or see --debug"
         ) from error
+    if not isinstance(made, Experiment):
+        raise UsageError(f"experiment() returns a {type(made).__name__}; end it with `return fit(model, splits, …)`")
+    return made
 
 
 def _tupled(value: Any) -> Any:

@@ -40,6 +40,7 @@ from aejax.runs.run import Run, inference_batch
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training import processes
 from aejax.training.callbacks import Callback, early_stopping, without_improvement
+from aejax.training.contract import check_contract
 from aejax.training.cost import Cost, cost_of, step_cost
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
@@ -327,11 +328,9 @@ def checked(experiment: Experiment, settings: Settings) -> Experiment:
 
 
 def _check_model(experiment: Experiment, settings: Settings) -> None:
-    model, state, batch = experiment.model, abstract_state(experiment), abstract_batch(experiment)
-    terms = jax.eval_shape(model.evaluate, state.params, state.extras, batch, jax.random.key(0))
-    refuse_coupling(model, layout_of(settings), state.params, state.extras, batch)
-    if experiment.monitor not in terms:
-        raise UsageError(f"the experiment monitors {experiment.monitor!r}; its model evaluates {', '.join(terms)}")
+    check_contract(experiment)
+    state, batch = abstract_state(experiment), abstract_batch(experiment)
+    refuse_coupling(experiment.model, layout_of(settings), state.params, state.extras, batch)
 
 
 def _with_checked_data(experiment: Experiment) -> Experiment:
