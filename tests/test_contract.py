@@ -34,6 +34,7 @@ AT_NIGHT = {
     "conv_dae",
     "cvae",
     "dip_vae",
+    "factor_vae",
     "fashion_nll",
     "fsq",
     "gsn",

@@ -143,7 +143,7 @@ def test_pixels_that_never_change_are_told_without_error_in_the_end():
 
 
 def test_what_it_cannot_be_of_is_refused():
-    with pytest.raises(UsageError, match="data in \\[0, 1\\], and this spans \\[0, 255\\]"):
+    with pytest.raises(UsageError, match=r"data in \[0, 1\], but these span \[0, 255\]"):
         logistic_pca(np.array([[0, 255]], np.uint8), 1)
     with pytest.raises(UsageError, match="one component at least"):
         logistic_pca(gray(), 0)

@@ -85,7 +85,7 @@ def test_a_name_like_a_splits_never_becomes_a_class(tmp_path, folders):
     nested = filled(
         tmp_path / "b", *(f"train/{folder}/{i}.png" for folder in folders for i in range(3)), "test/cats/0.png"
     )
-    assert "called like a split" in refusal(open_split, f"{nested}/")
+    assert "the name of a split" in refusal(open_split, f"{nested}/")
 
 
 @pytest.mark.parametrize(

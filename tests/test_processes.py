@@ -106,7 +106,7 @@ def test_what_the_first_refuses_ends_all(root, tmp_path):
     (tmp_path / "occupied" / "thesis.tex").write_text("\\documentclass{book}")
     errors = finish(start(training(root), "--run", str(tmp_path / "occupied")), code=2)
     assert "is not a run directory" in errors[0]
-    assert "the first process has refused" in errors[1]
+    assert "the first process stopped" in errors[1]
     assert [line for line in errors[0].splitlines() if "Traceback" in line] == []
 
 

@@ -377,7 +377,7 @@ def test_refuses_before_the_work(tmp_path, judged):
     for runs, out, complaint in [
         ([], None, "at least one"),
         ([run, run], tmp_path / "x.html", "given twice"),
-        ([run], foreign, "no report of aejax"),
+        ([run], foreign, "not a report of aejax"),
         ([run], tmp_path / "table.csv", "name it so"),
         ([run], tmp_path / "nowhere" / "x.html", "make it first"),
     ]:

@@ -239,7 +239,7 @@ def frames(n=8, seed=0, t=STEPS):
     return np.random.default_rng(seed).integers(2, size=(n, t, *FRAME)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("make", "layers"), [(tdvae, 2), (state_space, 1)])
+@pytest.mark.parametrize(("make", "layers"), [pytest.param(tdvae, 2, marks=pytest.mark.slow), (state_space, 1)])
 def test_what_pads_a_sequence_does_not_matter(make, layers):
     model, x = small(make, layers), jnp.asarray(frames())
     params, extras = jax.jit(model.init)(jax.random.key(0), batch_of(x))
@@ -262,7 +262,7 @@ def test_what_pads_a_sequence_does_not_matter(make, layers):
         np.testing.assert_allclose(one[name], other[name], rtol=2e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("make", [tdvae, state_space])
+@pytest.mark.parametrize("make", [pytest.param(tdvae, marks=pytest.mark.slow), state_space])
 def test_gradients_are_those_of_finite_differences(make):
     """So nothing on the way from the beliefs to the frame is cut off, z_t2 least of all."""
     model, batch = small(make, 2, full_rank(), gaussian(0.7)), batch_of(frames())
