@@ -14,7 +14,7 @@ FLOORS = [
     {"objective"},
     {"models", "runs", "figures"},
     {"training", "evaluation"},
-    {"samplers", "reports"},
+    {"samplers", "exchange", "reports"},
     {"cli", "__init__"},
     {"__main__"},
 ]
@@ -90,7 +90,8 @@ def test_no_file_is_too_long(root):
 def test_every_import_is_declared(root):
     """In dependencies, or in an extra where it is imported if it is there; the benchmarks' peers come with their own."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    everywhere, optional = project["dependencies"], project["optional-dependencies"]["tensorboard"]
+    everywhere = project["dependencies"]
+    optional = [r for extra in ("tensorboard", "export") for r in project["optional-dependencies"][extra]]
     distributions = packages_distributions()
     for folder, requirements in (("aejax", everywhere + optional), ("experiments", everywhere)):
         declared = {_normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}

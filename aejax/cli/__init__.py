@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from aejax.cli.recipes import experiments, new
 from aejax.cli.reproducing import reproduce
+from aejax.cli.sharing import export, import_
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
 from aejax.errors import UsageError
@@ -32,6 +33,8 @@ USAGE = """usage: aejax COMMAND ...
   reproduce NAME                     train a published row of the results again and compare its numbers
   data list | data prepare NAME      list the data sets; download and prepare one
   data inspect SOURCE                what is in a data set, a file or a folder, and which experiments take it
+  export RUN FOLDER                  weights (safetensors), configuration and model card of a run, to share
+  import FOLDER RUN                  a run of an exported folder
   experiments                        list the experiments that come with aejax, to be trained by name
   new NAME FILE.py                   copy one of them to start from
 
@@ -88,8 +91,23 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    f.__name__: f
-    for f in (train, resume, evaluate, report, encode, reconstruct, sample, verify, reproduce, data, experiments, new)
+    f.__name__.rstrip("_"): f
+    for f in (
+        train,
+        resume,
+        evaluate,
+        report,
+        encode,
+        reconstruct,
+        sample,
+        verify,
+        reproduce,
+        data,
+        export,
+        import_,
+        experiments,
+        new,
+    )
 }
 
 

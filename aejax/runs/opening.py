@@ -14,7 +14,7 @@ from aejax.data import Name, as_recorded_source, describe, is_missing, located, 
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import datasets, read_config
-from aejax.runs.experiment import build, load_file, sha256, with_datasets
+from aejax.runs.experiment import build, load_file, sha256, shipped, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.types import Experiment, Parent
@@ -206,11 +206,14 @@ def rebuild_function(
         raise UsageError(
             f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere"
         )
+    ours = shipped().get(path.stem)
+    if not path.is_file() and ours is not None and sha256(ours) == source["sha256"]:
+        path = ours  # the run comes from another machine or installation
     if not path.is_file():
         raise UsageError(f"{directory} was trained from {path}, which is not there; say where it is with --file")
-    _, function = load_file(path)
+    # Compared before it is loaded, because loading runs it.
     if sha256(path) != source["sha256"] and not allow_changed:
         raise UsageError(
             f"{path} has changed since {directory} was started; restore it, or pass --allow-changed if that is harmless"
         )
-    return function
+    return load_file(path)[1]
