@@ -1,5 +1,7 @@
 """What a command says while it works, and when it is called wrongly."""
 
+import json
+
 import pytest
 
 from aejax.cli import main
@@ -35,3 +37,27 @@ def test_missing_arguments_are_named(args, usage, capsys):
 def test_data_has_a_help(capsys):
     assert main(["data", "--help"]) == 0
     assert "aejax data inspect SOURCE" in capsys.readouterr().out
+
+
+def test_a_sweep_is_ranked_on_the_validation_split(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sweep = [
+        "--steps",
+        "30",
+        "--hidden",
+        "4",
+        "--seeds",
+        "2",
+        "--sweep",
+        "lr=1e-4,1e-1",
+        "--no-evaluate",
+        "--no-verbose",
+    ]
+    assert main(["train", "dae", *sweep, "--run", "swept"]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith(("1. ", "2. ")))
+    values = {}
+    for folder in (tmp_path / "swept").glob("lr0.1-seed*"):
+        values[folder.name] = json.loads((folder / "result.json").read_text())["metrics"]["denoising_nll"]
+    assert first.startswith("1. lr 0.1: ")
+    assert first.endswith(f"swept/{min(values, key=values.get)}")
+    assert second.startswith("2. lr 0.0001: ")

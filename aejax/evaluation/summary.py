@@ -54,8 +54,32 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         table.add_row(name, *(column.get(name, "") for column in columns))
     console = Console()
     console.print(table)
+    for line in _ranking(directory, summary):
+        console.print(line, highlight=False, soft_wrap=True)
     if summary["unfinished"]:
         console.print(f"not complete: {', '.join(summary['unfinished'])}", highlight=False)
+
+
+def _ranking(directory: Path, summary: Mapping[str, Any]) -> list[str]:
+    """The settings by the monitored term on the validation split, lowest first, each with its best run.
+
+    None without several settings, or without a validation split: the test split must not choose.
+    """
+    finished = finished_in(directory)
+    if len(summary["settings"]) < 2:
+        return []
+    config = read_config(finished[0])
+    if len(config["data"]["splits"]) < 3:
+        return []
+    name = f"validation/{config['monitor']}"
+    ranked = sorted(summary["settings"], key=lambda setting: setting["metrics"][name]["mean"])
+    lines = [f"by {label(config['monitor'])} on the validation split, lowest first:"]
+    for i, setting in enumerate(ranked, 1):
+        runs = [run for run in finished if _is_of(run, setting)]
+        best = min(runs, key=lambda run: numbers_of(run)[name])
+        varied = ", ".join(f"{k} {v:g}" for k, v in setting["varied"].items())
+        lines.append(f"{i}. {varied}: {_cell(setting['metrics'][name]['values'])}  {best}")
+    return lines
 
 
 def numbers_of(run: Path) -> dict[str, float]:
