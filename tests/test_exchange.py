@@ -39,6 +39,14 @@ def test_an_imported_run_is_the_same_model(exported, tmp_path):
     assert main(["verify", str(tmp_path / "imported")]) == 0
 
 
+def test_a_model_without_samples_says_how_it_generates(exported, tmp_path, capsys):
+    run, _ = exported
+    hints = {"dae": "--fit-mixture 10", "vqvae": f"aejax train vq_prior --parent {run}"}
+    if run.name in hints:
+        assert main(["sample", str(run), str(tmp_path / "samples.npy")]) == 2
+        assert hints[run.name] in capsys.readouterr().err
+
+
 def test_the_weights_are_named_by_their_path(exported):
     run, folder = exported
     weights = safetensors.load_file(folder / "weights.safetensors")

@@ -297,8 +297,18 @@ class Run:
     def _require(self, name: str) -> Callable[..., Any]:
         f: Callable[..., Any] | None = self.experiment.model.function(name)
         if f is None:
-            raise UsageError(f"the model of {self.directory} has no `{name}`; its family does not offer it")
+            hint = self._hint() if name == "sample" else ""
+            raise UsageError(f"the model of {self.directory} has no `{name}`; its family does not offer it{hint}")
         return f
+
+    def _hint(self) -> str:
+        """How a model without `sample` generates."""
+        model = self.experiment.model
+        if model.discrete is not None:
+            return f"; train a prior over its codes: aejax train vq_prior --parent {self.directory}"
+        if model.encode is not None and model.decode is not None:
+            return "; `aejax sample --fit-mixture 10` samples a density fitted to its codes"
+        return ""
 
     def _conditions(self, given: Examples | None, label: int | None) -> Callable[[np.ndarray], Mapping[str, Any]]:
         """index [b] -> the other entries of a batch to sample from; UsageError if the model lacks or does not use them."""
