@@ -11,7 +11,8 @@ from aejax.data import load, take
 from aejax.evaluation import evaluate
 from aejax.evaluation.baselines import compresses
 from aejax.evaluation.linear import apply, pca, statistics
-from aejax.evaluation.part import corrupted
+from aejax.evaluation.part import Context, corrupted
+from aejax.evaluation.probing import probing
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective.corruptions import masking
@@ -51,6 +52,16 @@ def test_a_denoiser_restores_better_than_the_optimal_linear_one(evaluated):
     assert at["optimal_linear"]["mse"] < at["pca"]["mse"] < at["input"]["mse"]
     assert at["model"]["psnr"] > at["optimal_linear"]["psnr"]
     assert at["model"]["ssim"] > at["input"]["ssim"]
+
+
+def test_examples_of_many_dimensions_have_no_probe_of_raw_pixels(evaluated, monkeypatch):
+    run, result = evaluated
+    for module in ("probing", "baselines"):
+        monkeypatch.setattr(f"aejax.evaluation.{module}.LINEAR_DIMENSIONS", 63)
+    found = probing(Context(run, 0)).probes
+    assert "raw" in result["probes"]
+    assert not {"raw", "pca"} & found.keys()
+    assert found["codes"] == result["probes"]["codes"]
 
 
 def test_numbers_are_those_of_the_examples(evaluated):

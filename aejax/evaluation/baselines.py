@@ -18,8 +18,8 @@ from aejax.types import Dataset, Experiment
 T = TypeVar("T")
 
 LINEAR_DIMENSIONS = 4096
-"""Examples with more dimensions have no linear baselines, whose d×d matrices would take gigabytes and minutes. If they are
-streamed, they have no probe of raw pixels either."""
+"""Examples with more dimensions have no linear baselines, whose d×d matrices would take gigabytes and minutes, and no probe of
+raw pixels, whose logistic regression takes longer than most trainings."""
 
 STREAMED_EXAMPLES = 10_000
 """Number of streamed examples that are evaluated (the first ones), and that baselines learn from (evenly spaced); each use

@@ -49,7 +49,7 @@ def _probing(context: Context) -> Probing | None:
     # The selection is a function of the fingerprint and the size.
     data = subset(context.train, evenly_spaced(context.train.size, PROBE_EXAMPLES))
     data = data._replace(fingerprint=context.train.fingerprint)
-    with_raw = data.read is None or math.prod(data.shape) <= LINEAR_DIMENSIONS
+    with_raw = math.prod(data.shape) <= LINEAR_DIMENSIONS
     learned, held_out = (
         map_examples(lambda b: {name: b[name] for name in b if with_raw or name == "label"}, d) for d in (data, test)
     )
