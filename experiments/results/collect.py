@@ -114,7 +114,7 @@ def tables(results: Results) -> str:
             "### Fashion-MNIST: sequences",
             "",
             "Binarized images that move to the left or right, 20 frames of 28×28 (`moving_fashion`), nats per frame. A VAE of",
-            "single frames has a bound of 240.",
+            "single frames has a bound of 240. −log p(x) is not given: of 50 draws per step only one counts.",
             "",
             *_table(moving, MOVING),
             "",
@@ -208,8 +208,7 @@ LIKELIHOODS: Columns = [
 ]
 MOVING: Columns = [
     ("bound", "terms/nelbo_per_step", 1, 1),
-    ("−log p(x)", NLL, 1, 1 / 20),
-    *BOUNDS[1:3],
+    ("MSE × 1000", "terms/mse", 1, 1000),
     PROBES[0],
 ]
 FASHION: Columns = [*RESTORATION[:4], *PROBES[:3], ("training, s", "seconds", 0, 1)]
