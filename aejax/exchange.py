@@ -147,7 +147,8 @@ def _card(
     lines = ["---", "library_name: aejax", "tags: [autoencoder, jax]", "---", "", f"# {name}", ""]
     lines += [f"{what} on {config['data']['name']}, trained for {result['step']} steps with seed {config['seed']}.", ""]
     if config["source"] is not None:
-        command = command_of(config["source"]["file"], config["source"]["arguments"], {})
+        how = config["data"].get("reading", {})
+        command = command_of(config["source"]["file"], {**config["source"]["arguments"], **how}, {})
         lines += ["```", command, "```", ""]
     for picture in pictures:
         lines += [f"![{picture}](figures/{picture}.png)", ""]

@@ -321,6 +321,15 @@ class Found(NamedTuple):
     """Kind of file or array in the source that was not read -> how many."""
     doubt: str = ""
     """What the examples may be if their shape is misleading, and what to do then."""
+    missing: int = 0
+    """Number of values that are NaN and read as missing."""
+
+
+class Scaling(NamedTuple):
+    """Standardization of examples: the model sees (x - shift) / scale. One number for each component of the last axis."""
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
 
 
 class Dataset(NamedTuple):
@@ -355,6 +364,10 @@ class Dataset(NamedTuple):
     """Names of the components of the true state of a sequence, if examples have it as `state` [t, s], float32."""
     found: Found | None = None
     """None if unknown, as for runs of early versions."""
+    reading: Mapping[str, Any] = {}
+    """Options of `aejax.data.ReadAs` that are not the defaults."""
+    scaling: Scaling | None = None
+    """Applied by `aejax.data.take`; None if the model sees the data as they are."""
 
 
 class Parent(NamedTuple):

@@ -8,7 +8,7 @@ from scipy.ndimage import label as components
 from scipy.sparse.csgraph import shortest_path
 from scipy.stats import multivariate_normal
 
-from aejax.data import Streamed, available, batch_at, eval_batches, load, take
+from aejax.data import ReadAs, available, batch_at, eval_batches, load, take
 from aejax.data.sets import bouncing, linear_gaussian, maze, moving, oscillator
 from aejax.data.sets.generated import BUILDERS
 from aejax.data.sets.recipe import drawn
@@ -224,7 +224,7 @@ def test_they_are_data_sets_with_states_by_name_and_seed(name, garments, empty, 
         assert state[0].shape == (part.shape[0], len(part.states))
         if recipe.classes:
             np.testing.assert_array_equal(part.arrays["label"], label)
-        (streamed,) = load(Streamed(f"{name}/3"), (split,))
+        (streamed,) = load(ReadAs(stream=True, data=f"{name}/3"), (split,))
         assert streamed.states == recipe.states
         for key, array in take(streamed, np.array([3, 1])).items():
             np.testing.assert_array_equal(array, take(part, np.array([3, 1]))[key])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from aejax.data import Streamed, available, batch_at, factor_traversal_of, load, take
+from aejax.data import ReadAs, available, batch_at, factor_traversal_of, load, take
 from aejax.data.named import _factors_of, _reader
 from aejax.data.sets.sprites import FACTORS, KINDS, factors_at, render
 
@@ -49,7 +49,7 @@ def test_factors_reach_batches_and_tell_the_image():
     batch = batch_at(train, 0, 3, 50)
     assert batch["factors"].dtype == np.int32
     np.testing.assert_array_equal(render(SMALL, batch["factors"]), batch["x"] == 1)
-    (streamed,) = load(Streamed("sprites_small"), ("train",))
+    (streamed,) = load(ReadAs(stream=True, data="sprites_small"), ("train",))
     np.testing.assert_array_equal(take(streamed, np.arange(40))["x"], take(train, np.arange(40))["x"])
     full, _ = load("sprites")  # too large to be held
     assert full.read is not None

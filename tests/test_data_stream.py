@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from aejax.data import (
-    Streamed,
+    ReadAs,
     as_recorded_source,
     batch_at,
     batch_loader,
@@ -135,7 +135,7 @@ def wait_for_threads():
 
 
 def test_a_stream_is_what_lies_in_memory(source):
-    for held, read in zip(load(source, SPLITS), load(Streamed(source), SPLITS), strict=True):
+    for held, read in zip(load(source, SPLITS), load(ReadAs(stream=True, data=source), SPLITS), strict=True):
         assert held.arrays is not None
         assert read.arrays is None
         assert read[:4] == held[:4]  # name, shape, size, classes
@@ -148,13 +148,13 @@ def test_a_stream_is_what_lies_in_memory(source):
 
 
 def test_positions_come_in_any_order_and_shape(source):
-    for held, read in zip(load(source, SPLITS), load(Streamed(source), SPLITS), strict=True):
+    for held, read in zip(load(source, SPLITS), load(ReadAs(stream=True, data=source), SPLITS), strict=True):
         positions = np.random.default_rng(1).integers(0, held.size, (3, 4))
         same(take(read, positions), take(held, positions))
 
 
 def test_a_run_ends_in_the_same_digest():
-    held, read = (load(data, ("train[:90%]",))[0] for data in ("digits", Streamed("digits")))
+    held, read = (load(data, ("train[:90%]",))[0] for data in ("digits", ReadAs(stream=True, data="digits")))
     model = autoencoder(MLP((), 8), MLP((), held.shape), bernoulli(), corrupt=masking(0.3))
     optimizer = optax.sgd(1e-3)
     run_step = make_runner(model, optimizer, Layout(), 64)
@@ -172,7 +172,7 @@ def test_a_run_ends_in_the_same_digest():
 
 
 def test_a_streamed_run_is_evaluated_as_one_in_memory(tmp_path):
-    held, read = (load(data, ("train[:10%]", "test[:80%]")) for data in ("digits", Streamed("digits")))
+    held, read = (load(data, ("train[:10%]", "test[:80%]")) for data in ("digits", ReadAs(stream=True, data="digits")))
     model = autoencoder(MLP((), 4), MLP((), (8, 8, 1)), bernoulli(), corrupt=masking(0.3))
     run = train(Experiment(model, optax.sgd(1e-3), *held, 32, 1, 0), tmp_path / "run")
     streaming = Run(run.directory, run.config, run.experiment._replace(train=read[0], test=read[1]), run.state)
@@ -184,7 +184,7 @@ def test_a_streamed_run_is_evaluated_as_one_in_memory(tmp_path):
 
 def test_only_the_first_of_a_large_streamed_split_are_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluation.baselines.STREAMED_EXAMPLES", 50)
-    train_set, test_set = load(Streamed("digits"), ("train[:10%]", "test[:80]"))
+    train_set, test_set = load(ReadAs(stream=True, data="digits"), ("train[:10%]", "test[:80]"))
     model = autoencoder(MLP((), 4), MLP((), train_set.shape), bernoulli())
     run = train(Experiment(model, optax.sgd(1e-3), train_set, test_set, 32, 1, 0), tmp_path / "run")
     result = evaluate(run)
@@ -219,18 +219,18 @@ def test_what_is_not_read_by_position_is_decoded_or_refused(tmp_path, monkeypatc
     monkeypatch.setattr(loading, "STREAM_BYTES", 0)
     for name in ("columns.npy", "a.npz"):
         assert open_split(str(tmp_path / name)).arrays is not None
-        message = refusal(load, Streamed(str(tmp_path / name)))
+        message = refusal(load, ReadAs(stream=True, data=str(tmp_path / name)))
         assert name in message
         assert ".npy, in C order" in message
 
 
 def test_a_record_says_that_it_was_streamed(source):
-    held, read = load(source), load(Streamed(source))
+    held, read = load(source), load(ReadAs(stream=True, data=source))
     for datasets, streamed in ((held, False), (read, True)):
         record = json.loads(json.dumps(describe(datasets)))
         assert record["streamed"] == streamed
         again = as_recorded_source(record, source)
-        assert again == (Streamed(source) if streamed else source)
+        assert again == (ReadAs(stream=True, data=source) if streamed else source)
         assert describe(load(again)) == describe(load(recorded(record))) == record
         assert not any(map(has_data, load(recorded(record))))
     assert all(map(has_data, held + read))
@@ -238,7 +238,7 @@ def test_a_record_says_that_it_was_streamed(source):
 
 def test_fingerprints_tell_files_and_slices_apart(tmp_path):
     def fingerprints(data, splits=("train", "train[:50%]", "test", "all")):
-        return [data.fingerprint for data in load(Streamed(data), splits)]
+        return [data.fingerprint for data in load(ReadAs(stream=True, data=data), splits)]
 
     folder = photographed(tmp_path / "one")
     found = fingerprints(folder) + fingerprints("digits") + fingerprints(stored(tmp_path))
@@ -257,7 +257,7 @@ def test_fingerprints_tell_files_and_slices_apart(tmp_path):
 # The feed
 
 
-@pytest.mark.parametrize("data", ["digits", Streamed("digits")])
+@pytest.mark.parametrize("data", ["digits", ReadAs(stream=True, data="digits")])
 @pytest.mark.parametrize(("step", "share"), [(0, (0, 1)), (25, (0, 1)), (25, (2, 4)), (10_000, (1, 2))])
 def test_a_feed_goes_on_from_any_step(data, step, share):
     (held,) = load("digits", ("train",))
@@ -275,8 +275,8 @@ def test_shares_make_up_the_batch():
     same({name: np.concatenate([part[name] for part in parts], axis=1) for name in whole}, whole)
     assert "multiple of 5" in refusal(batches_at, data, 0, 0, 24, 1, (0, 5))
     assert "multiple of 5" in refusal(batch_loader(data, 0, 0, 24, (0, 5)), 1)
-    assert "multiple of 5" in refusal(batch_loader, load(Streamed("digits"))[0], 0, 0, 24, (0, 5))
-    assert "seed -1" in refusal(batch_loader, load(Streamed("digits"))[0], -1, 0, 24)
+    assert "multiple of 5" in refusal(batch_loader, load(ReadAs(stream=True, data="digits"))[0], 0, 0, 24, (0, 5))
+    assert "seed -1" in refusal(batch_loader, load(ReadAs(stream=True, data="digits"))[0], -1, 0, 24)
 
 
 def test_what_is_read_ahead_is_bounded(monkeypatch):
@@ -303,7 +303,7 @@ def test_what_is_read_ahead_is_bounded(monkeypatch):
 
 
 def test_a_feed_that_is_forgotten_ends_its_threads():
-    (data,) = load(Streamed("digits"), ("train",))
+    (data,) = load(ReadAs(stream=True, data="digits"), ("train",))
     next_batches = batch_loader(data, 0, 0, 64)
     next_batches(3)
     assert feeding_threads()
@@ -313,8 +313,8 @@ def test_a_feed_that_is_forgotten_ends_its_threads():
 
 def test_a_process_ends_while_its_feed_is_reading(prepared):
     program = """
-from aejax.data import Streamed, batch_loader, load
-next_batches = batch_loader(load(Streamed("digits"))[0], 0, 0, 64)
+from aejax.data import ReadAs, batch_loader, load
+next_batches = batch_loader(load(ReadAs(stream=True, data="digits"))[0], 0, 0, 64)
 next_batches(2)
 """
     start = time.monotonic()
@@ -325,7 +325,7 @@ next_batches(2)
 
 def test_what_goes_wrong_in_a_thread_is_the_callers(tmp_path):
     folder = Path(photographed(tmp_path))
-    (data,) = load(Streamed(str(folder)), ("train",))
+    (data,) = load(ReadAs(stream=True, data=str(folder)), ("train",))
     (folder / "a" / "02.png").write_bytes(b"text")
     next_batches = batch_loader(data, 0, 0, 9)
     assert "02.png" in refusal(lambda: [next_batches(1) for _ in range(5)])
@@ -338,7 +338,7 @@ def test_a_damaged_source_is_refused_when_it_is_read(tmp_path):
     x = np.random.default_rng(0).random((3000, 3), np.float32)
     x[1701, 1] = np.nan  # not among those that are looked at when it is opened
     np.save(tmp_path / "a.npy", x)
-    (data,) = load(Streamed(str(tmp_path / "a.npy")), ("all",))
+    (data,) = load(ReadAs(stream=True, data=str(tmp_path / "a.npy")), ("all",))
     message = refusal(take, data, np.array([3, 1701]))
     assert "nan" in message
     assert "[1701, 1]" in message
@@ -355,7 +355,7 @@ def test_an_image_unlike_the_others_is_named_when_it_is_read(tmp_path, monkeypat
     monkeypatch.setattr("aejax.data.splits.LOOKED_AT", 1)
     folder = Path(photographed(tmp_path))
     Image.fromarray(np.zeros((*size, 3), np.uint8)).convert(mode).save(folder / "a" / "02.png")
-    (data,) = load(Streamed(str(folder)), ("all",))
+    (data,) = load(ReadAs(stream=True, data=str(folder)), ("all",))
     take(data, np.array([0, 5]))
     message = refusal(take, data, np.arange(5))
     assert "02.png" in message

@@ -14,6 +14,7 @@ import aejax.nets
 import aejax.objective
 from aejax.cli import COMMANDS, main
 from aejax.cli.flags import parse
+from aejax.cli.start import reading
 from aejax.keys import RunKeys
 from aejax.runs.experiment import load_file, shipped
 from aejax.training.settings import Settings
@@ -61,14 +62,18 @@ def test_every_command_that_is_shown_parses(path, monkeypatch):
                 "--run",
                 "--seeds",
                 "--sweep",
-                "--stream",
                 "--no-evaluate",
                 "--coordinator",
                 "--processes",
                 "--process",
             ]
             known = {
-                f"--{name.replace('_', '-')}" for name in [*inspect.signature(function).parameters, *Settings._fields]
+                f"--{name.replace('_', '-')}"
+                for name in (
+                    *inspect.signature(function).parameters,
+                    *inspect.signature(reading).parameters,
+                    *Settings._fields,
+                )
             }
             unknown = [word for word in words if word.startswith("--") and word not in known | set(flags)]
             assert not unknown, words

@@ -11,6 +11,7 @@ import pytest
 from aejax.cli import main
 from aejax.cli.flags import parse
 from aejax.cli.recipes import first_sentence
+from aejax.cli.start import reading
 from aejax.errors import UsageError
 from aejax.runs.experiment import FAMILIES, command_of, find, load_file, shipped
 from aejax.training.settings import Settings
@@ -25,7 +26,6 @@ def command_line(
     run: Path | None = None,
     evaluate: bool = True,
     overwrite: bool = False,
-    stream: bool = False,
     seeds: int = 1,
     sweep: tuple[str, ...] = (),
     coordinator: str | None = None,
@@ -53,7 +53,7 @@ def test_every_printed_command_parses():
             flags = ["0" if word == "S" else word for word in flags if word != "…"]
             _, function = load_file(find(ROOT / name) if "/" in name else find(name))
             try:
-                parse(f"aejax train {name}", [function, command_line, Settings], flags)
+                parse(f"aejax train {name}", [function, command_line, reading, Settings], flags)
             except UsageError as error:
                 pytest.fail(f"{file.name}: {command}: {error}")
             counted += 1

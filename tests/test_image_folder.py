@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aejax.data import Streamed, describe, found_line, load, open_split, usual_splits
+from aejax.data import ReadAs, describe, found_line, load, open_split, usual_splits
 from aejax.data.image_folder import SUFFIXES, image_folder
 from aejax.errors import UsageError
 from tiny import refusal
@@ -123,7 +123,7 @@ def test_what_is_passed_over_is_counted_and_said(tmp_path, stream):
     names = ["0.png", "1.PNG", "2.jfif", "a.heic", "b.heic", "c.txt", ".hidden", ".cache/x.png", "README"]
     root = filled(tmp_path / "a", *names)
     (root / "gone.png").symlink_to(tmp_path / "nowhere")
-    data = Streamed(root) if stream else root
+    data = ReadAs(stream=True, data=root) if stream else root
     (every,) = load(data, ("all",))
     assert every.size == 3
     assert every.found.passed_over == {
@@ -195,7 +195,7 @@ def table(folder, *rows):
 def test_a_table_beside_the_images_gives_labels_and_factors(tmp_path, stream):
     root = filled(tmp_path / "a", *(f"{i}.png" for i in range(12)))
     table(root, "file_name,label,size,angle", *(f"{i}.png,class {i % 3},{i // 6},{i}" for i in range(12)))
-    (every,) = load(Streamed(root) if stream else root, ("all",))
+    (every,) = load(ReadAs(stream=True, data=root) if stream else root, ("all",))
     assert (every.classes, every.factors) == (("class 0", "class 1", "class 2"), ("size", "angle"))
     batch = every.read(np.arange(12)) if stream else every.arrays
     value = batch["x"][:, 0, 0, 0].astype(int) - 10  # the number in the file's name
@@ -245,8 +245,10 @@ def test_a_table_with_labels_beside_class_folders_is_refused(tmp_path):
 def test_a_moved_folder_of_images_has_the_same_fingerprint(tmp_path):
     root = filled(tmp_path / "a", "0.png", "1.png")
     table(root, "file_name,label", "0.png,a", "1.png,b")
-    before = [load(data, ("all",))[0].fingerprint for data in (root, Streamed(root))]
+    before = [load(data, ("all",))[0].fingerprint for data in (root, ReadAs(stream=True, data=root))]
     shutil.move(root, tmp_path / "b")
-    assert [load(data, ("all",))[0].fingerprint for data in (tmp_path / "b", Streamed(tmp_path / "b"))] == before
+    assert [
+        load(data, ("all",))[0].fingerprint for data in (tmp_path / "b", ReadAs(stream=True, data=tmp_path / "b"))
+    ] == before
     table(tmp_path / "b", "file_name,label", "0.png,b", "1.png,a")  # of the same size
-    assert load(Streamed(tmp_path / "b"), ("all",))[0].fingerprint != before[1]
+    assert load(ReadAs(stream=True, data=tmp_path / "b"), ("all",))[0].fingerprint != before[1]

@@ -14,7 +14,8 @@ from aejax.models import vqvae, vqvae2
 from aejax.nets import ConvDecoder, ConvEncoder
 from aejax.objective import finite_scalar, nearest
 from aejax.objective.likelihoods import bernoulli
-from aejax.runs.run import Run, means
+from aejax.runs.batched import means
+from aejax.runs.run import Run
 from aejax.training.step import init_state
 from aejax.types import Dataset, Experiment
 from tiny import batch_of

@@ -8,7 +8,7 @@ import pytest
 
 import aejax
 from aejax.cli import main
-from aejax.data import Streamed, describe, found_line, is_image, load, recorded, splits, take, usual_splits
+from aejax.data import ReadAs, describe, found_line, is_image, load, recorded, splits, take, usual_splits
 from aejax.data.units import found_in, refuse_other_units, units
 from aejax.errors import UsageError
 from aejax.models import autoencoder
@@ -93,7 +93,7 @@ def test_the_same_units_are_taken(trained, given):
 @pytest.mark.parametrize("stream", [False, True])
 def test_bytes_that_are_0_and_1_are_not_read_as_black(tmp_path, stream):
     np.save(tmp_path / "a.npy", (BYTES > 127).astype(np.uint8))
-    message = refusal(load, Streamed(tmp_path / "a.npy") if stream else tmp_path / "a.npy")
+    message = refusal(load, ReadAs(stream=True, data=tmp_path / "a.npy") if stream else tmp_path / "a.npy")
     assert "0 and 1 as uint8" in message
     np.save(tmp_path / "b.npy", BYTES > 127)
     assert load(tmp_path / "b.npy")[0].found.high == 1.0
@@ -111,7 +111,7 @@ def source(kind, x, folder):
         np.savez(folder / "x.npz", x=x)
         return folder / "x.npz"
     np.save(folder / "x.npy", x)
-    return Streamed(folder / "x.npy") if kind == "streamed" else folder / "x.npy"
+    return ReadAs(stream=True, data=folder / "x.npy") if kind == "streamed" else folder / "x.npy"
 
 
 def with_nan(x):
@@ -187,7 +187,7 @@ def entrances(name, run):
 
 def every(data):
     """All examples, as commands and as users of Python give them."""
-    return load(data, ("all",))[0] if isinstance(data, Streamed) else data
+    return load(data, ("all",))[0] if isinstance(data, ReadAs) else data
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "array", "streamed"])

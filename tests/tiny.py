@@ -42,9 +42,9 @@ def optimum(model, batches, steps, optimizer, start=None):
     return run((params, optimizer.init(params)))[0][0]
 
 
-def refusal(call, *arguments):
+def refusal(call, *arguments, **options):
     """The message of the UsageError, which is one line."""
     with pytest.raises(UsageError) as caught:
-        call(*arguments)
+        call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)

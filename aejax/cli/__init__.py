@@ -16,7 +16,7 @@ from aejax.cli.recipes import experiments, new
 from aejax.cli.reproducing import reproduce
 from aejax.cli.sharing import export, import_
 from aejax.cli.training import resume, train, verify
-from aejax.cli.using import data, encode, evaluate, reconstruct, report, sample
+from aejax.cli.using import data, encode, evaluate, impute, reconstruct, report, sample
 from aejax.errors import UsageError
 from aejax.training.recorder import Interrupted, NonFinite
 
@@ -28,6 +28,7 @@ USAGE = """usage: aejax COMMAND ...
   report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
   encode RUN IN OUT.npy              codes of IN: a file of arrays or a table, a folder of images, or NAME:SPLIT
   reconstruct RUN IN OUT.npy         reconstructions of IN
+  impute RUN IN OUT                  IN with its missing values replaced by reconstructions
   sample RUN OUT.npy                 samples of a generative model
   verify RUN                         replay a run from its configuration and compare digests
   reproduce NAME                     train a published row of the results again and compare its numbers
@@ -99,6 +100,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
         report,
         encode,
         reconstruct,
+        impute,
         sample,
         verify,
         reproduce,

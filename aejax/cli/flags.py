@@ -22,6 +22,8 @@ SHARED = {
     "latent": "Dimensions of the code.",
     "blocks": "Number of residual blocks at the smallest size, in the encoder and in the decoder.",
     "levels": "Number of gray values in the data: 17 for digits, 256 for most.",
+    "likelihood": "p(x|z): bernoulli for data in [0, 1]; gaussian, gaussian_learned (with its own standard deviation), "
+    "squared_error or student_t (robust to outliers) for real numbers.",
     "rate": "Fraction of the input's components that are masked in training; 0 for none.",
     "dtype": "Precision of the layers' arithmetic; parameters, code and likelihood stay float32. bfloat16 is for accelerators.",
     "remat": "Recompute activations for the gradient instead of storing them, to save memory.",

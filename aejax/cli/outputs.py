@@ -28,31 +28,35 @@ def check_output(out: Path, overwrite: bool, suffixes: Sequence[str] = (".npy", 
         raise UsageError(f"{out}: there is no folder {out.parent}; make it first")
 
 
-def write_output(out: Path, array: np.ndarray, names: Sequence[str] | None = None) -> None:
+def write_output(
+    out: Path, array: np.ndarray, names: Sequence[str] | None = None, columns: Sequence[str] | None = None
+) -> None:
     """Writes an array [n, ...] as the suffix of `out` says.
 
-    A table has one row per example; `names` [n], such as those of image files, are its first column. A folder gets one PNG per
+    A table has one row per example; `names` [n], such as those of image files, are its first column, and `columns` [d] the names
+    of the others, by default their numbers. A folder gets one PNG per
     image, under its name or its number.
     """
     if out.suffix == "":
         _write_images(out, array, names)
     elif out.suffix in TABLES:
-        _write_table(out, array, names)
+        _write_table(out, array, names, columns)
     else:
         with replacing(out) as handle:
             np.save(handle, array, allow_pickle=False)
     print(f"{out}: {array.dtype} {list(array.shape)}")
 
 
-def _write_table(out: Path, array: np.ndarray, names: Sequence[str] | None) -> None:
+def _write_table(out: Path, array: np.ndarray, names: Sequence[str] | None, columns: Sequence[str] | None) -> None:
     import pyarrow as pa
     from pyarrow import csv, parquet
 
     if array.ndim < 2:
         array = array[:, None]
     rows = array.reshape(len(array), -1)
-    columns = {f"{i}": rows[:, i] for i in range(rows.shape[1])}
-    table = pa.table({**({} if names is None else {"file": list(names)}), **columns})
+    titles = [f"{i}" for i in range(rows.shape[1])] if columns is None else columns
+    numbers = {title: rows[:, i] for i, title in enumerate(titles)}
+    table = pa.table({**({} if names is None else {"file": list(names)}), **numbers})
     with replacing(out) as handle:
         if out.suffix == ".parquet":
             parquet.write_table(table, handle)

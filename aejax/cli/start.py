@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from aejax.data.reading import Crop, Missing, Standardize
 from aejax.errors import UsageError
 from aejax.training.loop import keep_compiled
 from aejax.training.processes import join
@@ -60,6 +61,26 @@ def chosen_checkpoint(checkpoint: str = "last") -> None:
     """
     Args:
         checkpoint: last, or best by the monitored validation metric.
+    """
+
+
+def reading(
+    stream: bool = False,
+    image_size: int | None = None,
+    image_channels: int | None = None,
+    image_crop: Crop = "center",
+    standardize: Standardize = "none",
+    missing: Missing = "refuse",
+) -> None:
+    """How data are read.
+    Args:
+        stream: Read examples from the disk at each step. This is always done if they decode to more than 2 GiB.
+        image_size: Scale and crop the images of a folder to this many pixels in height and width.
+        image_channels: Convert the images of a folder to 1 (gray), 3 (RGB) or 4 (RGBA) channels.
+        image_crop: With --image-size: the center, a random part (drawn once per file), or the whole image stretched.
+        standardize: zscore or minmax: each column (of a signal: each channel), by the training split. Outputs are in the data's
+            own units again.
+        missing: mask: NaN is a missing value, which the likelihood does not score.
     """
 
 

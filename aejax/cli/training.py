@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from aejax.cli.flags import parse, plain
-from aejax.cli.start import existing, joined, start
-from aejax.data import Streamed, located
+from aejax.cli.start import existing, joined, reading, start
+from aejax.data import located, read_as
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import environment, finished_in, is_group, read_config, read_group, read_json, refuse_member
@@ -52,7 +52,6 @@ def train(args: list[str]) -> int:
         run: Path | None = None,
         evaluate: bool = True,
         overwrite: bool = False,
-        stream: bool = False,
         seeds: int = 1,
         sweep: tuple[str, ...] = (),
     ) -> None:
@@ -61,13 +60,12 @@ def train(args: list[str]) -> int:
             run: The run directory; by default a folder in runs/ named after the experiment, the data, the seed and the time.
             evaluate: Evaluate and write the report at the end.
             overwrite: Replace the run directory if it exists.
-            stream: Read examples from the disk at each step. This is always done if they decode to more than 2 GiB.
             seeds: Number of seeds, from --seed on, to train in one compiled program; --run then holds one directory per seed.
             sweep: Train one member per value, as in --sweep lr=1e-3,3e-4 rate=.1,.3. Can be combined with --seeds.
         """
 
-    arguments, wanted, chosen, where = parse(
-        f"aejax train {args[0]}", [function, flags, Settings, joined], rest, description=module.__doc__ or ""
+    arguments, wanted, how, chosen, where = parse(
+        f"aejax train {args[0]}", [function, flags, reading, Settings, joined], rest, description=module.__doc__ or ""
     )
     settings = Settings(**chosen)
     varied = _varied(wanted["seeds"], wanted["sweep"], arguments)
@@ -80,7 +78,8 @@ def train(args: list[str]) -> int:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
     arguments = _located(plain(arguments))
     source = Source(str(Path(file).resolve()), sha256(file), arguments)
-    given = {**arguments, **({"data": Streamed(arguments["data"])} if wanted["stream"] else {})}
+    data = read_as(arguments["data"], how)
+    given = {**arguments, "data": data} if data.stream or data.options() else arguments
     if wanted["seeds"] != 1 or wanted["sweep"]:
         runs = train_members(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
         _conclude_group(directory, runs, wanted["evaluate"])

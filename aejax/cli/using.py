@@ -8,8 +8,8 @@ from typing import Any
 
 from aejax.cli.flags import parse
 from aejax.cli.outputs import check_output, write_output
-from aejax.cli.start import chosen_checkpoint, existing, start
-from aejax.data import available, file_names, load, open_split, prepare, usual_splits
+from aejax.cli.start import chosen_checkpoint, existing, reading, start
+from aejax.data import available, column_names, file_names, load, open_split, prepare, read_as, usual_splits
 from aejax.errors import UsageError
 from aejax.files import replacing
 from aejax.runs.directory import finished_in, is_group
@@ -100,12 +100,31 @@ def reconstruct(args: list[str]) -> int:
     )
 
 
+def impute(args: list[str]) -> int:
+    def flags(rounds: int = 1) -> None:
+        """
+        Args:
+            rounds: Number of reconstructions, each of the examples that the one before completed.
+        """
+
+    about = "Complete examples: missing values (NaN, an empty cell) are replaced by the model's reconstructions."
+    opened, given, out, which, more = parse(
+        "aejax impute", [existing, source, output, chosen_checkpoint, flags], args, about
+    )
+    start(1)
+    check_output(**out)
+    run = open_run(opened.pop("run"), **opened, **which)
+    columns = column_names(given["source"])
+    write_output(out["out"], run.impute(given["source"], **more), file_names(given["source"]), columns)
+    return 0
+
+
 def _apply(name: str, opened: dict[str, Any], given: dict[str, Any], out: dict[str, Any], which: dict[str, Any]) -> int:
     start(1)
 
     check_output(**out)
     run = open_run(opened.pop("run"), **opened, **which)
-    write_output(out["out"], getattr(run, name)(open_split(given["source"])), file_names(given["source"]))
+    write_output(out["out"], getattr(run, name)(given["source"]), file_names(given["source"]))
     return 0
 
 
@@ -172,14 +191,13 @@ def sample(args: list[str]) -> int:
     ):
         if label is not None:
             raise UsageError("--label is for class-conditional models; a model of sequences continues --given")
-        sequences, t = open_split(given), run.experiment.train.shape[0]
+        sequences, t = open_split(given, run.experiment.train.reading), run.experiment.train.shape[0]
         prefix = max(1, sequences.shape[0] // 2) if prefix is None else prefix
         write_output(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
     elif prefix is not None or gaps:
         raise UsageError("--prefix and --gaps are of sequences: give a run of a model of them, and --given")
     else:
-        source = None if given is None else open_split(given)
-        write_output(out["out"], run.sample(**wanted, given=source, label=label))
+        write_output(out["out"], run.sample(**wanted, given=given, label=label))
     return 0
 
 
@@ -233,14 +251,15 @@ def _data_inspect(args: list[str]) -> int:
     about = (
         "Show what is in a data source: splits, units, classes, duplicates, examples, and the experiments that take it."
     )
-    (wanted,) = parse("aejax data inspect", [flags], args, about)
+    wanted, how = parse("aejax data inspect", [flags, reading], args, about)
     given = wanted["source"]
     out = wanted["out"] or Path(f"inspected-{Path(given).stem}.png")
     check_output(out, wanted["overwrite"], (".png",))
     from aejax.figures.pixels import pixels_png
     from aejax.reports import inspection
 
-    splits = load(given, usual_splits(given))
+    data = read_as(given, how)
+    splits = load(data, usual_splits(data))
     for line in inspection.lines(splits):
         print(line)
     images = inspection.pictures(splits[0])
@@ -249,7 +268,7 @@ def _data_inspect(args: list[str]) -> int:
         handle.write(pixels_png(inspection.grid(images), 640))
     print(f"{out}: the first {len(images)} examples of {splits[0].name}")
     if wanted["experiments"]:
-        taking, others = inspection.takers(given)
+        taking, others = inspection.takers(data)
         print(f"aejax train takes it for: {', '.join(taking) or 'none of its experiments'}")
         for name, why in others.items():
             print(f"  not {name}: {why}")

@@ -15,9 +15,8 @@ from aejax.data.cache import cache_folder
 from aejax.data.factor_traversal import factor_traversal_of
 from aejax.data.kinds import is_image
 from aejax.data.loading import (
-    Name,
     Recorded,
-    Streamed,
+    column_names,
     file_names,
     is_missing,
     load,
@@ -27,14 +26,16 @@ from aejax.data.loading import (
     usual_splits,
 )
 from aejax.data.named import Available, available
+from aejax.data.reading import ReadAs, nats_of_scaling, read_as, unscaled
 from aejax.data.record import as_recorded_source, describe, found_line, recorded
+from aejax.data.sources import Name
 from aejax.data.units import found_of, joined
 
 __all__ = [
     "Available",
     "Name",
+    "ReadAs",
     "Recorded",
-    "Streamed",
     "as_recorded_source",
     "available",
     "batch_at",
@@ -42,6 +43,7 @@ __all__ = [
     "batches_at",
     "cache_folder",
     "checked_by",
+    "column_names",
     "describe",
     "eval_batches",
     "factor_traversal_of",
@@ -55,10 +57,13 @@ __all__ = [
     "joined",
     "load",
     "located",
+    "nats_of_scaling",
     "open_split",
     "prepare",
+    "read_as",
     "recorded",
     "subset",
     "take",
+    "unscaled",
     "usual_splits",
 ]

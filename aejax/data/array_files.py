@@ -16,7 +16,7 @@ from aejax.data.splits import Reader, Readers, checked, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 
-def npy_readers(path: Path) -> Readers:
+def npy_readers(path: Path, missing: bool = False) -> Readers:
     """One array [n, ...] of examples, a tenth of which is the test split."""
     shape, *_ = _npy_header(path)
     refuse_shape(shape, str(path))
@@ -24,10 +24,10 @@ def npy_readers(path: Path) -> Readers:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _unreadable(path) from error
-    return mapping_readers({"x": x}, str(path))
+    return mapping_readers({"x": x}, str(path), missing=missing)
 
 
-def npy_streams(path: Path) -> Readers | None:
+def npy_streams(path: Path, missing: bool = False) -> Readers | None:
     """The same splits, with each example read from the file on demand.
 
     None for an array in Fortran order, in which the numbers of one example are scattered over the whole file.
@@ -53,7 +53,7 @@ def npy_streams(path: Path) -> Readers | None:
             os.close(file)
         return {"x": x}
 
-    return with_a_tenth_held_out(checked(Reader(shape[0], None, read), str(path)))
+    return with_a_tenth_held_out(checked(Reader(shape[0], None, read, missing=missing), str(path)))
 
 
 def npy_header(path: Path) -> str:
@@ -68,7 +68,7 @@ def npz_splits(path: Path) -> list[str]:
         return [name.removeprefix("x_") for name in file.files if name.startswith("x_")]
 
 
-def npz_readers(path: Path) -> Readers:
+def npz_readers(path: Path, missing: bool = False) -> Readers:
     """Splits of a .npz: `x` and, if present, `label` (or `y`), a tenth of which is the test split; or `x_train`, `x_test`, …
 
     Any other word after `x_` names a split of that name. Labels are numbers from 0 on or strings; `label_names` gives the names
@@ -80,7 +80,8 @@ def npz_readers(path: Path) -> Readers:
         names = list(file.files)
         known = known_names(names, str(path))
         arrays = {name: _without_objects(file, name, path) for name in names if name in known}
-    return mapping_readers(arrays, str(path), {f"array {name}": 1 for name in names if name not in known})
+    others = {f"array {name}": 1 for name in names if name not in known}
+    return mapping_readers(arrays, str(path), others, missing)
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -24,13 +24,17 @@ MOST_CLASSES = 10_000
 """Larger labels are taken for codes or years, not class numbers."""
 
 
-def mapping_readers(arrays: Mapping[str, np.ndarray], where: str, passed_over: Mapping[str, int] = {}) -> Readers:
-    """The splits of arrays named as in a .npz."""
+def mapping_readers(
+    arrays: Mapping[str, np.ndarray], where: str, passed_over: Mapping[str, int] = {}, missing: bool = False
+) -> Readers:
+    """The splits of arrays named as in a .npz; `missing` is whether NaN stands for a missing value."""
     splits = [name.removeprefix("x_") for name in arrays if name.startswith("x_")]
     parts, named = _named({split: _of_split(arrays, split) for split in splits or [""]}, arrays, where)
     _refuse_unlike(where, parts)
     readers = {
-        split: _reader(part, named, f"{where} (x_{split})" if split else where)._replace(passed_over=passed_over)
+        split: _reader(part, named, f"{where} (x_{split})" if split else where, missing)._replace(
+            passed_over=passed_over
+        )
         for split, part in parts.items()
     }
     return permuted_with_all(readers) if splits else with_a_tenth_held_out(readers[""])
@@ -163,11 +167,11 @@ def _strings(names: np.ndarray, exactly: int | None, what: str, where: str, at_l
     return tuple(map(str, names.tolist()))
 
 
-def _reader(arrays: Mapping[str, np.ndarray], named: _Named, where: str) -> Reader:
+def _reader(arrays: Mapping[str, np.ndarray], named: _Named, where: str, missing: bool) -> Reader:
     x = arrays["x"]
     refuse_shape(x.shape, where)
     for start in range(0, len(x), _ROWS):  # here, where a position is still the file's
-        as_stored(x[start : start + _ROWS], np.arange(start, start + _ROWS), where)
+        as_stored(x[start : start + _ROWS], np.arange(start, start + _ROWS), where, missing)
     if "label" in arrays:
         label = arrays["label"]
         if label.ndim == 2 and len(label) == len(x):
@@ -186,7 +190,7 @@ def _reader(arrays: Mapping[str, np.ndarray], named: _Named, where: str) -> Read
         refuse_factors(arrays["factors"], len(x), where)
     _refuse_sequences(arrays, where)
     read = lambda positions: {name: array[positions] for name, array in arrays.items()}
-    return Reader(len(x), named.classes, read, named.factors, named.states)
+    return Reader(len(x), named.classes, read, named.factors, named.states, missing=missing)
 
 
 def _refuse_sequences(arrays: Mapping[str, np.ndarray], where: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from aejax.data.reading import scaled
 from aejax.data.units import found_of, refuse_other_units
 from aejax.errors import UsageError
 from aejax.types import Batch, Check, Dataset, Found
@@ -24,8 +25,8 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
         positions: int, of any shape [...].
 
     Returns:
-        `x` [..., *shape] float32 in data range (uint8 becomes value / 255, bool 0 or 1, floats are unchanged), `label` [...]
-        int32, and the other arrays of the data set.
+        `x` [..., *shape] float32 in data range (uint8 becomes value / 255, bool 0 or 1, floats are unchanged unless the data
+        set is standardized), `label` [...] int32, and the other arrays of the data set.
 
     Raises:
         UsageError: The data set was opened without its data.
@@ -44,7 +45,7 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
         batch = {name: array.reshape(*positions.shape, *array.shape[1:]) for name, array in read.items()}
     else:
         raise UsageError(f"{dataset.name} was opened without its data; load it by name instead")
-    batch["x"] = _in_data_range(batch["x"])
+    batch["x"] = scaled(_in_data_range(batch["x"]), dataset.scaling)
     return batch
 
 
@@ -130,9 +131,8 @@ def checked_by(dataset: Dataset, check: Check, batch_size: int) -> Dataset:
 
     def read(positions: np.ndarray) -> Mapping[str, np.ndarray]:
         examples = from_disk(positions)
-        check(
-            _in_data_range(examples["x"]), f"{dataset.name}, among its examples {positions.min()} to {positions.max()},"
-        )
+        x = scaled(_in_data_range(examples["x"]), dataset.scaling)
+        check(x, f"{dataset.name}, among its examples {positions.min()} to {positions.max()},")
         return examples
 
     return dataset._replace(read=read)
@@ -149,10 +149,10 @@ def in_units(dataset: Dataset, trained: Found, batch_size: int) -> Dataset:
         return dataset
 
     def check(x: np.ndarray, where: str) -> None:
-        wider = given._replace(low=min(given.low, float(x.min())), high=max(given.high, float(x.max())))
+        wider = given._replace(low=min(given.low, float(np.nanmin(x))), high=max(given.high, float(np.nanmax(x))))
         refuse_other_units(trained, wider, numbers, where)
 
-    return checked_by(dataset, check, batch_size)
+    return checked_by(dataset._replace(scaling=None), check, batch_size)._replace(scaling=dataset.scaling)
 
 
 def _in_data_range(x: np.ndarray) -> np.ndarray:

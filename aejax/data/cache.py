@@ -195,4 +195,4 @@ def _chunk(reader: Reader, start: int, where: str) -> dict[str, np.ndarray]:
         chunk = reader.read(positions)
     except OSError as error:  # an error of the source; an OSError outside this block is the cache's
         raise UsageError(f"{where} cannot be read ({error.strerror or error}); look whether it is complete") from error
-    return all_as_stored(chunk, positions, where)
+    return all_as_stored(chunk, positions, where, reader.missing)

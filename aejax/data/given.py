@@ -13,7 +13,7 @@ from aejax.data.tables import rows_of, table_arrays
 from aejax.errors import UsageError
 
 
-def given_readers(given: Any, where: str) -> Readers:
+def given_readers(given: Any, where: str, missing: bool = False) -> Readers:
     """The splits of data in memory.
 
     Accepted are an array x [n, ...] of NumPy, JAX or PyTorch, a table (pandas or polars) with numeric columns and optionally a
@@ -29,7 +29,7 @@ def given_readers(given: Any, where: str) -> Readers:
     arrays = {str(name): _array(value, where) for name, value in given.items()}
     known = known_names(list(arrays), where)
     others = {f"array {name}": 1 for name in arrays if name not in known}
-    return mapping_readers({name: array for name, array in arrays.items() if name in known}, where, others)
+    return mapping_readers({name: array for name, array in arrays.items() if name in known}, where, others, missing)
 
 
 def _array(value: Any, where: str) -> np.ndarray:

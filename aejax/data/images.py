@@ -1,7 +1,8 @@
-"""Data from a folder of images of one size and one mode, decoded by Pillow."""
+"""Data from a folder of images, decoded by Pillow: of one size and one mode, or fitted to these."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from aejax.errors import UsageError
 # Pillow's modes that are kept; other modes of eight bits become RGB, or RGBA if a palette has a transparent color.
 _AS_THEY_ARE = ("1", "L", "RGB", "RGBA")
 _TO_RGB = ("P", "CMYK", "YCbCr")
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 """The EXIF tag, and those of its values that swap width and height."""
@@ -27,8 +30,17 @@ Kind = tuple[tuple[int, int], str]
 _LOOKED_AT = 500  # files whose headers are read first
 
 
-def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Readers:
-    """Splits of a folder of images: `x` [n, height, width, channels], uint8, or bool for images of mode 1.
+class Fit(NamedTuple):
+    """The size and the number of channels to which every image is fitted, see `aejax.data.ReadAs`; None keeps its own."""
+
+    size: int | None = None
+    channels: int | None = None
+    crop: str = "center"
+
+
+def image_readers(folder: Path, held: ImageFolder, fit: Fit = Fit(), streamed: bool = False) -> Readers:
+    """Splits of a folder of images: `x` [n, height, width, channels], uint8, or bool for images of mode 1, or float32 in [0, 1]
+    for gray images of 16 bits.
 
     Labels number the sorted class names. A table beside the images gives labels (its column `label`) and factors (its other
     columns, of whole numbers). Without `train/` and `test/` a tenth is the test split. That all images have one size and mode
@@ -38,11 +50,12 @@ def image_readers(folder: Path, held: ImageFolder, streamed: bool = False) -> Re
     if not paths:
         raise no_images(folder)
     said, passed_over = _said(held, paths), held.passed_over
-    _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT])
+    _refuse_unlike(paths[:: 1 + len(paths) // _LOOKED_AT], fit)
     readers, start = {}, 0
     for split, by_class in held.files.items():
         stop = start + sum(map(len, by_class.values()))
-        reader = _reader(paths[start:stop], said, slice(start, stop), paths[0])._replace(passed_over=passed_over)
+        reader = _reader(paths[start:stop], said, slice(start, stop), paths[0], folder, fit)
+        reader = reader._replace(passed_over=passed_over)
         readers[split] = checked(reader, str(folder / split)) if streamed else reader
         start = stop
     return with_a_tenth_held_out(readers[""]) if "" in readers else permuted_with_all(readers)
@@ -92,48 +105,103 @@ def _said(held: ImageFolder, paths: list[str]) -> _Said:
     return said
 
 
-def _reader(paths: list[str], said: _Said, part: slice, first: str) -> Reader:
+def _reader(paths: list[str], said: _Said, part: slice, first: str, folder: Path, fit: Fit) -> Reader:
     _, kind = _opened(first)
+    kind = _fitted_kind(kind, fit)
     arrays = {name: array[part] for name, array in said.arrays.items()}
 
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
-        x = np.stack([_decode(paths[i], kind, first) for i in positions])
+        x = np.stack([_decode(paths[i], kind, first, folder, fit) for i in positions])
         return {"x": x, **{name: array[positions] for name, array in arrays.items()}}
 
     return Reader(len(paths), said.classes, read, said.factors)
 
 
-def _decode(path: str, kind: Kind, first: str) -> np.ndarray:
+def _decode(path: str, kind: Kind, first: str, folder: Path, fit: Fit) -> np.ndarray:
     """[height, width, channels]."""
     image, own_kind = _opened(path)
-    if own_kind != kind:
-        raise _unlike(first, kind, path, own_kind)
-    pixels = np.asarray(image if image.mode == kind[1] else image.convert(kind[1]))
+    if _fitted_kind(own_kind, fit) != kind:
+        raise _unlike(first, kind, path, _fitted_kind(own_kind, fit))
+    image = _in_mode(image, own_kind[1], kind[1])
+    if fit.size is not None:
+        image = _cut(image, fit.size, fit.crop, os.path.relpath(path, folder))
+    pixels = np.asarray(image)
+    if kind[1] in _SIXTEEN_BITS:
+        pixels = (np.clip(pixels, 0, 65535) / 65535).astype(np.float32)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _refuse_unlike(paths: list[str]) -> None:
+def _fitted_kind(kind: Kind, fit: Fit) -> Kind:
+    """The kind of an image after it was fitted."""
+    size, mode = kind
+    if fit.channels is not None and not (fit.channels == 1 and mode in _SIXTEEN_BITS):
+        mode = _MODES[fit.channels]
+    elif fit.size is not None and mode == "1":
+        mode = "L"  # scaling makes gray values
+    return (size if fit.size is None else (fit.size, fit.size)), mode
+
+
+def _in_mode(image: Any, own: str, wanted: str) -> Any:
+    """The image converted from its kind's mode to another; transparent parts show white where there is no alpha."""
+    from PIL import Image
+
+    if wanted in _SIXTEEN_BITS:
+        return image.convert("F")  # keeps all 16 bits, also when scaled
+    if own in _SIXTEEN_BITS:
+        gray = np.clip(np.asarray(image.convert("F")) / 257, 0, 255)
+        return Image.fromarray(np.round(gray).astype(np.uint8)).convert(wanted)
+    if own == "RGBA" and wanted != "RGBA":
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def _cut(image: Any, size: int, crop: str, name: str) -> Any:
+    """The image scaled with its shorter side to `size`, and a square of it; or stretched to the square."""
+    from PIL import Image
+
+    if crop == "stretch":
+        return image.resize((size, size), Image.Resampling.LANCZOS)
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = (width - size) // 2, (height - size) // 2
+    if crop == "random":  # from the file's name, so that it does not depend on the other files
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        rng = np.random.default_rng(seed)
+        left, top = int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1))
+    return image.crop((left, top, left + size, top + size))
+
+
+def _refuse_unlike(paths: list[str], fit: Fit) -> None:
     """Compares the headers of some images before anything is decoded."""
     first, *others = paths
     _, kind = _opened(first)
+    kind = _fitted_kind(kind, fit)
     for other in others:
         _, own_kind = _opened(other, pixels=False)
-        if own_kind != kind:
+        if _fitted_kind(own_kind, fit) != kind:
             _, own_kind = _opened(other)
-        if own_kind != kind:
-            raise _unlike(first, kind, other, own_kind)
+        if _fitted_kind(own_kind, fit) != kind:
+            raise _unlike(first, kind, other, _fitted_kind(own_kind, fit))
 
 
 def _unlike(a: str, a_kind: Kind, b: str, b_kind: Kind) -> UsageError:
     kinds = [f"{width}x{height} {mode}" for (width, height), mode in (a_kind, b_kind)]
-    return UsageError(f"images differ: {a} is {kinds[0]}, {b} is {kinds[1]}; give them one size and mode")
+    sizes = [f"--image-size {min(*a_kind[0], *b_kind[0])}"] if a_kind[0] != b_kind[0] else []
+    modes = [f"--image-channels {1 if {a_kind[1], b_kind[1]} <= {'1', 'L', *_SIXTEEN_BITS} else 3}"]
+    flags = " ".join(sizes + (modes if a_kind[1] != b_kind[1] else []))
+    return UsageError(
+        f"images differ: {a} is {kinds[0]}, {b} is {kinds[1]}; give them one size and mode, or pass {flags}"
+    )
 
 
 def _kind(image: Any, path: str, orientation: int) -> Kind:
     """Size and mode of an image. Nothing that Pillow knows of a file is dropped: it is kept, or the file is refused."""
-    if image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
-        raise UsageError(f"{path} is an image of mode {image.mode}; save it as 8-bit gray, RGB or RGBA")
-    if ";16" in str(image.tile):
+    sixteen = image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PNG")
+    if not sixteen and image.mode not in (*_AS_THEY_ARE, *_TO_RGB):
+        raise UsageError(f"{path} is an image of mode {image.mode}; save it as gray, RGB or RGBA")
+    if ";16" in str(image.tile) and not sixteen:
         raise UsageError(
             f"{path} has 16 bits a channel, of which Pillow drops half; save it with 8, or as a .npy of float32"
         )
@@ -143,6 +211,7 @@ def _kind(image: Any, path: str, orientation: int) -> Kind:
     if transparent and image.mode != "P":
         raise UsageError(f"{path} has a transparent color, which mode {image.mode} cannot hold; save it as RGBA")
     mode = image.mode if image.mode in _AS_THEY_ARE else "RGBA" if transparent else "RGB"
+    mode = "I;16" if sixteen else mode
     turned = image.format != "TIFF" and orientation in _ON_ITS_SIDE  # Pillow itself rotates a TIFF
     return (image.size[::-1] if turned else image.size), mode
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from aejax.data.kinds import kind
-from aejax.data.loading import Recorded, Streamed
-from aejax.data.splits import divide, is_of_files
+from aejax.data.loading import Recorded
+from aejax.data.reading import ReadAs
+from aejax.data.splits import divide, is_of_files, parse
 from aejax.data.units import units
 from aejax.errors import UsageError
-from aejax.types import Dataset, Found
+from aejax.types import Dataset, Found, Scaling
 
 
 def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
     return {
         "name": names[0],
         "streamed": any(is_of_files(dataset.fingerprint) for dataset in datasets),
+        "reading": dict(datasets[0].reading),
+        "scaling": None if datasets[0].scaling is None else datasets[0].scaling._asdict(),
         "splits": {
             spec or "all": {
                 "shape": list(dataset.shape),
@@ -37,6 +40,7 @@ def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
 
 def recorded(record: Mapping[str, Any]) -> Recorded:
     """The inverse of `describe`, without the arrays."""
+    scaling = record.get("scaling")
     return Recorded(
         record["name"],
         {
@@ -50,16 +54,19 @@ def recorded(record: Mapping[str, Any]) -> Recorded:
                 found=None
                 if split.get("found") is None
                 else Found(**split["found"]),  # earlier versions did not record it
+                reading=record.get("reading", {}),
+                scaling=None if scaling is None else Scaling(tuple(scaling["shift"]), tuple(scaling["scale"])),
             )
             for spec, split in record["splits"].items()
         },
     )
 
 
-def as_recorded_source(record: Mapping[str, Any], data: str) -> str | Streamed:
+def as_recorded_source(record: Mapping[str, Any], data: str) -> str | ReadAs:
     """The argument with which a run reads its data in the same way as when it recorded them."""
     of_files = any(is_of_files(split["fingerprint"]) for split in record["splits"].values())
-    return Streamed(data) if of_files else data
+    options = record.get("reading", {})
+    return ReadAs(data, stream=of_files, **options) if of_files or options else data
 
 
 def found_line(record: Mapping[str, Any]) -> str:
@@ -79,6 +86,16 @@ def found_line(record: Mapping[str, Any]) -> str:
     if found:
         low, high = min(part.low for part in found), max(part.high for part in found)
         said.append(units(found[0]._replace(low=low, high=high)))
+    # Slices of one split were found as a whole.
+    missing = sum(
+        {
+            parse(spec).split: split["found"].get("missing", 0) for spec, split in splits.items() if split.get("found")
+        }.values()
+    )
+    if missing:
+        said.append(f"{missing} missing values")
+    if record.get("reading", {}).get("standardize"):
+        said.append(f"standardized ({record['reading']['standardize']})")
     if first["classes"] is not None:
         said.append(f"{len(first['classes'])} classes")
     origins = {part.origin: None for part in found if part.origin}

@@ -33,6 +33,8 @@ class Reader(NamedTuple):
     """Description of where the split comes from."""
     passed_over: Mapping[str, int] = {}
     """Kind of file or array in the source that is not read -> how many."""
+    missing: bool = False
+    """Whether NaN is a missing value, and not an error."""
 
 
 def with_all(splits: Readers) -> Readers:
@@ -165,27 +167,35 @@ def _unreadable(spec: str) -> UsageError:
 _KEPT = {"label": np.int32, "factors": np.int32, "length": np.int32, "state": np.float32}
 
 
-def all_as_stored(batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str) -> dict[str, np.ndarray]:
+def all_as_stored(
+    batch: Mapping[str, np.ndarray], positions: np.ndarray, where: str, missing: bool = False
+) -> dict[str, np.ndarray]:
     """Output of a reader in the dtypes of the cache; UsageError as in `as_stored`."""
     return {
-        name: as_stored(array, positions, where) if name == "x" else array.astype(_KEPT[name], copy=False)
+        name: as_stored(array, positions, where, missing) if name == "x" else array.astype(_KEPT[name], copy=False)
         for name, array in batch.items()
     }
 
 
-def as_stored(x: np.ndarray, positions: np.ndarray, where: str) -> np.ndarray:
-    """Examples of a source in the dtype of the cache; UsageError for other dtypes and, with the position, for NaN and Inf."""
+def as_stored(x: np.ndarray, positions: np.ndarray, where: str, missing: bool = False) -> np.ndarray:
+    """Examples of a source in the dtype of the cache; UsageError for other dtypes and, with the position, for NaN and Inf.
+
+    With `missing`, NaN stands for a missing value and is kept.
+    """
     if x.dtype in (np.uint8, np.bool_):
         return x
     if x.dtype not in (np.float16, np.float32, np.float64):
         raise UsageError(f"{where} has dtype {x.dtype}; convert it to float32, or to uint8 if it holds 0 to 255")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    finite = np.isfinite(x)
+    finite = ~np.isinf(x) if missing else np.isfinite(x)
     if not finite.all():
         first = np.argwhere(~finite)[0]
         position = [int(positions[first[0]]), *map(int, first[1:])]
-        raise UsageError(f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it")
+        remedy = "; if it is a missing value, pass --missing mask" if np.isnan(x[tuple(first)]) else ""
+        raise UsageError(
+            f"{where} holds {x[tuple(first)]} at position {position} (as float32); remove or replace it{remedy}"
+        )
     return x
 
 
@@ -215,7 +225,7 @@ def checked(reader: Reader, where: str) -> Reader:
         except Exception as error:  # errors of the disk, the format or the decoder
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(f"{where} cannot be read ({reason}); look whether it is complete") from error
-        batch = all_as_stored(batch, positions, where)
+        batch = all_as_stored(batch, positions, where, reader.missing)
         for name, array in batch.items():
             kind = array.dtype, array.shape[1:]
             if kinds.setdefault(name, kind) != kind:

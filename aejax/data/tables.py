@@ -11,16 +11,30 @@ from aejax.data.arrays import mapping_readers
 from aejax.data.splits import Readers
 from aejax.errors import UsageError
 
+TABLES = (".csv", ".tsv", ".parquet")
+
 LABELS = ("label", "y")
 """Names of a column that holds the class of each row."""
 
 
-def table_readers(path: Path) -> Readers:
+def table_readers(path: Path, missing: bool = False) -> Readers:
     """The rows of a .csv, .tsv or .parquet file, a tenth of which is the test split.
 
     The first row of a text file names the columns. A column `label` (or `y`) holds classes, numbers or words; all others must be
     numbers.
     """
+    columns = _columns(path)
+    return mapping_readers(table_arrays(columns, str(path)), str(path), missing=missing)
+
+
+def table_columns(path: Path) -> list[str]:
+    """Names of the columns of numbers."""
+    columns = list(_columns(path))
+    label = next((name for name in LABELS if name in columns), None)
+    return [name for name in columns if name != label]
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
     from pyarrow import ArrowInvalid, csv, parquet  # takes a tenth of a second to import
 
     try:
@@ -35,8 +49,7 @@ def table_readers(path: Path) -> Readers:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UsageError(f"{path} has several columns called {', '.join(repeated[:5])}; give each its own name")
-    columns = {name: table.column(name).to_numpy() for name in names}
-    return mapping_readers(table_arrays(columns, str(path)), str(path))
+    return {name: table.column(name).to_numpy() for name in names}
 
 
 def table_arrays(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:

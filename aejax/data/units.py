@@ -31,13 +31,17 @@ def found_in(x: np.ndarray, origin: str, where: str) -> Found:
     """What is found in examples as stored: uint8, bool or float32."""
     rows = max(1, _PIECE // max(1, math.prod(x.shape[1:])))
     pieces = [x[start : start + rows] for start in range(0, len(x), rows)]
-    low, high = min(float(piece.min()) for piece in pieces), max(float(piece.max()) for piece in pieces)
+    missing = sum(int(np.isnan(piece).sum()) for piece in pieces) if x.dtype.kind == "f" else 0
+    if missing == x.size:
+        raise UsageError(f"{where} has no values: all are missing")
+    # fmin and fmax pass over NaN.
+    low, high = min(float(np.fmin.reduce(p, None)) for p in pieces), max(float(np.fmax.reduce(p, None)) for p in pieces)
     if x.dtype == np.uint8 and (low, high) == (0.0, 1.0):
         raise UsageError(
             f"{where} holds only 0 and 1 as uint8, where 255 means white; save it as bool, or as 0 and 255"
         )
     white = _WHITE.get(x.dtype.name, 1.0)
-    return Found(x.dtype.name, low / white, high / white, origin)
+    return Found(x.dtype.name, low / white, high / white, origin, missing=missing)
 
 
 def found_of(dataset: Dataset) -> Found:

@@ -38,7 +38,7 @@ def cached(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -> T:
     """
     if not all(d.fingerprint for d in data):
         return make()
-    key = (what, *((d.name, d.fingerprint, d.shape, d.size) for d in data))
+    key = (what, *((d.name, d.fingerprint, d.shape, d.size, d.scaling) for d in data))
     _kept[key] = _kept.pop(key) if key in _kept else make()
     if len(_kept) > MOST:
         _kept.pop(next(iter(_kept)))

@@ -23,7 +23,8 @@ from aejax.evaluation.part import Context, Part, Result
 from aejax.figures.examples import Block
 from aejax.figures.tables import Column, Number, Table
 from aejax.keys import evaluation_key
-from aejax.runs.run import Run, map_examples
+from aejax.runs.batched import map_examples
+from aejax.runs.run import Run
 from aejax.types import Batch, Dataset, Extras, LogWeights, Params
 
 DRAWS = 5000

@@ -27,8 +27,8 @@ from aejax.runs.run import Run
 def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bool = False) -> dict[str, Any]:
     """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns its content.
 
-    A part is None if the model or the data lack what it measures (`aejax.evaluation.parts`), and a baseline that cannot be
-    computed is absent.
+    A part is None if the model or the data lack what it measures (`aejax.evaluation.parts`), or if the data have missing values
+    and the part needs complete examples; a baseline that cannot be computed is absent.
 
     Args:
         run: A run opened with its data.
@@ -43,7 +43,8 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bo
         UsageError: The run was opened without its data.
     """
     context = Context(run, draws)
-    applying = [part for part in PARTS if part.applies(context)]
+    missing = context.test.found is not None and context.test.found.missing > 0
+    applying = [part for part in PARTS if (part.missing or not missing) and part.applies(context)]
     computed = dict.fromkeys(part.name for part in PARTS)
     with _progress(verbose) as show:
         for i, part in enumerate(applying, 1):

@@ -17,7 +17,8 @@ from aejax.evaluation.part import Context, Part, Result
 from aejax.figures.examples import Block, data_range
 from aejax.figures.tables import Column, Number, Table
 from aejax.figures.words import slug
-from aejax.runs.run import Run, map_examples
+from aejax.runs.batched import map_examples
+from aejax.runs.run import Run
 from aejax.types import Dataset
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from aejax.evaluation.linear import Statistics
 from aejax.figures.tables import Number, Table
 from aejax.keys import evaluation_key
 from aejax.objective.corruptions import corrupt_batch
-from aejax.runs.run import Run, map_examples, means
+from aejax.runs.batched import map_examples, means
+from aejax.runs.run import Run
 from aejax.types import Corrupt, Dataset, Found, Model, Observe
 
 if TYPE_CHECKING:  # pages import matplotlib, which takes most of a second
@@ -33,7 +34,7 @@ class Context:
     """The run that is evaluated, with its data and results that several parts need."""
 
     def __init__(self, run: Run, draws: int) -> None:
-        self.run, self.draws, self.experiment = run, draws, run.experiment
+        self.run, self.draws, self.experiment = run.in_model_units(), draws, run.experiment
         self.model: Model = run.experiment.model
         observe = run.experiment.model.data.observe
         self.train: Dataset = observed(run.experiment.train, observe)
@@ -80,7 +81,10 @@ def observed(data: Dataset, observe: Observe | None) -> Dataset:
         return data
     see = jax.jit(lambda x: observe(x) > 0.5)
     seen = data._replace(
-        name=f"{data.name}, binarized", fingerprint=f"{data.fingerprint} binarized", found=Found("bool", 0.0, 1.0, "")
+        name=f"{data.name}, binarized",
+        fingerprint=f"{data.fingerprint} binarized",
+        found=Found("bool", 0.0, 1.0, ""),
+        scaling=None,
     )
     if data.read is None:
         bits = map_examples(lambda batch: see(batch["x"]), data)
@@ -112,6 +116,8 @@ class Part(NamedTuple):
     """Numbers by which runs are compared."""
     section: Callable[[Run, Mapping[str, Any]], Section | None] | None = None
     """(run, eval.json) -> a section on the run's page, if the part has a result."""
+    missing: bool = False
+    """Whether the part can be computed where the data have missing values."""
 
 
 def corruption_of(run: Run, corrupt: Corrupt) -> Callable[[Any, Any], jax.Array]:

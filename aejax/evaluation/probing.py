@@ -20,7 +20,7 @@ from aejax.evaluation.probes import Probed, probe
 from aejax.evaluation.robustness import CORRUPTION, robustness
 from aejax.figures.tables import Column, Number, Table
 from aejax.figures.words import label
-from aejax.runs.run import map_examples
+from aejax.runs.batched import map_examples
 from aejax.types import Batch
 
 PROBE_EXAMPLES = 10_000

@@ -22,7 +22,8 @@ from aejax.evaluation.part import Context, Part, Result, corruption_of, name_of
 from aejax.figures.tables import Column, Number, Table, is_number
 from aejax.figures.words import label
 from aejax.objective.corruptions import Corruption
-from aejax.runs.run import Run, inference_batch, map_examples, means
+from aejax.runs.batched import inference_batch, map_examples, means
+from aejax.runs.run import Run
 from aejax.types import Batch, Corrupt, Dataset
 
 Scores = dict[str, dict[str, float | None]]

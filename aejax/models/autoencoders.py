@@ -17,7 +17,7 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.models.encoder_decoder import identity, net, per_dimension, total
+from aejax.models.encoder_decoder import filled, identity, net, per_dimension, total
 from aejax.nets import Code
 from aejax.objective.bottlenecks import Bottleneck
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
@@ -81,23 +81,24 @@ def autoencoder(
 
     def terms_given(params: Params, x_seen: Array, x: Array, name: str) -> dict[str, Array]:
         """Per example: -log p(x|theta) in nats and the mean's squared error per dimension, given the encoder's input."""
-        theta = theta_of(params, bottleneck(features(params, x_seen), None, None), x)
+        theta = theta_of(params, bottleneck(features(params, filled(likelihood, x_seen)), None, None), x)
         return {
             f"{name}nll": total(likelihood.neg_log_prob(theta, x)),
-            f"{name}mse": per_dimension(likelihood.mean(theta), x),
+            f"{name}mse": per_dimension(likelihood.mean(theta), x, likelihood.missing),
         }
 
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_penalty = jax.random.split(key)
         x = batch["x"]
         x_tilde, touched = corrupt_batch(noise, k_corrupt, x, batch["index"], step)
+        x_tilde = filled(likelihood, x_tilde)  # after the corruption, which has nothing to reveal then
         h = features(params, x_tilde)
         theta = theta_of(params, bottleneck(h, axis, step), x)
 
         nll = likelihood.neg_log_prob(theta, x)
         alpha, beta = (1.0, 1.0) if emphasis is None else emphasis
         objective = total(nll if emphasis is None else jnp.where(touched, alpha, beta) * nll)  # [b]
-        terms = {"nll": total(nll), "mse": per_dimension(likelihood.mean(theta), x)}
+        terms = {"nll": total(nll), "mse": per_dimension(likelihood.mean(theta), x, likelihood.missing)}
         f = Code(encoder, params["encoder"])
         for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):
             penalized = penalty(f, x_tilde, h, each(k, batch["index"]), axis)
@@ -115,7 +116,7 @@ def autoencoder(
         return terms
 
     def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        return bottleneck(features(params, batch["x"]), None, None)
+        return bottleneck(features(params, filled(likelihood, batch["x"])), None, None)
 
     def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
         return likelihood.mean(theta_of(params, z, batch["x"]))

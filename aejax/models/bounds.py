@@ -39,7 +39,7 @@ def variational(
             f"{name}distortion": distortion,
             f"{name}kl": kl,
             f"{name}nelbo": distortion + kl,
-            f"{name}mse": per_dimension(center, x),
+            f"{name}mse": per_dimension(center, x, likelihood.missing),
         }
 
     def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:

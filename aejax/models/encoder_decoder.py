@@ -77,9 +77,19 @@ def total(values: Float[Array, " b *shape"]) -> Float[Array, " b"]:
     return jnp.dot(rows, jnp.ones(rows.shape[1], rows.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def per_dimension(x_hat: Float[Array, " b *shape"], x: Float[Array, " b *shape"]) -> Float[Array, " b"]:
-    """Mean squared error over the dimensions of each example."""
-    return total(jnp.square(x_hat - x)) / math.prod(x.shape[1:])
+def per_dimension(
+    x_hat: Float[Array, " b *shape"], x: Float[Array, " b *shape"], missing: bool = False
+) -> Float[Array, " b"]:
+    """Mean squared error over the dimensions of each example; with `missing`, over those that are not NaN."""
+    if not missing:
+        return total(jnp.square(x_hat - x)) / math.prod(x.shape[1:])
+    observed = ~jnp.isnan(x)
+    return total(jnp.where(observed, jnp.square(x_hat - x), 0.0)) / jnp.maximum(total(observed.astype(x.dtype)), 1.0)
+
+
+def filled(likelihood: Likelihood, x: Array) -> Array:
+    """An encoder's input: 0, which is the mean of standardized data, in place of missing values."""
+    return jnp.where(jnp.isnan(x), 0.0, x) if likelihood.missing else x
 
 
 def identity(h: Array, axis: Axis, step: Any) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.models.encoder_decoder import as_theta, total
+from aejax.models.encoder_decoder import as_theta, filled, total
 from aejax.nets.code import apply
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
@@ -95,11 +95,11 @@ def latent_net(
             "encoder": encoder_variables["params"],
             "decoder": decoder_variables["params"],
             "posterior": posterior.init(k_posterior, latent),
-            "prior": prior.init(k_prior, latent, x, c),
+            "prior": prior.init(k_prior, latent, filled(likelihood, x), c),
         }, {}
 
     def numbers(params: Params, x: Array, c: Array | None) -> Array:
-        return apply(encoder, params["encoder"], joined(x, c))
+        return apply(encoder, params["encoder"], joined(filled(likelihood, x), c))
 
     def mean(params: Params, h: Array) -> Array:
         return jax.vmap(lambda one: posterior.mean(params["posterior"], one))(h)

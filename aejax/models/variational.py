@@ -19,7 +19,7 @@ from jaxtyping import Array, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import variational
-from aejax.models.encoder_decoder import per_dimension
+from aejax.models.encoder_decoder import filled, per_dimension
 from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import KLCost, weighted
@@ -106,7 +106,7 @@ def vae(
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_draw, k_penalty, k_regularizer = jax.random.split(key, 4)
         x, index = batch["x"], batch["index"]
-        x_tilde, _ = corrupt_batch(noise, k_corrupt, x, index, step)
+        x_tilde = filled(likelihood, corrupt_batch(noise, k_corrupt, x, index, step)[0])
         c = parts.condition(batch)
         h = parts.numbers(params, x_tilde, c)
         z, log_q = parts.draw(params, each(k_draw, index), h, samples)
@@ -118,7 +118,7 @@ def vae(
             "distortion": distortion,
             "kl": jnp.sum(kl, axis=1),
             "nelbo": distortion + jnp.sum(kl, axis=1),
-            "mse": per_dimension(parts.keep_observed(batch, likelihood.mean(theta[:, 0])), x),
+            "mse": per_dimension(parts.keep_observed(batch, likelihood.mean(theta[:, 0])), x, likelihood.missing),
         }
         f = lambda one: parts.mean(params, parts.numbers(params, one[None], None))[0]
         for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):

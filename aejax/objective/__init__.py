@@ -19,13 +19,17 @@ from aejax.objective.discretized import discretized_logistic, discretized_logist
 from aejax.objective.divergences import capacity, free_bits, weighted
 from aejax.objective.likelihoods import (
     Likelihood,
+    LikelihoodName,
     bernoulli,
     categorical,
     continuous_bernoulli,
     gaussian,
     gaussian_learned,
+    likelihood_for,
     restrict,
+    skip_missing,
     squared_error,
+    student_t,
 )
 from aejax.objective.penalties import contractive, contractive_h, hutchinson, kl_sparsity, l1
 from aejax.objective.posteriors import Posterior, diagonal, flow, full_rank, inverse_autoregressive, planar, real_nvp
@@ -41,6 +45,7 @@ __all__ = [
     "Corruption",
     "Latents",
     "Likelihood",
+    "LikelihoodName",
     "Posterior",
     "Prior",
     "Quantizer",
@@ -72,6 +77,7 @@ __all__ = [
     "inverse_autoregressive",
     "kl_sparsity",
     "l1",
+    "likelihood_for",
     "lookup_free",
     "masking",
     "minibatch_stratified",
@@ -87,9 +93,11 @@ __all__ = [
     "residual",
     "restrict",
     "salt_and_pepper",
+    "skip_missing",
     "spatial_winner_take_all",
     "squared_error",
     "standard_normal",
+    "student_t",
     "top_k",
     "total_correlation",
     "vamp",

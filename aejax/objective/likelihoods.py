@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from aejax.errors import UsageError
-from aejax.types import Check, NumDiscreteDims
+from aejax.types import Check, Dataset, NumDiscreteDims
 
 
 class Likelihood(NamedTuple):
@@ -45,6 +45,8 @@ class Likelihood(NamedTuple):
     """(x [n, *shape], in NumPy) -> the number of discrete variables in an example: bits per dimension are
     nats / (num_discrete_dims · log 2). It returns None if x holds values without a probability, such as gray ones under
     `bernoulli()`. The field is None if the likelihood is a density."""
+    missing: bool = False
+    """Whether NaN in x is a missing value, see `skip_missing`. Models then fill it with 0 in the encoder's input."""
 
 
 def bernoulli() -> Likelihood:
@@ -152,6 +154,68 @@ def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Like
     return restricted._replace(num_discrete_dims=counted)
 
 
+def skip_missing(likelihood: Likelihood) -> Likelihood:
+    """The likelihood of the observed values only: elements of x that are NaN contribute nothing.
+
+    This is -log p of the observed part of an example where the elements are independent given z, and the objective of missing
+    data autoencoders (Nazábal et al. 2020, section 3.1; Mattei & Frellsen 2019, eq. 3).
+
+    Args:
+        likelihood: Likelihood of complete examples whose elements are independent.
+
+    Returns:
+        The likelihood that skips NaN.
+
+    Raises:
+        UsageError: The elements of x are not independent, as in `categorical`.
+
+    Example:
+        >>> nats = skip_missing(bernoulli()).neg_log_prob(jnp.zeros((2, 1)), jnp.array([1.0, jnp.nan]))
+        >>> nats.tolist()
+        [0.6931471824645996, 0.0]
+    """
+    if likelihood.discrete:
+        raise UsageError(f"{likelihood.name}() has no single elements that could be missing; leave out --missing mask")
+
+    def neg_log_prob(theta: Array, x: Array) -> Array:
+        observed = ~jnp.isnan(x)
+        # Filled before, not only after: the gradient of a NaN would be NaN.
+        return jnp.where(observed, likelihood.neg_log_prob(theta, jnp.where(observed, x, 0.0)), 0.0)
+
+    def check(x: np.ndarray, where: str) -> None:
+        observed = x[~np.isnan(x)]
+        if observed.size:
+            likelihood.check(observed, where)
+
+    return likelihood._replace(neg_log_prob=neg_log_prob, check=check, num_discrete_dims=None, missing=True)
+
+
+LikelihoodName = Literal[
+    "bernoulli", "continuous_bernoulli", "gaussian", "gaussian_learned", "squared_error", "student_t"
+]
+"""The likelihoods that experiments offer to the command line."""
+
+
+def likelihood_for(data: Dataset, name: LikelihoodName) -> Likelihood:
+    """The likelihood of this name with its defaults, as experiments offer it to the command line.
+
+    Args:
+        data: Training data. If they have missing values, the likelihood skips these.
+        name: Name of a likelihood function of this module.
+
+    Returns:
+        The likelihood.
+
+    Example:
+        >>> import aejax
+        >>> likelihood_for(aejax.load("digits")[0], "gaussian").name
+        'gaussian'
+    """
+    makers = (bernoulli, continuous_bernoulli, gaussian, gaussian_learned, squared_error, student_t)
+    likelihood = {maker.__name__: maker for maker in makers}[name]()
+    return skip_missing(likelihood) if data.found is not None and data.found.missing else likelihood
+
+
 def _near_and_far(eta: Array) -> tuple[Array, Array]:
     """η up to |η| = 1, where the series around 0 is used, and |η| beyond, where the closed forms are; placeholders elsewhere.
 
@@ -167,7 +231,7 @@ def _check_unit(name: str) -> Check:
         if not (low >= 0.0 and high <= 1.0):
             raise UsageError(
                 f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]; "
-                "scale the data to it, or write gaussian() or squared_error() in a copy of the experiment (`aejax new`); "
+                "scale the data to it, or pass --likelihood gaussian where the experiment has it; "
                 "`aejax data inspect` lists the experiments that take the data"
             )
 
@@ -265,6 +329,45 @@ def squared_error() -> Likelihood:
     return Likelihood("squared_error", neg_log_prob, _location, draw, 1, _check_finite("squared_error"))
 
 
+def student_t(freedom: float = 4.0, minimum: float = 0.01) -> Likelihood:
+    """Student's t with theta = (μ, ρ) per element and scale σ = minimum + softplus(ρ): robust to outliers.
+
+    -log p = log σ + ½ log(νπ) + log Γ(ν/2) - log Γ((ν+1)/2) + (ν+1)/2 · log(1 + ((x - μ)/σ)²/ν)
+
+    Args:
+        freedom: Degrees of freedom ν; small numbers give heavy tails, large ones approach `gaussian_learned`.
+        minimum: Smallest scale, in units of the data.
+
+    Returns:
+        A likelihood with two numbers per element.
+
+    Raises:
+        UsageError: An argument is not a positive number.
+
+    Example:
+        >>> theta = jnp.array([[0.0, 0.5413]])  # σ = 1.01
+        >>> round(float(student_t(1.0).neg_log_prob(theta, jnp.zeros(1))[0]), 3)  # Cauchy: log π + log σ
+        1.155
+    """
+    if not (math.isfinite(freedom) and freedom > 0 and math.isfinite(minimum) and minimum > 0):
+        raise UsageError(f"student_t(freedom={freedom}, minimum={minimum}): both must be positive numbers")
+    constant = 0.5 * math.log(freedom * math.pi) + math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)
+
+    def moments(theta: Array) -> tuple[Array, Array]:
+        mu, rho = jnp.unstack(theta, axis=-1)  # as in `gaussian_learned`
+        return mu, minimum + jax.nn.softplus(rho)
+
+    def neg_log_prob(theta: Float[Array, "*shape 2"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        mu, sigma = moments(theta)
+        return constant + jnp.log(sigma) + (freedom + 1) / 2 * jnp.log1p(jnp.square((x - mu) / sigma) / freedom)
+
+    def draw(key: Key[Array, ""], theta: Array) -> Array:
+        mu, sigma = moments(theta)
+        return mu + sigma * jax.random.t(key, freedom, mu.shape, mu.dtype)
+
+    return Likelihood("student_t", neg_log_prob, _location, draw, 2, _check_finite("student_t"))
+
+
 def categorical() -> Likelihood:
     """Categorical distribution over k classes, with x one-hot along its last axis and `theta` the logits.
 
@@ -311,6 +414,9 @@ def _location(theta: Array) -> Array:
 def _check_finite(name: str) -> Check:
     def check(x: np.ndarray, where: str) -> None:
         if not np.all(np.isfinite(x)):
-            raise UsageError(f"{name}() admits finite data, but {where} holds NaN or Inf; clean the data")
+            raise UsageError(
+                f"{name}() admits finite data, but {where} holds NaN or Inf; clean the data, or skip what is missing with "
+                f"skip_missing({name}()), as `aejax train tabular --missing mask` does"
+            )
 
     return check

@@ -25,7 +25,7 @@ def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     from aejax.reports.single import single_page
 
     page_file, figure_folder = places(runs, out)
-    records = [read(run) for run in runs]
+    records = [read(run.in_model_units()) for run in runs]
     with drawing.style():
         document, pngs = single_page(records[0]) if len(records) == 1 else comparison_page(records, page_file)
     try:

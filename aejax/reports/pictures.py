@@ -91,7 +91,7 @@ def restored_rows(
 
 def replaced(examples: Dataset, x: np.ndarray) -> Dataset:
     """Examples with another x and the same labels."""
-    return examples._replace(arrays={**take(examples, np.arange(examples.size)), "x": x}, read=None)
+    return examples._replace(arrays={**take(examples, np.arange(examples.size)), "x": x}, read=None, scaling=None)
 
 
 def linear_maps(run: Run) -> dict[str, Affine]:

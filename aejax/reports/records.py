@@ -91,7 +91,8 @@ def again(config: Mapping[str, Any]) -> str | None:
         return None
     defaults = Settings(devices=1)._asdict()
     changed = {n: v for n, v in config["settings"].items() if n not in defaults or v != defaults[n]}
-    return command_of(config["source"]["file"], config["source"]["arguments"], changed)
+    how = config["data"].get("reading", {})
+    return command_of(config["source"]["file"], {**config["source"]["arguments"], **how}, changed)
 
 
 def short(digest: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import optax
 from jaxtyping import Array
 
-from aejax.data import load, usual_splits
+from aejax.data import ReadAs, load, usual_splits
 from aejax.errors import UsageError
 from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
 
@@ -95,7 +95,7 @@ def fit(
 
 
 def _datasets(given: Any) -> Sequence[Dataset]:
-    several = isinstance(given, (tuple, list)) and not isinstance(given, Dataset)
+    several = isinstance(given, (tuple, list)) and not isinstance(given, (Dataset, ReadAs))
     if several and all(isinstance(part, Dataset) for part in given):
         if len(given) not in (2, 3):
             raise UsageError(f"fit() takes (train, test) or (train, validation, test), not {len(given)} data sets")

@@ -6,7 +6,6 @@ compiles once, pads to one batch size and bounds the memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import checked_by, eval_batches, in_units, joined, open_split, take
+from aejax.data import checked_by, in_units, joined, open_split, take, unscaled
 from aejax.errors import UsageError
 from aejax.keys import evaluation_key
+from aejax.runs.batched import INFERENCE_BATCH, inference_batch, map_examples
 from aejax.runs.directory import datasets
 from aejax.runs.metrics_log import Log, read_log
 from aejax.types import Batch, Dataset, Experiment, Params, TrainState
-
-INFERENCE_BATCH = 256
-"""One padded batch size for everything outside training, so that each function compiles once."""
-
-INFERENCE_BYTES = 8 * 2**20
-"""Bound on such a batch of x in bytes; the activations of large images take many times as much."""
 
 KEYS = {
     "evaluate": "terms",
@@ -82,6 +76,15 @@ class Run:
         self.directory, self.config, self.experiment, self.state = directory, config, experiment, state
         self.any_units = any_units
         self._compiled: dict[str, Callable[..., Any]] = {}
+        self._unscales = True
+
+    def in_model_units(self) -> Run:
+        """The same run with standardized data on both sides: it takes what `take` returns, and its output compares with that."""
+        if self.experiment.train.scaling is None:
+            return self
+        same = Run(self.directory, self.config, self.experiment, self.state, any_units=True)
+        same._compiled, same._unscales = self._compiled, False
+        return same
 
     @property
     def params(self) -> Params:
@@ -138,7 +141,7 @@ class Run:
         Returns:
             [n, *shape] in data range.
         """
-        return self.apply("reconstruct", x)
+        return self._in_data_units(self.apply("reconstruct", x))
 
     def evaluate(self, x: Examples) -> dict[str, np.ndarray]:
         """The model's unweighted terms for each example.
@@ -169,6 +172,31 @@ class Run:
                 return terms[name]
         raise UsageError(f"the model of {self.directory} evaluates {', '.join(terms)}; a score needs nll or nelbo")
 
+    def impute(self, x: Examples, rounds: int = 1) -> np.ndarray:
+        """Examples with their missing values replaced by the model's reconstructions.
+
+        Args:
+            x: Examples, as in `encode`, with NaN where a value is missing.
+            rounds: Number of reconstructions, each of the examples that the one before completed. The first sees 0, the mean
+                of standardized data, in place of missing values. More than one helps variational models a little; a denoising
+                autoencoder takes completed values for observed ones and gets worse.
+
+        Returns:
+            [n, *shape]: the observed values unchanged, the others imputed.
+
+        Raises:
+            UsageError: The run was trained without `--missing mask`, or x does not fit the training data.
+        """
+        if self.experiment.train.reading.get("missing") != "mask":
+            raise UsageError(f"{self.directory} was trained without missing values; train it with --missing mask")
+        data = self._fitting(x, "reconstruct")
+        complete = unscaled(np.asarray(take(data, np.arange(data.size))["x"]), data.scaling)
+        observed = ~np.isnan(complete)
+        for _ in range(rounds):
+            complete = np.where(observed, complete, self.reconstruct(data))
+            data = data._replace(arrays={**(data.arrays or {}), "x": complete}, read=None)
+        return complete
+
     def decode(self, z: Any, data: Dataset) -> np.ndarray:
         """Decodes codes.
 
@@ -187,7 +215,7 @@ class Run:
             rows = jax.tree.map(lambda leaf: leaf[batch["index"]], z)
             return f(state.params, state.extras, rows, batch)
 
-        return map_examples(of_batch, data)
+        return self._in_data_units(map_examples(of_batch, self._as_read(data)))
 
     def condition(self, data: Dataset) -> np.ndarray:
         """The condition of each example of a conditional model, [n, ...]."""
@@ -215,7 +243,7 @@ class Run:
         for start in range(0, n, INFERENCE_BATCH):
             index = np.arange(start, start + INFERENCE_BATCH, dtype=np.int32)
             batches.append(np.asarray(f({**conditions(index), "index": index})))
-        return np.concatenate(batches)[:n]
+        return self._in_data_units(np.concatenate(batches)[:n])
 
     def rollout(
         self,
@@ -241,7 +269,7 @@ class Run:
             UsageError: The frames have another shape than the training data, or the prefix or a gap is out of range.
         """
         f = self.function("rollout", seed)
-        data = open_split(given)
+        data = self._as_read(given)
         if data.shape[1:] != self.experiment.train.shape[1:]:
             raise UsageError(
                 f"{data.name} holds sequences of frames {data.shape[1:]}, this run was trained on frames "
@@ -263,7 +291,7 @@ class Run:
             if "length" in batch:
                 batch["length"] = np.minimum(batch["length"], t)
             batches.append(np.asarray(f(batch, steps)))
-        return np.concatenate(batches)[:n]
+        return self._in_data_units(np.concatenate(batches)[:n])
 
     def apply(self, name: str, x: Examples, *rest: Any) -> Any:
         """A function of the model applied to all examples, in NumPy.
@@ -335,12 +363,21 @@ class Run:
 
     def _fitting(self, x: Any, name: str) -> Dataset:
         """The examples as a data set for the function of this name; UsageError if the run was trained on other ones."""
-        data = open_split(x)
+        data = self._as_read(x)
         if data.shape != self.experiment.train.shape:
             raise UsageError(
                 f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
             )
         return self._in_units(data, name)
+
+    def _as_read(self, x: Examples) -> Dataset:
+        """Examples as a data set that is read and standardized like the training data."""
+        train = self.experiment.train
+        data = open_split(x, train.reading)
+        return data._replace(scaling=train.scaling) if self._unscales else data
+
+    def _in_data_units(self, x: np.ndarray) -> np.ndarray:
+        return unscaled(x, self.experiment.train.scaling) if self._unscales else x
 
     def _in_units(self, data: Dataset, name: str) -> Dataset:
         experiment = self.experiment
@@ -353,21 +390,3 @@ class Run:
         # Noise may move the input of a denoising model out of the range that its likelihood admits.
         restores = contract.corrupt is not None and name not in SCORING
         return data if contract.check is None or restores else checked_by(data, contract.check, inference_batch(data))
-
-
-def inference_batch(data: Dataset) -> int:
-    """Number of examples per batch outside training."""
-    return max(1, min(INFERENCE_BATCH, INFERENCE_BYTES // (4 * math.prod(data.shape)), data.size))
-
-
-def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
-    """f, a function of a batch, over all examples in order: trees of [n, ...] in NumPy, without padding."""
-    parts = []
-    for batch, valid in eval_batches(data, inference_batch(data)):
-        parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
-def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each term over all examples, in double precision."""
-    return {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}

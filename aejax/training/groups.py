@@ -23,15 +23,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from aejax.data import Streamed, as_recorded_source, batch_at, batch_loader, describe, recorded
+from aejax.data import as_recorded_source, batch_at, batch_loader, describe, read_as, recorded
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
+from aejax.runs.batched import map_examples
 from aejax.runs.checkpoint import open_checkpoints, restore
 from aejax.runs.directory import FORMAT, GROUP, datasets, make_config, read_config, read_group
 from aejax.runs.experiment import Source, build
 from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
-from aejax.runs.run import Run, map_examples
+from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.training.cost import cost_of
 from aejax.training.loop import Program, train_to_end
@@ -128,7 +129,7 @@ def train_members(
         record = {
             "format": FORMAT,
             "varied": {name: list(values) for name, values in varied.items()},
-            "arguments": {**arguments, "data": data.name if isinstance(data, Streamed) else data},
+            "arguments": {**arguments, "data": read_as(data).data},
             "members": [variant.name for variant in group.variants],
             "settings": settings._asdict(),
             "source": None if source is None else source._asdict(),

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from aejax.runs.batched import means
 from aejax.runs.checkpoint import open_checkpoints, save
 from aejax.runs.metrics_log import Write, metrics_log
-from aejax.runs.run import means
 from aejax.training import processes
 from aejax.training.callbacks import Callback
 from aejax.training.progress import SILENT, show_progress

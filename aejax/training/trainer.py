@@ -21,6 +21,7 @@ from aejax.data import batch_at, batch_loader, checked_by, eval_batches, found_l
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import run_keys
+from aejax.runs.batched import inference_batch
 from aejax.runs.checkpoint import open_checkpoints, restore
 from aejax.runs.directory import (
     datasets,
@@ -36,7 +37,7 @@ from aejax.runs.directory import (
 from aejax.runs.experiment import Source, with_datasets
 from aejax.runs.metrics_log import read_log, truncate_log
 from aejax.runs.opening import given, open_run, rebuild
-from aejax.runs.run import Run, inference_batch
+from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_batch, abstract_state
 from aejax.training import processes
 from aejax.training.callbacks import Callback, early_stopping, without_improvement

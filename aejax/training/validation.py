@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from aejax.keys import evaluation_key
 from aejax.objective.sparsity import active_terms, activity_histogram
-from aejax.runs.run import map_examples, means
+from aejax.runs.batched import map_examples, means
 from aejax.training.step import on_one_device
 from aejax.types import Batch, Dataset, Experiment, Extras, Model, Params, TrainState
 

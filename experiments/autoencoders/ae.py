@@ -19,13 +19,14 @@ import jax.numpy as jnp
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective import bernoulli, masking
+from aejax.objective import LikelihoodName, likelihood_for, masking
 
 
 def experiment(
     data: str = "digits",
     hidden: tuple[int, ...] = (512,),
     latent: int = 32,
+    likelihood: LikelihoodName = "bernoulli",
     dtype: Literal["float32", "bfloat16"] = "float32",
     remat: bool = False,
     lr: float = 1e-3,
@@ -35,6 +36,7 @@ def experiment(
 ) -> Experiment:
     """An autoencoder without corruption; its restoration of masked examples is evaluated for comparison."""
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
-    model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli())
+    model = autoencoder(net(hidden, latent), net(hidden[::-1], (*train.shape, observation.width)), observation)
     return fit(model, splits, lr, batch_size, steps, seed, sweep=masking)

@@ -18,13 +18,14 @@ from aejax.errors import UsageError
 from aejax.models import autoencoder
 from aejax.nets import MLP
 from aejax.objective import (
+    LikelihoodName,
     above_half,
-    bernoulli,
     bernoulli_masking,
     contractive,
     gaussian_noise,
     kl_sparsity,
     l1,
+    likelihood_for,
     masking,
     nonzero,
     patches,
@@ -58,6 +59,7 @@ def experiment(
     tied: bool = True,
     hidden: tuple[int, ...] = (512,),
     latent: int = 32,
+    likelihood: LikelihoodName = "bernoulli",
     lr: float = 1e-3,
     batch_size: int = 128,
     steps: int = 3_000,
@@ -84,6 +86,7 @@ def experiment(
     if k is not None and winners is not None:
         raise UsageError("k and winners are two ways to select units; give one of them")
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     noise = {"none": lambda: None, "patches": lambda: patches(*patch)}
     corrupt = noise.get(corruption, lambda: CORRUPTIONS[corruption](strength))()
     selected = {} if k is None else {"bottleneck": top_k(k)}
@@ -95,8 +98,8 @@ def experiment(
     ]
     model = autoencoder(
         MLP(hidden, latent, out_activation=CODES[code]),
-        MLP(hidden[::-1], train.shape),
-        bernoulli(),
+        MLP(hidden[::-1], (*train.shape, observation.width)),
+        observation,
         corrupt=corrupt,
         penalties=penalties,
         tied=tied,

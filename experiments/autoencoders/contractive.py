@@ -26,7 +26,7 @@ import flax.linen as nn
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective import bernoulli, contractive, contractive_h, hutchinson, masking
+from aejax.objective import LikelihoodName, contractive, contractive_h, hutchinson, likelihood_for, masking
 
 
 def experiment(
@@ -38,6 +38,7 @@ def experiment(
     rate: float = 0.0,
     hidden: tuple[int, ...] = (),
     latent: int = 128,
+    likelihood: LikelihoodName = "bernoulli",
     lr: float = 1e-3,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -54,11 +55,12 @@ def experiment(
             the paper.
     """
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     norm = {"exact": contractive, "hutchinson": hutchinson}[estimator]
     model = autoencoder(
         MLP(hidden, latent, activation=nn.sigmoid, out_activation=nn.sigmoid),
-        MLP(hidden[::-1], train.shape, activation=nn.sigmoid),
-        bernoulli(),
+        MLP(hidden[::-1], (*train.shape, observation.width), activation=nn.sigmoid),
+        observation,
         corrupt=masking(rate),
         penalties=(norm(contraction), *([] if hessian is None else [contractive_h(hessian, sigma)])),
         tied=True,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import ConvDecoder, ConvEncoder
-from aejax.objective import bernoulli, masking
+from aejax.objective import LikelihoodName, likelihood_for, masking
 
 
 def experiment(
@@ -23,6 +23,7 @@ def experiment(
     hidden: tuple[int, ...] = (32,),
     blocks: int = 2,
     latent: int = 32,
+    likelihood: LikelihoodName = "bernoulli",
     dtype: Literal["float32", "bfloat16"] = "float32",
     remat: bool = False,
     lr: float = 1e-3,
@@ -32,10 +33,14 @@ def experiment(
 ) -> Experiment:
     """A convolutional denoising autoencoder with exact-count masking."""
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat}
-    encoder, decoder = ConvEncoder(hidden, latent, **net), ConvDecoder(hidden[::-1], train.shape, **net)
+    encoder, decoder = (
+        ConvEncoder(hidden, latent, **net),
+        ConvDecoder(hidden[::-1], (*train.shape, observation.width), **net),
+    )
     return fit(
-        autoencoder(encoder, decoder, bernoulli(), corrupt=masking(rate)),
+        autoencoder(encoder, decoder, observation, corrupt=masking(rate)),
         splits,
         lr,
         batch_size,

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective import bernoulli, masking
+from aejax.objective import LikelihoodName, likelihood_for, masking
 
 
 def experiment(
@@ -29,6 +29,7 @@ def experiment(
     rate: float = 0.3,
     hidden: tuple[int, ...] = (512,),
     latent: int = 32,
+    likelihood: LikelihoodName = "bernoulli",
     dtype: Literal["float32", "bfloat16"] = "float32",
     remat: bool = False,
     lr: float = 1e-3,
@@ -38,6 +39,9 @@ def experiment(
 ) -> Experiment:
     """A denoising autoencoder with exact-count masking."""
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     net = partial(MLP, dtype=jnp.dtype(dtype), remat=remat)
-    model = autoencoder(net(hidden, latent), net(hidden[::-1], train.shape), bernoulli(), corrupt=masking(rate))
+    model = autoencoder(
+        net(hidden, latent), net(hidden[::-1], (*train.shape, observation.width)), observation, corrupt=masking(rate)
+    )
     return fit(model, splits, lr, batch_size, steps, seed, sweep=masking, monitor="denoising_nll")

@@ -30,7 +30,7 @@ from aejax import Experiment, fit
 from aejax.data import load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective import masking, nonzero, squared_error, top_k
+from aejax.objective import LikelihoodName, likelihood_for, masking, nonzero, top_k
 
 
 def experiment(
@@ -40,6 +40,7 @@ def experiment(
     alpha: float = 1.0,
     rate: float = 0.0,
     latent: int = 256,
+    likelihood: LikelihoodName = "squared_error",
     lr: float = 1e-2,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -56,10 +57,11 @@ def experiment(
         lr: Peak learning rate of Adam; it decays to zero on a cosine. On larger images such a high rate kills many units.
     """
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     model = autoencoder(
         MLP((), latent),
-        MLP((), train.shape),
-        squared_error(),
+        MLP((), (*train.shape, observation.width)),
+        observation,
         corrupt=masking(rate),
         bottleneck=top_k(optax.linear_schedule(max(k_first, k), k, max(1, steps // 2)), alpha),
         tied=True,

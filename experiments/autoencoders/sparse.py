@@ -20,7 +20,7 @@ import flax.linen as nn
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP
-from aejax.objective import above_half, bernoulli, kl_sparsity, l1, masking, nonzero
+from aejax.objective import LikelihoodName, above_half, kl_sparsity, l1, likelihood_for, masking, nonzero
 
 
 def experiment(
@@ -31,6 +31,7 @@ def experiment(
     rho: float = 0.1,
     rate: float = 0.0,
     latent: int = 256,
+    likelihood: LikelihoodName = "bernoulli",
     lr: float = 3e-3,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -47,11 +48,12 @@ def experiment(
         latent: Number of units.
     """
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     rectified = kind == "l1"
     model = autoencoder(
         MLP((), latent, out_activation=nn.relu if rectified else nn.sigmoid),
-        MLP((), train.shape),
-        bernoulli(),
+        MLP((), (*train.shape, observation.width)),
+        observation,
         corrupt=masking(rate),
         penalties=(l1(l1_weight) if rectified else kl_sparsity(rho, kl_weight),),
         tied=True,

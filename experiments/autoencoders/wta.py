@@ -21,7 +21,7 @@ import jax
 from aejax import Experiment, fit, load, usual_splits
 from aejax.models import autoencoder
 from aejax.nets import MLP, ConvDecoder, ConvEncoder
-from aejax.objective import masking, nonzero, spatial_winner_take_all, squared_error, winner_take_all
+from aejax.objective import LikelihoodName, likelihood_for, masking, nonzero, spatial_winner_take_all, winner_take_all
 
 
 def experiment(
@@ -31,6 +31,7 @@ def experiment(
     rate: float = 0.0,
     hidden: tuple[int, ...] = (),
     latent: int = 256,
+    likelihood: LikelihoodName = "squared_error",
     lr: float = 1e-2,
     batch_size: int = 128,
     steps: int = 5_000,
@@ -49,16 +50,20 @@ def experiment(
         batch_size: Examples per step, over all devices. With few examples, round(winners·batch) is coarse.
     """
     train, *_ = splits = load(data, usual_splits(data))
+    observation = likelihood_for(train, likelihood)
     if net == "mlp":
-        encoder, decoder = MLP(hidden, latent), MLP(hidden[::-1], train.shape)
+        encoder, decoder = MLP(hidden, latent), MLP(hidden[::-1], (*train.shape, observation.width))
         bottleneck = winner_take_all(winners)
     else:
-        encoder, decoder = ConvEncoder(hidden, latent, spatial=True), ConvDecoder(hidden[::-1], train.shape)
+        encoder, decoder = (
+            ConvEncoder(hidden, latent, spatial=True),
+            ConvDecoder(hidden[::-1], (*train.shape, observation.width)),
+        )
         bottleneck = spatial_winner_take_all(winners)
     model = autoencoder(
         encoder,
         decoder,
-        squared_error(),
+        observation,
         corrupt=masking(rate),
         bottleneck=lambda h, axis, step: bottleneck(jax.nn.relu(h), axis, step),
         active=nonzero,

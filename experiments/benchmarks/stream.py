@@ -34,9 +34,9 @@ NET = ("--hidden", "16", "32", "64", "--blocks", "1")
 CHUNK = 64  # images that a process makes at a time
 LOADER = """
 import json, sys, time
-from aejax.data import Streamed, batch_loader, load
+from aejax.data import ReadAs, batch_loader, load
 data, batch_size, batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-(train,) = load(Streamed(data), ("train[:90%]",))
+(train,) = load(ReadAs(data, stream=True), ("train[:90%]",))
 next_batches = batch_loader(train, 0, 0, batch_size)
 next_batches(2)
 start = time.perf_counter()

@@ -65,7 +65,8 @@ def summary(runs: tuple[Path, ...], paper: str) -> dict:
     numbers = [evaluation_numbers(evaluation) for evaluation in evaluations]
     together = f" --seeds {len(runs)}" if configs[0]["member"] is not None else " --seed S"
     return {
-        "command": command_of(configs[0]["source"]["file"], first) + together,
+        "command": command_of(configs[0]["source"]["file"], {**first, **configs[0]["data"].get("reading", {})})
+        + together,
         "seeds": [config["seed"] for config in configs],
         "metrics": {k: mean_sd([n[k] for n in numbers])._asdict() for k in numbers[0] if all(k in n for n in numbers)},
         "corruption": (evaluations[0]["restoration"] or {}).get("corruption"),

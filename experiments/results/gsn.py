@@ -16,8 +16,9 @@ from aejax import load, usual_splits
 from aejax.figures.tables import mean_sd
 from aejax.files import write_json
 from aejax.reports.study import finished_members
+from aejax.runs.batched import map_examples, means
 from aejax.runs.experiment import find
-from aejax.runs.run import Run, map_examples, means
+from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset

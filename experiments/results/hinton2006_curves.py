@@ -22,9 +22,10 @@ from aejax.evaluation.logistic_pca import codes, cross_entropy, logistic_pca, me
 from aejax.figures.tables import mean_sd
 from aejax.files import write_json
 from aejax.reports.study import finished
+from aejax.runs.batched import means
 from aejax.runs.directory import read_json
 from aejax.runs.experiment import find
-from aejax.runs.run import Run, means
+from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset

@@ -18,8 +18,9 @@ from aejax.figures.tables import mean_sd
 from aejax.files import write_json
 from aejax.objective.sparsity import active_terms
 from aejax.reports.study import finished_members
+from aejax.runs.batched import means
 from aejax.runs.experiment import build, find, load_file
-from aejax.runs.run import Run, means
+from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 

@@ -23,10 +23,11 @@ from aejax.figures.pixels import pixels_png, tiles
 from aejax.figures.tables import mean_sd
 from aejax.files import write_json
 from aejax.reports.study import cell, finished, markdown, put_between
+from aejax.runs.batched import means
 from aejax.runs.directory import read_json
 from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
-from aejax.runs.run import Run, means
+from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset

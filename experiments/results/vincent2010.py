@@ -17,8 +17,9 @@ import numpy as np
 from aejax import load, usual_splits
 from aejax.files import write_json
 from aejax.reports.study import finished, interval, proportion_interval
+from aejax.runs.batched import map_examples, means
 from aejax.runs.experiment import find
-from aejax.runs.run import Run, map_examples, means
+from aejax.runs.run import Run
 from aejax.training.loop import keep_compiled
 from aejax.training.settings import Settings
 

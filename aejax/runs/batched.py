@@ -1,0 +1,37 @@
+"""Functions applied to all examples of a data set, in padded batches of one size and bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.data import eval_batches
+from aejax.types import Batch, Dataset
+
+INFERENCE_BATCH = 256
+"""One padded batch size for everything outside training, so that each function compiles once."""
+
+INFERENCE_BYTES = 8 * 2**20
+"""Bound on such a batch of x in bytes; the activations of large images take many times as much."""
+
+
+def inference_batch(data: Dataset) -> int:
+    """Number of examples per batch outside training."""
+    return max(1, min(INFERENCE_BATCH, INFERENCE_BYTES // (4 * math.prod(data.shape)), data.size))
+
+
+def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
+    """f, a function of a batch, over all examples in order: trees of [n, ...] in NumPy, without padding."""
+    parts = []
+    for batch, valid in eval_batches(data, inference_batch(data)):
+        parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def means(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each term over all examples, in double precision."""
+    return {name: float(np.mean(values, dtype=np.float64)) for name, values in terms.items()}
