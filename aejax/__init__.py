@@ -42,7 +42,9 @@ __all__ = [
 ]
 
 
-def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000, verbose: bool = True) -> dict[str, Any]:
+def evaluate(
+    run: Run, checkpoint: str = "last", draws: int = 5000, verbose: bool = True, quick: bool = False
+) -> dict[str, Any]:
     """Evaluates a run on its test split, writes `eval.json` to the run directory, and returns its content.
 
     Args:
@@ -50,6 +52,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000, verbose: boo
         checkpoint: Name of the checkpoint at which the run was opened, for the record.
         draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
         verbose: Whether to show on standard error which part is computed.
+        quick: Whether to compute only the terms, the reconstruction, and how codes are used.
 
     Returns:
         The numbers of `eval.json`, by section: terms, reconstruction, restoration, probes, …
@@ -66,7 +69,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = 5000, verbose: boo
     # Imported here because scikit-learn and matplotlib take seconds to import.
     from aejax.evaluation.evaluator import evaluate
 
-    return evaluate(run, checkpoint, draws, verbose)
+    return evaluate(run, checkpoint, draws, verbose, quick)
 
 
 def report(run: Run, *more: Run, out: str | Path | None = None) -> Path:

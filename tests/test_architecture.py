@@ -14,7 +14,7 @@ FLOORS = [
     {"objective"},
     {"models", "runs", "figures"},
     {"training", "evaluation"},
-    {"samplers", "exchange", "reports"},
+    {"samplers", "exchange", "reports", "sklearn"},
     {"cli", "__init__"},
     {"__main__"},
 ]

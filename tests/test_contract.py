@@ -20,9 +20,10 @@ from aejax.runs.directory import datasets
 from aejax.runs.experiment import Source, build, load_file, sha256, shipped
 from aejax.runs.opening import open_run
 from aejax.runs.shapes import abstract_batch, abstract_state
+from aejax.training.checks import checked
 from aejax.training.settings import Settings
 from aejax.training.step import Layout, init_state, make_runner, on_one_device, refuse_coupling
-from aejax.training.trainer import checked, resume, train
+from aejax.training.trainer import resume, train
 from tiny import refusal
 
 FILES = list(shipped().values())

@@ -12,6 +12,7 @@ import aejax.data
 import aejax.models
 import aejax.nets
 import aejax.objective
+import aejax.sklearn
 from aejax.cli import COMMANDS, main
 from aejax.cli.flags import parse
 from aejax.cli.start import reading
@@ -127,7 +128,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 
 def test_every_public_name_is_in_the_reference():
     text = "\n".join(path.read_text() for path in (ROOT / "docs" / "pages" / "api").glob("*.md"))
-    for module in (aejax, aejax.models, aejax.objective, aejax.nets):
+    for module in (aejax, aejax.models, aejax.objective, aejax.nets, aejax.sklearn):
         for name in module.__all__:
             assert f"::: {module.__name__}.{name}\n" in text
 

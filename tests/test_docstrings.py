@@ -14,9 +14,10 @@ import aejax.data
 import aejax.models
 import aejax.nets
 import aejax.objective
+import aejax.sklearn
 from aejax.cli import main
 
-MODULES = [aejax, aejax.models, aejax.nets, aejax.objective]
+MODULES = [aejax, aejax.models, aejax.nets, aejax.objective, aejax.sklearn]
 DOCUMENTED = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
     for module in MODULES

@@ -17,8 +17,8 @@ from aejax.objective import bernoulli, masking
 from aejax.runs.directory import datasets
 from aejax.runs.experiment import build, fit, load_file
 from aejax.runs.opening import open_run
+from aejax.training.checks import checked
 from aejax.training.settings import Settings
-from aejax.training.trainer import checked
 from tiny import refusal
 
 RNG = np.random.default_rng(0)

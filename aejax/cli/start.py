@@ -9,9 +9,9 @@ import jax
 
 from aejax.data.reading import Crop, Missing, Standardize
 from aejax.errors import UsageError
+from aejax.training.checks import GPU_DETERMINISM
 from aejax.training.loop import keep_compiled
 from aejax.training.processes import join
-from aejax.training.trainer import GPU_DETERMINISM
 
 
 def start(

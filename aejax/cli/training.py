@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -29,6 +29,7 @@ from aejax.training.processes import is_first
 from aejax.training.recorder import NonFinite
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume as resume_run
+from aejax.training.trainer import start_of
 from aejax.training.trainer import train as train_run
 
 # aejax.evaluation and aejax.reports are imported inside functions: matplotlib would delay the first step by a second.
@@ -45,20 +46,24 @@ def train(args: list[str]) -> int:
         raise UsageError(
             "which experiment? usage: aejax train NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`"
         )
-    file, rest = str(find(args[0])), args[1:]
+    file, rest = str(find(args[0])), _spelled_out(args[1:])
     module, function = load_file(file)
 
     def flags(
         run: Path | None = None,
-        evaluate: bool = True,
+        evaluate: Literal["full", "quick", "none"] = "full",
         overwrite: bool = False,
+        start_from: Path | None = None,
         seeds: int = 1,
         sweep: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
             run: The run directory; by default a folder in runs/ named after the experiment, the data, the seed and the time.
-            evaluate: Evaluate and write the report at the end.
+            evaluate: Evaluate and write the report at the end; quick computes only the terms, the reconstruction, and how codes
+                are used, without restoration, probes and -log p(x).
+                --no-evaluate is short for --evaluate none.
+            start_from: A run with the same net, from whose parameters the training starts.
             overwrite: Replace the run directory if it exists.
             seeds: Number of seeds, from --seed on, to train in one compiled program; --run then holds one directory per seed.
             sweep: Train one member per value, as in --sweep lr=1e-3,3e-4 rate=.1,.3. Can be combined with --seeds.
@@ -81,12 +86,20 @@ def train(args: list[str]) -> int:
     data = read_as(arguments["data"], how)
     given = {**arguments, "data": data} if data.stream or data.options() else arguments
     if wanted["seeds"] != 1 or wanted["sweep"]:
+        if wanted["start_from"] is not None:
+            raise UsageError("--start-from starts a single run; leave out --seeds and --sweep")
         runs = train_members(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
         _conclude_group(directory, runs, wanted["evaluate"])
         return 0
     experiment = build(function, given)
-    _conclude(train_run(experiment, directory, settings, source, overwrite=wanted["overwrite"]), wanted["evaluate"])
+    begun = None if wanted["start_from"] is None else open_run(wanted["start_from"])
+    run = train_run(experiment, directory, settings, source, overwrite=wanted["overwrite"], start=begun)
+    _conclude(run, wanted["evaluate"])
     return 0
+
+
+def _spelled_out(args: list[str]) -> list[str]:
+    return [word for arg in args for word in (["--evaluate", "none"] if arg == "--no-evaluate" else [arg])]
 
 
 def _located(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -127,29 +140,35 @@ def _name(file: str, arguments: dict[str, Any], members: int) -> str:
 
 
 def resume(args: list[str]) -> int:
-    def flags(devices: int | None = None, evaluate: bool = True) -> None:
+    def flags(
+        devices: int | None = None, evaluate: Literal["full", "quick", "none"] = "full", steps: int | None = None
+    ) -> None:
         """
         Args:
             devices: Devices to continue on; by default as many as before.
-            evaluate: Evaluate and write the report at the end.
+            evaluate: Evaluate and write the report at the end, as in `aejax train`.
+            steps: Train for more steps than the run was started with: the number of all steps.
         """
 
     about = "Continue a run, or a group of runs, to the bits it would have had."
-    opened, chosen, where = parse("aejax resume", [existing, flags, joined], args, about)
+    opened, chosen, where = parse("aejax resume", [existing, flags, joined], _spelled_out(args), about)
     directory = opened.pop("run")
     settings = _settings(directory)
     devices = settings.devices if chosen["devices"] is None else chosen["devices"]
     start(1 if devices is None else devices, settings.deterministic, **where)
 
     if is_group(directory):
+        if chosen["steps"] is not None:
+            raise UsageError(f"{directory} is a group, which cannot be extended; leave out --steps")
         runs = resume_members(directory, **opened, devices=chosen["devices"])
         _conclude_group(directory, runs, chosen["evaluate"])
         return 0
-    _conclude(resume_run(directory, **opened, devices=chosen["devices"]), chosen["evaluate"])
+    run = resume_run(directory, **opened, devices=chosen["devices"], steps=chosen["steps"])
+    _conclude(run, chosen["evaluate"])
     return 0
 
 
-def _conclude(run: Run, evaluate: bool) -> None:
+def _conclude(run: Run, evaluate: str) -> None:
     """After training: the table and the report, or only the path of the run."""
     from aejax.evaluation.evaluator import evaluate as evaluate_run
     from aejax.evaluation.evaluator import print_table
@@ -158,25 +177,25 @@ def _conclude(run: Run, evaluate: bool) -> None:
     if not is_first():
         return
     _print_cost(run)
-    if evaluate:
-        print_table(evaluate_run(run, verbose=_settings(run.directory).verbose))
+    if evaluate != "none":
+        print_table(evaluate_run(run, verbose=_settings(run.directory).verbose, quick=evaluate == "quick"))
         print(f"report: {write_report([run])}")
     else:
         print(f"run: {run.directory}")
 
 
-def _conclude_group(directory: Path, runs: list[Run], evaluate: bool) -> None:
+def _conclude_group(directory: Path, runs: list[Run], evaluate: str) -> None:
     """After training members: mean ± sd over them, and the report that compares them."""
     from aejax.evaluation.evaluator import evaluate as evaluate_run
     from aejax.evaluation.summary import print_summary, summarize
     from aejax.reports import report as write_report
 
     _print_cost(runs[0])
-    if evaluate:
+    if evaluate != "none":
         for run in runs:
-            evaluate_run(run, verbose=_settings(run.directory).verbose)
+            evaluate_run(run, verbose=_settings(run.directory).verbose, quick=evaluate == "quick")
     print_summary(directory, summarize(directory))
-    if evaluate:
+    if evaluate != "none":
         print(f"report: {write_report(runs, directory / 'report.html')}")
     else:
         print(f"runs: {directory}")
@@ -203,14 +222,29 @@ def verify(args: list[str]) -> int:
 
     experiment = rebuild(directory, config, **opened)
     saved = open_run(directory, experiment=experiment, allow_changed=opened["allow_changed"]).state
+    extended = config.get("extended", [])
     if digest(saved.params, saved.extras) != expected["digest"]:
         print(f"the checkpoint in {directory} is not the one that result.json describes", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
-        ended = [stop_at(expected["step"])] if expected.get("stopped_early") else []
-        train_run(experiment, Path(folder) / "replay", settings._replace(patience=0), callbacks=ended)
-        replayed = read_json(Path(folder) / "replay" / "result.json", "the replay left no result")
+        replay, settings = Path(folder) / "replay", settings._replace(patience=0)
+        ends = [stage["from_step"] for stage in extended] + [expected["step"]]
+        totals = [stage["from_steps"] for stage in extended] + [experiment.steps]
+        for i, (end, total) in enumerate(zip(ends, totals)):
+            stage = rebuild(directory, _with_steps(config, total), **opened) if extended else experiment
+            ended = [stop_at(end)] if end < total else []
+            if i == 0:
+                train_run(stage, replay, settings, callbacks=ended, start=start_of(config))
+            else:
+                resume_run(replay, experiment=stage, callbacks=ended)
+        replayed = read_json(replay / "result.json", "the replay left no result")
     return _compared(directory, config, settings, expected, replayed)
+
+
+def _with_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The configuration of the run before it was extended."""
+    source = {**config["source"], "arguments": {**config["source"]["arguments"], "steps": steps}}
+    return {**config, "source": source, "steps": steps}
 
 
 def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:

@@ -17,9 +17,10 @@ from aejax.runs.opening import open_run
 
 
 def evaluate(args: list[str]) -> int:
-    def flags(draws: int = 5000) -> None:
+    def flags(draws: int = 5000, quick: bool = False) -> None:
         """
         Args:
+            quick: Compute only the terms, the reconstruction, and how codes are used.
             draws: Number of draws of z per example (for a sequence, over all its steps) that estimate -log p(x) of a
                 latent-variable model; 0 skips the estimate.
         """

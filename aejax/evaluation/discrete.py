@@ -53,4 +53,5 @@ PART = Part(
     tables,
     numbers,
     section,
+    quick=True,
 )

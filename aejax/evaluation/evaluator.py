@@ -24,7 +24,9 @@ from aejax.runs.directory import FORMAT
 from aejax.runs.run import Run
 
 
-def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bool = False, quick: bool = False
+) -> dict[str, Any]:
     """Evaluates an opened run (with its data) on its test split, writes `eval.json`, and returns its content.
 
     A part is None if the model or the data lack what it measures (`aejax.evaluation.parts`), or if the data have missing values
@@ -35,6 +37,7 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bo
         checkpoint: Name of the checkpoint at which it was opened, for the record.
         draws: Draws of z per example for the estimate of a latent-variable model's −log p(x); 0 omits the estimate.
         verbose: Whether to show on standard error which part is computed.
+        quick: Whether to compute only the parts that are cheap: the terms, the reconstruction, and how codes are used.
 
     Returns:
         The content of eval.json.
@@ -44,7 +47,9 @@ def evaluate(run: Run, checkpoint: str = "last", draws: int = DRAWS, verbose: bo
     """
     context = Context(run, draws)
     missing = context.test.found is not None and context.test.found.missing > 0
-    applying = [part for part in PARTS if (part.missing or not missing) and part.applies(context)]
+    applying = [
+        part for part in PARTS if (part.missing or not missing) and (part.quick or not quick) and part.applies(context)
+    ]
     computed = dict.fromkeys(part.name for part in PARTS)
     with _progress(verbose) as show:
         for i, part in enumerate(applying, 1):

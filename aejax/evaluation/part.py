@@ -116,6 +116,8 @@ class Part(NamedTuple):
     """Numbers by which runs are compared."""
     section: Callable[[Run, Mapping[str, Any]], Section | None] | None = None
     """(run, eval.json) -> a section on the run's page, if the part has a result."""
+    quick: bool = False
+    """Whether the part is cheap, and therefore belongs to a quick evaluation."""
     missing: bool = False
     """Whether the part can be computed where the data have missing values."""
 

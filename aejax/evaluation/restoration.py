@@ -221,6 +221,7 @@ RECONSTRUCTION = Part(
     reconstruction,
     lambda result: [methods_table("Reconstructed from clean input", result)],
     lambda result: [Number("reconstruction MSE", "per dimension", result["model"]["mse"], "low")],
+    quick=True,
 )
 
 RESTORATION = Part(

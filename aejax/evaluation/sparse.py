@@ -53,4 +53,4 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
     return page.Section("Activity of the units", html, {"activity": drawing.png(drawn)})
 
 
-PART = Part("sparsity", lambda context: context.model.sparse is not None, compute, tables, numbers, section)
+PART = Part("sparsity", lambda context: context.model.sparse is not None, compute, tables, numbers, section, quick=True)

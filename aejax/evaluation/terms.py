@@ -39,4 +39,4 @@ def base_of(term: str, terms: Mapping[str, Any]) -> str:
     return clean if clean in terms else term
 
 
-PART = Part("terms", lambda context: True, lambda context: context.terms, tables, numbers, missing=True)
+PART = Part("terms", lambda context: True, lambda context: context.terms, tables, numbers, quick=True, missing=True)

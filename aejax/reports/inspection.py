@@ -13,8 +13,8 @@ from aejax.errors import UsageError
 from aejax.figures.examples import data_range
 from aejax.figures.pixels import coarse, tiles
 from aejax.runs.experiment import build, load_file, shipped
+from aejax.training.checks import checked
 from aejax.training.settings import Settings
-from aejax.training.trainer import checked
 from aejax.types import Dataset
 
 ROWS, COLUMNS = 4, 10

@@ -33,7 +33,12 @@ FORMAT = 2
 PACKAGES = ("aejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def make_config(experiment: Experiment, source: Source | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+def make_config(
+    experiment: Experiment,
+    source: Source | None,
+    settings: Mapping[str, Any],
+    started_from: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The content of config.json, recorded before the first step of a run."""
     return {
         "format": FORMAT,
@@ -47,6 +52,7 @@ def make_config(experiment: Experiment, source: Source | None, settings: Mapping
         "parent": None
         if experiment.parent is None
         else {"run": experiment.parent.directory, "digest": experiment.parent.digest},
+        "started_from": None if started_from is None else dict(started_from),
         "member": None,
         "resumed": [],
         "settings": dict(settings),

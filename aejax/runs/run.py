@@ -197,16 +197,21 @@ class Run:
             data = data._replace(arrays={**(data.arrays or {}), "x": complete}, read=None)
         return complete
 
-    def decode(self, z: Any, data: Dataset) -> np.ndarray:
+    def decode(self, z: Any, data: Dataset | None = None) -> np.ndarray:
         """Decodes codes.
 
         Args:
             z: Codes [n, ...], also integers if the codes are discrete; for a hierarchy a tuple of them.
-            data: n examples, whose labels or conditions the decoder may need.
+            data: n examples, whose labels or conditions the decoder of a conditional model needs.
 
         Returns:
             [n, *shape] in data range.
+
+        Raises:
+            UsageError: The model has no decoder, or it is conditional and there are no data.
         """
+        if data is None:
+            data = self._placeholders(len(jax.tree.leaves(z)[0]))
         if "decode" not in self._compiled:
             self._compiled["decode"] = jax.jit(self._require("decode"))
         f, state = self._compiled["decode"], self.state
@@ -369,6 +374,14 @@ class Run:
                 f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
             )
         return self._in_units(data, name)
+
+    def _placeholders(self, n: int) -> Dataset:
+        """n examples of which only the shape counts."""
+        train = self.experiment.train
+        if self.experiment.model.data.condition is not None:
+            raise UsageError(f"the model of {self.directory} is conditional; give decode() the examples too")
+        nothing = np.broadcast_to(np.float32(0.0), (n, *train.shape))
+        return Dataset("codes", train.shape, n, None, "", {"x": nothing})
 
     def _as_read(self, x: Examples) -> Dataset:
         """Examples as a data set that is read and standardized like the training data."""

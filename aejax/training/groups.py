@@ -34,19 +34,13 @@ from aejax.runs.experiment import Source, build
 from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
+from aejax.training.checks import checked
 from aejax.training.cost import cost_of
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
 from aejax.training.settings import Settings, layout_of
 from aejax.training.step import PlacedRunner, chunk, init_state, make_step, on_one_device
-from aejax.training.trainer import (
-    checked,
-    held_directory,
-    new_directory,
-    say_what_was_found,
-    session,
-    turn_back,
-)
+from aejax.training.trainer import held_directory, new_directory, say_what_was_found, session, turn_back
 from aejax.training.validation import Validation, summary_of, terms_of, validation_split
 from aejax.types import Batch, Experiment, TrainState
 

@@ -6,7 +6,6 @@ is evaluated and a checkpoint saved. `result.json` is written when the run is co
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from aejax.data import batch_at, batch_loader, checked_by, eval_batches, found_line
+from aejax.data import batch_at, batch_loader, found_line
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import run_keys
-from aejax.runs.batched import inference_batch
-from aejax.runs.checkpoint import open_checkpoints, restore
+from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import (
-    datasets,
     environment,
     is_group,
     is_run,
@@ -38,19 +36,17 @@ from aejax.runs.experiment import Source, with_datasets
 from aejax.runs.metrics_log import read_log, truncate_log
 from aejax.runs.opening import given, open_run, rebuild
 from aejax.runs.run import Run
-from aejax.runs.shapes import abstract_batch, abstract_state
+from aejax.runs.shapes import abstract_state
 from aejax.training import processes
 from aejax.training.callbacks import Callback, early_stopping, without_improvement
-from aejax.training.contract import check_contract
+from aejax.training.checks import checked
 from aejax.training.cost import Cost, cost_of, step_cost
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
 from aejax.training.settings import Settings, layout_of
-from aejax.training.step import init_state, make_runner, refuse_coupling, total_devices
+from aejax.training.step import init_state, make_runner, total_devices
 from aejax.training.validation import Validation, make_validate, split_name
-from aejax.types import Dataset, Experiment, TrainState
-
-GPU_DETERMINISM = "--xla_gpu_deterministic_ops=true"
+from aejax.types import Experiment, TrainState
 
 
 def train(
@@ -60,6 +56,7 @@ def train(
     source: Source | None = None,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
+    start: Run | None = None,
 ) -> Run:
     """Trains an experiment from its first step into a new run directory.
 
@@ -71,6 +68,8 @@ def train(
         overwrite: Whether to replace an existing run of that directory.
         callbacks: Functions `(step, split, {term: value}) -> bool | None`, called for every line of the log; True stops the
             training after this step.
+        start: A run of a model with the same parameters, from whose parameters and extras the training starts (a warm start,
+            for example with another learning rate or on other data). The optimizer starts anew, at step 0.
 
     Returns:
         The finished run, with its data.
@@ -94,7 +93,8 @@ def train(
     settings = settings._replace(devices=1) if settings.devices is None else settings
     experiment = checked(with_datasets(experiment), settings)
     program = program_of(experiment, settings)
-    config = make_config(experiment, source, settings._asdict())
+    config = make_config(experiment, source, settings._asdict(), _origin(start))
+    state = first_state(experiment, start)
     with new_directory(directory, overwrite):
         processes.first_alone(lambda: write_json(directory / "config.json", config))
         say_what_was_found(config)
@@ -102,7 +102,7 @@ def train(
             program(0),
             [Member(directory, config, experiment)],
             settings,
-            first_state(experiment),
+            state,
             directory,
             callbacks=[*callbacks, *_stopping(experiment, settings, [])],
         )
@@ -119,6 +119,7 @@ def resume(
     data: str | os.PathLike[str] | None = None,
     parent: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callback] = (),
+    steps: int | None = None,
 ) -> Run:
     """Continues a run from its last checkpoint, to the same bits as without the interruption.
 
@@ -131,6 +132,8 @@ def resume(
         data: As in `open_run`.
         parent: As in `open_run`.
         callbacks: As in `train`.
+        steps: More training steps than the run was started with, in all; config.json then records the extension. A learning
+            rate that decays over the steps of the experiment jumps to its value on the longer schedule.
 
     Returns:
         The finished run. A run that is already complete is opened and returned.
@@ -154,19 +157,25 @@ def resume(
     directory = Path(directory)
     config = read_config(directory)
     refuse_member(directory, config, "resume")
+    if steps is not None and config["source"] is not None:
+        config["source"]["arguments"]["steps"] = steps
     if experiment is None:
         experiment = rebuild(directory, config, file=file, allow_changed=allow_changed, data=data, parent=parent)
     else:
         experiment = given(directory, config, experiment, allow_changed)
+        if steps not in (None, experiment.steps):
+            raise UsageError(f"the experiment has {experiment.steps} steps and steps={steps}; give one of them")
     settings = Settings(**config["settings"])
     if devices is not None:
         settings = settings._replace(devices=devices)
     experiment = checked(experiment, settings)
     program = program_of(experiment, settings)
     with held_directory(directory):
-        if _is_complete(directory, experiment):
+        if _is_complete(directory, experiment, config):
             return open_run(directory, experiment=experiment, allow_changed=allow_changed)
-        state, validations = _last_state(directory, experiment, settings)
+        state, validations = _last_state(directory, experiment, settings, config)
+        if experiment.steps != config["steps"]:
+            _extended(directory, config, int(state.step), experiment.steps)
         config["resumed"].append(session(int(state.step), settings))
         processes.first_alone(lambda: turn_back(directory, config, int(state.step)))
         say_what_was_found(config)
@@ -182,6 +191,18 @@ def resume(
             stopped=validations is not None and 0 < settings.patience <= without_improvement(past),
         )
     return run
+
+
+def _extended(directory: Path, config: dict[str, Any], step: int, steps: int) -> None:
+    """Records that a run is trained for more steps than it was started with, and that it is not complete."""
+    if steps < step or ((directory / "result.json").exists() and steps < config["steps"]):
+        raise UsageError(f"{directory} has been trained for {step} steps; --steps {steps} must be more")
+    config["extended"] = [
+        *config.get("extended", []),
+        {"from_step": step, "from_steps": config["steps"], "steps": steps},
+    ]
+    config["steps"] = steps
+    processes.first_alone(lambda: (directory / "result.json").unlink(missing_ok=True))
 
 
 def _stopping(experiment: Experiment, settings: Settings, past: Sequence[float]) -> list[Callback]:
@@ -243,21 +264,53 @@ def turn_back(directory: Path, config: dict[str, Any], step: int) -> None:
     write_json(directory / "config.json", config)
 
 
-def first_state(experiment: Experiment) -> TrainState:
+def first_state(experiment: Experiment, start: Run | None = None) -> TrainState:
+    """The state before the first step: initialized, or with the parameters and extras of another run."""
     first = batch_at(experiment.train, experiment.seed, 0, experiment.batch_size)
-    return init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
+    state = init_state(experiment.model, experiment.optimizer, run_keys(experiment.seed).init, first)
+    if start is None:
+        return state
+    own, given = ({"params": tree.params, "extras": tree.extras} for tree in (state, start.state))
+    shapes = [
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(t)} for t in (own, given)
+    ]
+    if shapes[0] != shapes[1]:
+        name = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
+        raise UsageError(
+            f"{start.directory} cannot be the start of this training: its parameter {name} is {shapes[1].get(name)}, here "
+            f"{shapes[0].get(name)}; choose the same net"
+        )
+    return state._replace(**jax.tree.map(jnp.array, given))  # copies, because the step takes over their memory
 
 
-def _is_complete(directory: Path, experiment: Experiment) -> bool:
+def _origin(start: Run | None) -> dict[str, str] | None:
+    if start is None:
+        return None
+    return {"run": str(start.directory.resolve()), "digest": digest(start.state.params, start.state.extras)}
+
+
+def start_of(config: dict[str, Any]) -> Run | None:
+    """The run from which a run was started, if any; UsageError if it is gone or has changed."""
+    recorded = config.get("started_from")
+    if recorded is None:
+        return None
+    start = open_run(recorded["run"])
+    if digest(start.state.params, start.state.extras) != recorded["digest"]:
+        raise UsageError(f"{recorded['run']}, from which this run was started, has changed; restore it")
+    return start
+
+
+def _is_complete(directory: Path, experiment: Experiment, config: dict[str, Any]) -> bool:
     result = directory / "result.json"
     if not result.exists():
         return False
     found = read_json(result, "")
-    return found["step"] == experiment.steps or found.get("stopped_early", False)
+    stopped = found.get("stopped_early", False) and experiment.steps == config["steps"]
+    return found["step"] == experiment.steps or stopped
 
 
 def _last_state(
-    directory: Path, experiment: Experiment, settings: Settings
+    directory: Path, experiment: Experiment, settings: Settings, config: dict[str, Any]
 ) -> tuple[TrainState, list[Validation] | None]:
     """The last saved state, with its validation if it has one; the initial state of a run killed before its first
     checkpoint.
@@ -265,7 +318,7 @@ def _last_state(
     with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
         step = checkpoints.latest_step()
         if step is None:
-            return first_state(experiment), None
+            return first_state(experiment, start_of(config)), None
         metrics = checkpoints.metrics(step)
         state = restore(checkpoints, abstract_state(experiment), step)
         return state, None if metrics is None else [Validation(dict(metrics), {})]
@@ -292,66 +345,6 @@ def held_directory(directory: Path) -> Iterator[None]:
     with ExitStack() as stack:
         processes.first_alone(lambda: stack.enter_context(locked(directory)))
         yield
-
-
-def checked(experiment: Experiment, settings: Settings) -> Experiment:
-    """The experiment, with all examples of its data checked; streamed data are checked when they are read.
-
-    It refuses what would fail inside jit, or silently train something else.
-    """
-    for name, value in [
-        ("--steps", experiment.steps),
-        ("--batch-size", experiment.batch_size),
-        ("--log-every", settings.log_every),
-        ("--save-every", settings.save_every),
-        ("--keep", settings.keep),
-    ]:
-        if value < 1:
-            raise UsageError(f"{name} {value}: it must be at least 1")
-    if settings.patience < 0:
-        raise UsageError(f"--patience {settings.patience}: it must be a number of validations, or 0 for none")
-    if settings.patience and experiment.validation is None:
-        raise UsageError("--patience needs a validation split; otherwise the test split would end the training")
-    if settings.profile < 0:
-        raise UsageError(f"--profile {settings.profile}: it must be a number of steps, or 0 for none")
-    if (
-        settings.deterministic
-        and jax.default_backend() == "gpu"
-        and GPU_DETERMINISM not in os.environ.get("XLA_FLAGS", "")
-    ):
-        raise UsageError(f"deterministic kernels need XLA_FLAGS={GPU_DETERMINISM} before JAX starts; set it")
-    if not 0 <= experiment.seed < 2**32:
-        raise UsageError(f"--seed {experiment.seed}: it must be 0 or more, and below 2³²")
-    if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'")
-    _check_model(experiment, settings)
-    return _with_checked_data(experiment)
-
-
-def _check_model(experiment: Experiment, settings: Settings) -> None:
-    check_contract(experiment)
-    state, batch = abstract_state(experiment), abstract_batch(experiment)
-    refuse_coupling(experiment.model, layout_of(settings), state.params, state.extras, batch)
-
-
-def _with_checked_data(experiment: Experiment) -> Experiment:
-    train, check = experiment.train, experiment.model.data.check
-    for data in datasets(experiment):
-        if data.shape != train.shape:
-            raise UsageError(
-                f"{data.name} holds examples of shape {data.shape}, {train.name} of {train.shape}; give one shape to all"
-            )
-    if check is None:
-        return experiment
-
-    def of(data: Dataset) -> Dataset:
-        data = checked_by(data, check, inference_batch(data))
-        if data.read is not None:  # data in memory have been examined completely; of streamed data, the first examples
-            next(eval_batches(data, inference_batch(data)))
-        return data
-
-    validation = None if experiment.validation is None else of(experiment.validation)
-    return experiment._replace(train=of(train), validation=validation, test=of(experiment.test))
 
 
 def refuse_occupied(directory: Path, overwrite: bool) -> None:
