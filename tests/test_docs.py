@@ -63,6 +63,8 @@ def test_every_command_that_is_shown_parses(path, monkeypatch):
                 "--run",
                 "--seeds",
                 "--sweep",
+                "--start-from",
+                "--evaluate",
                 "--no-evaluate",
                 "--coordinator",
                 "--processes",

@@ -183,6 +183,7 @@ def test_the_command_that_makes_the_run_again_parses_to_its_arguments():
     }
     config = {
         "source": {"file": "my experiments/x.py", "arguments": arguments},
+        "data": {"reading": {"missing": "mask"}},
         "settings": Settings(devices=2)._asdict(),
     }
     words = shlex.split(again(config))

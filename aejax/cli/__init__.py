@@ -1,4 +1,4 @@
-"""The commands: aejax train | resume | evaluate | report | encode | reconstruct | sample | verify | data.
+"""The commands: aejax train | sweep | resume | evaluate | report | encode | reconstruct | sample | verify | data.
 
 Each is a function whose typed arguments are its flags. Errors that a user can correct are printed as one line, with exit code
 2.
@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from aejax.cli.recipes import experiments, new
 from aejax.cli.reproducing import reproduce
+from aejax.cli.searching import sweep
 from aejax.cli.sharing import export, import_
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, impute, reconstruct, report, sample
@@ -23,7 +24,8 @@ from aejax.training.recorder import Interrupted, NonFinite
 USAGE = """usage: aejax COMMAND ...
 
   train NAME|FILE.py [--flag ...]    train an experiment, evaluate it, write its report; --help lists its hyperparameters
-  resume RUN                         continue an interrupted run to the bits it would have had
+  sweep NAME|FILE.py --space ...     search for hyperparameters with Optuna; lr=1e-4..1e-2:log latent=4..64 is a space
+  resume RUN                         continue an interrupted run to the bits it would have had; also a group or a search
   evaluate RUN                       evaluate a run on its test split, compared with baselines; writes eval.json
   report RUN [RUN ...]               one self-contained HTML page of a run, or of several compared
   encode RUN IN OUT.npy              codes of IN: a file of arrays or a table, a folder of images, or NAME:SPLIT
@@ -95,6 +97,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     f.__name__.rstrip("_"): f
     for f in (
         train,
+        sweep,
         resume,
         evaluate,
         report,

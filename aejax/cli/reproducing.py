@@ -17,7 +17,7 @@ from aejax.cli.training import train
 from aejax.cli.using import evaluate
 from aejax.errors import UsageError
 from aejax.evaluation.summary import evaluation_numbers
-from aejax.runs.directory import environment, finished_in, is_group, read_evaluation, read_json
+from aejax.runs.directory import environment, finished_in, holds_runs, read_evaluation, read_json
 from aejax.runs.experiment import published
 
 COMPARED = (
@@ -77,7 +77,7 @@ def _reproduced(name: str, row: Mapping[str, Any], all_seeds: bool, directory: P
         runs = directory if together else directory / f"seed{seed}"
         train([*words, "--seed", str(seed), "--run", str(runs), "--no-evaluate"])
         evaluate([str(runs), "--draws", str(int(draws))])
-        for run in finished_in(runs) if is_group(runs) else [runs]:
+        for run in finished_in(runs) if holds_runs(runs) else [runs]:
             found[read_json(run / "config.json", "")["seed"]] = run
     print(f"{name}: {row['command']}")
     _say_differences(row)

@@ -9,24 +9,39 @@ import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, get_type_hints
 
 import jax
 
 from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, reading, start
+from aejax.cli.varying import varied_by
 from aejax.data import located, read_as
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
-from aejax.runs.directory import environment, finished_in, is_group, read_config, read_group, read_json, refuse_member
+from aejax.runs.directory import (
+    environment,
+    finished_in,
+    holds_runs,
+    is_group,
+    is_sweep,
+    read_config,
+    read_group,
+    read_json,
+    read_sweep,
+    refuse_member,
+)
 from aejax.runs.experiment import Source, build, find, load_file, sha256
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
 from aejax.training.callbacks import stop_at
 from aejax.training.cost import cost_line
+from aejax.training.grids import apart_and_together, resume_grid, train_grid
 from aejax.training.groups import open_group, resume_members, train_members
 from aejax.training.processes import is_first
 from aejax.training.recorder import NonFinite
+from aejax.training.search import is_search, resume_search
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume as resume_run
 from aejax.training.trainer import start_of
@@ -42,12 +57,7 @@ def train(args: list[str]) -> int:
             "`aejax experiments` the names."
         )
         return 0
-    if not args or args[0].startswith("-"):
-        raise UsageError(
-            "which experiment? usage: aejax train NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`"
-        )
-    file, rest = str(find(args[0])), _spelled_out(args[1:])
-    module, function = load_file(file)
+    file, module, function = named_experiment("train", args)
 
     def flags(
         run: Path | None = None,
@@ -66,30 +76,34 @@ def train(args: list[str]) -> int:
             start_from: A run with the same net, from whose parameters the training starts.
             overwrite: Replace the run directory if it exists.
             seeds: Number of seeds, from --seed on, to train in one compiled program; --run then holds one directory per seed.
-            sweep: Train one member per value, as in --sweep lr=1e-3,3e-4 rate=.1,.3. Can be combined with --seeds.
+            sweep: Train one run per combination of values, as in --sweep lr=1e-3,3e-4 latent=8,16 hidden=256,512x256. Seeds and
+                floats train in one program, other arguments one after the other. Can be combined with --seeds.
         """
 
     arguments, wanted, how, chosen, where = parse(
-        f"aejax train {args[0]}", [function, flags, reading, Settings, joined], rest, description=module.__doc__ or ""
+        f"aejax train {args[0]}",
+        [function, flags, reading, Settings, joined],
+        spelled_out(args[1:]),
+        description=module.__doc__ or "",
     )
     settings = Settings(**chosen)
-    varied = _varied(wanted["seeds"], wanted["sweep"], arguments)
+    varied = varied_by(wanted["seeds"], wanted["sweep"], arguments, get_type_hints(function))
     members = math.prod(map(len, varied.values()))
-    automatic = 1 if members == 1 else _cores()
+    apart, together = apart_and_together(arguments, varied)
+    automatic = 1 if math.prod(map(len, together.values())) == 1 else cores()
     start(automatic if settings.devices is None else settings.devices, settings.deterministic, **where)
 
-    directory = wanted["run"] or Path("runs") / _name(file, arguments, members)
+    which = f"seed{arguments['seed']}" if members == 1 else f"{members}members"
+    directory = wanted["run"] or default_directory(file, arguments, which)
     if jax.process_count() > 1 and wanted["run"] is None:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
-    arguments = _located(plain(arguments))
-    source = Source(str(Path(file).resolve()), sha256(file), arguments)
-    data = read_as(arguments["data"], how)
-    given = {**arguments, "data": data} if data.stream or data.options() else arguments
+    given, source = given_and_source(file, arguments, how)
     if wanted["seeds"] != 1 or wanted["sweep"]:
         if wanted["start_from"] is not None:
             raise UsageError("--start-from starts a single run; leave out --seeds and --sweep")
-        runs = train_members(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
-        _conclude_group(directory, runs, wanted["evaluate"])
+        train_all = train_grid if apart else train_members
+        runs = train_all(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
+        conclude_group(directory, runs, wanted["evaluate"])
         return 0
     experiment = build(function, given)
     begun = None if wanted["start_from"] is None else open_run(wanted["start_from"])
@@ -98,70 +112,79 @@ def train(args: list[str]) -> int:
     return 0
 
 
-def _spelled_out(args: list[str]) -> list[str]:
+def spelled_out(args: list[str]) -> list[str]:
     return [word for arg in args for word in (["--evaluate", "none"] if arg == "--no-evaluate" else [arg])]
 
 
-def _located(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that are valid from any folder: a run does not depend on the folder it was started in."""
-    arguments = {**arguments, "data": located(arguments["data"])}
+def named_experiment(command: str, args: list[str]) -> tuple[str, ModuleType, Any]:
+    """The file that a command names first, its module, and its function."""
+    if not args or args[0].startswith("-"):
+        raise UsageError(
+            f"which experiment? usage: aejax {command} NAME|FILE.py [--flag value ...]; try dae, and `aejax experiments`"
+        )
+    file = str(find(args[0]))
+    return file, *load_file(file)
+
+
+def given_and_source(file: str, arguments: dict[str, Any], how: dict[str, Any]) -> tuple[dict[str, Any], Source]:
+    """What the experiment's function is called with, and what is recorded; both are valid from any folder."""
+    arguments = {**plain(arguments), "data": located(arguments["data"])}
     if arguments.get("parent"):
         arguments["parent"] = os.path.abspath(arguments["parent"])
-    return arguments
+    data = read_as(arguments["data"], how)
+    given = {**arguments, "data": data} if data.stream or data.options() else arguments
+    return given, Source(str(Path(file).resolve()), sha256(file), arguments)
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _varied(seeds: int, sweep: tuple[str, ...], arguments: dict[str, Any]) -> dict[str, list[Any]]:
-    """The varied arguments of the members, by name: swept numbers, then seeds."""
-    if seeds < 1:
-        raise UsageError(f"--seeds {seeds}: it must be at least 1")
-    varied: dict[str, list[Any]] = {}
-    for term in sweep:
-        name, _, values = term.partition("=")
-        name = name.replace("-", "_")
-        try:
-            varied[name] = [float(value) for value in values.split(",")]
-        except ValueError:
-            raise UsageError(f"--sweep {term}: write NAME=VALUE,VALUE,… with numbers, as in lr=1e-3,3e-4") from None
-        if name == "seed":
-            raise UsageError("--sweep seed: write --seeds N for N seeds from --seed on")
-    return {**varied, "seed": [arguments["seed"] + i for i in range(seeds)]}
-
-
-def _name(file: str, arguments: dict[str, Any], members: int) -> str:
-    """Name of a run directory: dae-digits-seed0-20260131-235959, or dae-digits-8members-… for a group."""
+def default_directory(file: str, arguments: dict[str, Any], which: str) -> Path:
+    """runs/dae-digits-seed0-20260131-235959, or runs/dae-digits-8members-… for a group."""
     what = Path(str(arguments["data"])).stem
     when = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    which = f"seed{arguments['seed']}" if members == 1 else f"{members}members"
-    return f"{Path(file).stem}-{what}-{which}-{when}"
+    return Path("runs") / f"{Path(file).stem}-{what}-{which}-{when}"
 
 
 def resume(args: list[str]) -> int:
     def flags(
-        devices: int | None = None, evaluate: Literal["full", "quick", "none"] = "full", steps: int | None = None
+        devices: int | None = None,
+        evaluate: Literal["full", "quick", "none"] = "full",
+        steps: int | None = None,
+        trials: int | None = None,
     ) -> None:
         """
         Args:
             devices: Devices to continue on; by default as many as before.
             evaluate: Evaluate and write the report at the end, as in `aejax train`.
             steps: Train for more steps than the run was started with: the number of all steps.
+            trials: Continue a search to this number of trials.
         """
 
-    about = "Continue a run, or a group of runs, to the bits it would have had."
-    opened, chosen, where = parse("aejax resume", [existing, flags, joined], _spelled_out(args), about)
+    about = "Continue a run, a group of runs, or a search, to the bits it would have had."
+    opened, chosen, where = parse("aejax resume", [existing, flags, joined], spelled_out(args), about)
     directory = opened.pop("run")
     settings = _settings(directory)
     devices = settings.devices if chosen["devices"] is None else chosen["devices"]
-    start(1 if devices is None else devices, settings.deterministic, **where)
+    several = is_sweep(directory) and math.prod(map(len, read_sweep(directory)["together"].values())) > 1
+    automatic = cores() if several else 1
+    start(automatic if devices is None else devices, settings.deterministic, **where)
 
-    if is_group(directory):
+    if is_search(directory):
+        if chosen["steps"] is not None:
+            raise UsageError(f"{directory} is a search; give --trials instead of --steps")
+        runs = resume_search(directory, chosen["trials"], **opened, devices=chosen["devices"])
+        conclude_group(directory, runs, chosen["evaluate"])
+        return 0
+    if chosen["trials"] is not None:
+        raise UsageError(f"{directory} is not a search; leave out --trials")
+    if holds_runs(directory):
         if chosen["steps"] is not None:
             raise UsageError(f"{directory} is a group, which cannot be extended; leave out --steps")
-        runs = resume_members(directory, **opened, devices=chosen["devices"])
-        _conclude_group(directory, runs, chosen["evaluate"])
+        resume_all = resume_grid if is_sweep(directory) else resume_members
+        runs = resume_all(directory, **opened, devices=chosen["devices"])
+        conclude_group(directory, runs, chosen["evaluate"])
         return 0
     run = resume_run(directory, **opened, devices=chosen["devices"], steps=chosen["steps"])
     _conclude(run, chosen["evaluate"])
@@ -184,7 +207,7 @@ def _conclude(run: Run, evaluate: str) -> None:
         print(f"run: {run.directory}")
 
 
-def _conclude_group(directory: Path, runs: list[Run], evaluate: str) -> None:
+def conclude_group(directory: Path, runs: list[Run], evaluate: str) -> None:
     """After training members: mean ± sd over them, and the report that compares them."""
     from aejax.evaluation.evaluator import evaluate as evaluate_run
     from aejax.evaluation.summary import print_summary, summarize
@@ -213,6 +236,9 @@ def verify(args: list[str]) -> int:
 
     directory = opened.pop("run")
     settings = _settings(directory)._replace(tensorboard=False, profile=0)
+    if is_sweep(directory):
+        groups = dict.fromkeys(run.parent for run in finished_in(directory))
+        return max(_verify_group(group, settings, **opened) for group in groups)
     if is_group(directory):
         return _verify_group(directory, settings, **opened)
     config = read_config(directory)
@@ -289,5 +315,6 @@ def _compared(
 
 def _settings(directory: Path) -> Settings:
     """Settings of a run or of a group."""
-    recorded = read_group(directory) if is_group(directory) else read_config(directory)
+    read = read_sweep if is_sweep(directory) else read_group if is_group(directory) else read_config
+    recorded = read(directory)
     return Settings(**recorded["settings"])

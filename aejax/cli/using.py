@@ -12,7 +12,7 @@ from aejax.cli.start import chosen_checkpoint, existing, reading, start
 from aejax.data import available, column_names, file_names, load, open_split, prepare, read_as, usual_splits
 from aejax.errors import UsageError
 from aejax.files import replacing
-from aejax.runs.directory import finished_in, is_group
+from aejax.runs.directory import finished_in, holds_runs
 from aejax.runs.opening import open_run
 
 
@@ -35,7 +35,7 @@ def evaluate(args: list[str]) -> int:
     from aejax.evaluation.summary import print_summary, summarize
 
     directory = opened.pop("run")
-    if not is_group(directory):
+    if not holds_runs(directory):
         print_table(evaluate_run(open_run(directory, with_data=True, **opened, **which), **which, **more, verbose=True))
         return 0
     for member in finished_in(directory):
@@ -59,7 +59,7 @@ def report(args: list[str]) -> int:
 
     if not chosen["runs"]:
         raise UsageError("which run? usage: aejax report RUN [RUN ...]")
-    directories = [member for d in chosen["runs"] for member in (finished_in(d) if is_group(d) else [d])]
+    directories = [member for d in chosen["runs"] for member in (finished_in(d) if holds_runs(d) else [d])]
     runs = [open_run(d, with_data=True, allow_changed=chosen["allow_changed"]) for d in directories]
     print(write_report(runs, chosen["out"]))
     return 0

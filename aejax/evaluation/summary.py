@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from aejax.evaluation.parts import PARTS
 from aejax.figures.tables import is_number, mean_sd
 from aejax.figures.words import label
 from aejax.files import write_json
-from aejax.runs.directory import finished_in, read_config, read_evaluation, read_group, read_json
+from aejax.runs.directory import finished_in, members_in, read_config, read_evaluation, read_json
+from aejax.runs.experiment import listed
 
 
 def summarize(directory: Path) -> dict[str, Any]:
@@ -22,14 +23,14 @@ def summarize(directory: Path) -> dict[str, Any]:
     `settings` holds, for each combination of the varied arguments other than the seed, the seeds and every number's mean,
     sample standard deviation (None for a single seed) and values. Members without a result are listed in `unfinished`.
     """
-    group = read_group(directory)
-    finished = [run.name for run in finished_in(directory)]
+    members = [str(run.relative_to(directory)) for run in members_in(directory)]
+    finished = [str(run.relative_to(directory)) for run in finished_in(directory)]
     by_setting: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for name in finished:
         varied = read_config(directory / name)["member"]
-        by_setting.setdefault(tuple((k, v) for k, v in varied.items() if k != "seed"), []).append(name)
+        by_setting.setdefault(tuple((k, _hashable(v)) for k, v in varied.items() if k != "seed"), []).append(name)
     summary = {
-        "unfinished": [name for name in group["members"] if name not in finished],
+        "unfinished": [name for name in members if name not in finished],
         "settings": [
             {
                 "varied": dict(setting),
@@ -44,20 +45,34 @@ def summarize(directory: Path) -> dict[str, Any]:
 
 
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Prints the numbers by which runs are compared."""
-    settings = summary["settings"]
-    titles = [", ".join(f"{k} {v:g}" for k, v in setting["varied"].items()) for setting in settings]
-    counts = ", ".join(sorted({str(len(setting["seeds"])) for setting in settings}))
-    table = Table("", *titles, title=f"{directory}: mean ± sd over {counts} seeds")
+    """Prints the numbers by which runs are compared, and how settings rank; of many settings, the ranking only."""
+    settings, console = summary["settings"], Console()
     columns = [_compared(directory, setting) for setting in settings]
-    for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
-    console = Console()
-    console.print(table)
+    if len(settings) <= MOST_COLUMNS and all(column.keys() == columns[0].keys() for column in columns):
+        console.print(_table_of(directory, settings, columns))
+    else:
+        console.print(
+            f"{directory}: {len(settings)} settings; all numbers are in {directory / 'summary.json'}", highlight=False
+        )
     for line in _ranking(directory, summary):
         console.print(line, highlight=False, soft_wrap=True)
     if summary["unfinished"]:
         console.print(f"not complete: {', '.join(summary['unfinished'])}", highlight=False)
+
+
+MOST_COLUMNS = 6
+"""More settings than this are too wide for a terminal."""
+
+MOST_RANKED = 10
+
+
+def _table_of(directory: Path, settings: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, str]]) -> Table:
+    titles = [listed(setting["varied"]) for setting in settings]
+    counts = ", ".join(sorted({str(len(setting["seeds"])) for setting in settings}))
+    table = Table("", *titles, title=f"{directory}: mean ± sd over {counts} seeds")
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "") for column in columns))
+    return table
 
 
 def _ranking(directory: Path, summary: Mapping[str, Any]) -> list[str]:
@@ -72,12 +87,15 @@ def _ranking(directory: Path, summary: Mapping[str, Any]) -> list[str]:
     if len(config["data"]["splits"]) < 3:
         return []
     name = f"validation/{config['monitor']}"
+    if not all(name in setting["metrics"] for setting in summary["settings"]):  # settings that monitor different terms
+        return []
     ranked = sorted(summary["settings"], key=lambda setting: setting["metrics"][name]["mean"])
-    lines = [f"by {label(config['monitor'])} on the validation split, lowest first:"]
-    for i, setting in enumerate(ranked, 1):
+    which = f", the best {MOST_RANKED} of {len(ranked)}" if len(ranked) > MOST_RANKED else ""
+    lines = [f"by {label(config['monitor'])} on the validation split, lowest first{which}:"]
+    for i, setting in enumerate(ranked[:MOST_RANKED], 1):
         runs = [run for run in finished if _is_of(run, setting)]
         best = min(runs, key=lambda run: numbers_of(run)[name])
-        varied = ", ".join(f"{k} {v:g}" for k, v in setting["varied"].items())
+        varied = listed(setting["varied"])
         lines.append(f"{i}. {varied}: {_cell(setting['metrics'][name]['values'])}  {best}")
     return lines
 
@@ -137,7 +155,11 @@ def _compared(directory: Path, setting: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_of(run: Path, setting: Mapping[str, Any]) -> bool:
-    return {k: v for k, v in read_config(run)["member"].items() if k != "seed"} == setting["varied"]
+    return {k: _hashable(v) for k, v in read_config(run)["member"].items() if k != "seed"} == setting["varied"]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _cell(values: list[float]) -> str:

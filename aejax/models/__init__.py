@@ -4,6 +4,7 @@ from aejax.models.autoencoders import autoencoder
 from aejax.models.binarization import binarized
 from aejax.models.classifiers import classifier
 from aejax.models.code_priors import code_prior
+from aejax.models.collections import with_collections
 from aejax.models.conditional import cvae
 from aejax.models.factor import factor_vae
 from aejax.models.importance_weighted import iwae
@@ -35,4 +36,5 @@ __all__ = [
     "vae",
     "vqvae",
     "vqvae2",
+    "with_collections",
 ]

@@ -17,8 +17,10 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import filled, identity, net, per_dimension, total
 from aejax.nets import Code
+from aejax.nets.stateful import reading
 from aejax.objective.bottlenecks import Bottleneck
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
@@ -99,7 +101,7 @@ def autoencoder(
         alpha, beta = (1.0, 1.0) if emphasis is None else emphasis
         objective = total(nll if emphasis is None else jnp.where(touched, alpha, beta) * nll)  # [b]
         terms = {"nll": total(nll), "mse": per_dimension(likelihood.mean(theta), x, likelihood.missing)}
-        f = Code(encoder, params["encoder"])
+        f = Code(encoder, reading(params["encoder"]))
         for penalty, k in zip(penalties, jax.random.split(k_penalty, len(penalties))):
             penalized = penalty(f, x_tilde, h, each(k, batch["index"]), axis)
             term, logged = penalized if isinstance(penalized, tuple) else (penalized, {})
@@ -128,13 +130,15 @@ def autoencoder(
         assert active is not None  # `Model.sparse` is None otherwise
         return active(encode(params, extras, batch, key))
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
-        data=DataContract(check=likelihood.check, corrupt=corrupt),
-        sparse=None if active is None else Sparse(activity),
+    return with_collections(
+        Model(
+            init=init,
+            loss=loss,
+            evaluate=evaluate,
+            encode=encode,
+            decode=decode,
+            reconstruct=reconstruct,
+            data=DataContract(check=likelihood.check, corrupt=corrupt),
+            sparse=None if active is None else Sparse(activity),
+        )
     )

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
-from aejax.nets.code import apply
+from aejax.models.collections import with_collections
+from aejax.nets.code import apply, initialized
 from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
@@ -41,8 +42,8 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
         if "label" not in batch:
             raise UsageError("a classifier needs labels; choose data that has them")
         k_encoder, k_head = jax.random.split(key)
-        h, variables = encoder.init_with_output(k_encoder, batch["x"])
-        return {"encoder": variables["params"], "head": head.init(k_head, h)["params"]}, {}
+        h, of_encoder = initialized(encoder, k_encoder, batch["x"])
+        return {"encoder": of_encoder, "head": head.init(k_head, h)["params"]}, {}
 
     def features(params: Params, x: Array) -> Array:
         return apply(encoder, params["encoder"], x)
@@ -59,4 +60,4 @@ def classifier(encoder: nn.Module, classes: int) -> Model:
     def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return features(params, batch["x"])
 
-    return Model(init=init, loss=loss, evaluate=evaluate, encode=encode)
+    return with_collections(Model(init=init, loss=loss, evaluate=evaluate, encode=encode))

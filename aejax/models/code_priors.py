@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
+from aejax.models.collections import with_collections
 from aejax.models.parent_codes import as_map, discrete_of, levels_of, shapes_of
 from aejax.nets import PixelCNN
 from aejax.nets.causal import sample_codes
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.types import Axis, Batch, Condition, DataContract, Extras, Model, Objective, Params, Parent
 
 
@@ -92,7 +93,7 @@ def code_prior(
         codes, label = codes_of(extras, batch, key), given(batch)
         keys = jax.random.split(key, len(nets))
         params = {
-            name: net.init(k, codes[i], label, above(codes, i))["params"]
+            name: initialized(net, k, codes[i], label, above(codes, i))[1]
             for i, (name, net, k) in enumerate(zip(names, nets, keys))
         }
         return params, extras
@@ -138,20 +139,22 @@ def code_prior(
         f = lower.function(name)
         return None if f is None else lambda params, extras, *rest: f(*frozen(extras), *rest)
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=of_base("encode"),
-        decode=of_base("decode"),
-        reconstruct=of_base("reconstruct"),
-        sample=sample,
-        data=DataContract(
-            check=lower.data.check,
-            condition=None if condition is None else given,
-            num_discrete_dims=lower.data.num_discrete_dims,
-        ),
-        discrete=discrete._replace(codes=of_base("codes")),
+    return with_collections(
+        Model(
+            init=init,
+            loss=loss,
+            evaluate=evaluate,
+            encode=of_base("encode"),
+            decode=of_base("decode"),
+            reconstruct=of_base("reconstruct"),
+            sample=sample,
+            data=DataContract(
+                check=lower.data.check,
+                condition=None if condition is None else given,
+                num_discrete_dims=lower.data.num_discrete_dims,
+            ),
+            discrete=discrete._replace(codes=of_base("codes")),
+        )
     )
 
 

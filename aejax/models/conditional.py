@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import latent_of, variational
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import per_dimension
 from aejax.models.latent import LatentNet, latent_net
 from aejax.nets.code import apply
@@ -130,7 +131,9 @@ def cvae(
     def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
-    return base._replace(init=init, evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
+    return with_collections(
+        base._replace(init=init, evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
+    )
 
 
 def stochastic_net(parts: LatentNet, prior: nn.Module) -> LatentNet:

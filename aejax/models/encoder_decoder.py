@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.nets.mlp import check_mirror, tie, untie
 from aejax.objective.bottlenecks import Bottleneck
 from aejax.objective.likelihoods import Likelihood
@@ -36,10 +36,10 @@ def net(encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, bottlene
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_encoder, k_decoder = jax.random.split(key)
         x = batch["x"]
-        h, encoder_variables = encoder.init_with_output(k_encoder, x)
-        out, decoder_variables = decoder.init_with_output(k_decoder, bottleneck(h, None, None))
+        h, of_encoder = initialized(encoder, k_encoder, x)
+        out, of_decoder = initialized(decoder, k_decoder, bottleneck(h, None, None))
         as_theta(out, x.shape[1:], likelihood)
-        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"]}
+        params = {"encoder": of_encoder, "decoder": of_decoder}
         if tied:
             check_mirror(params["encoder"], params["decoder"])
             params["decoder"] = untie(params["decoder"])

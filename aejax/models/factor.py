@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Key
 
 from aejax.collectives import gather, own
 from aejax.errors import UsageError, non_negative
+from aejax.models.collections import with_collections
 from aejax.models.variational import vae
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.regularizers import Latents, Regularizer
 from aejax.types import Axis, Batch, Extras, Model, Params, Terms
@@ -77,14 +78,14 @@ def factor_vae(
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_model, k_discriminator = jax.random.split(key)
         params, extras = model.init(k_model, batch)
-        out, variables = discriminator.init_with_output(k_discriminator, jnp.zeros((1, latent)))
+        out, of_discriminator = initialized(discriminator, k_discriminator, jnp.zeros((1, latent)))
         if out.shape != (1, 1):
             raise UsageError(
                 f"factor_vae()'s discriminator gives {out.shape[1:]} numbers for an example; end it in one logit"
             )
-        return {**params, "discriminator": variables["params"]}, extras
+        return {**params, "discriminator": of_discriminator}, extras
 
-    return model._replace(init=init)
+    return with_collections(model._replace(init=init))
 
 
 def adversary(gamma: float | jax.Array, discriminator: nn.Module) -> Regularizer:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import latent_of, variational
+from aejax.models.collections import with_collections
 from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
@@ -124,7 +125,7 @@ def iwae(
     def divergences(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return latent_of(base).divergences(params, extras, batch, jax.random.split(key)[0])  # as in `evaluate`
 
-    return base._replace(evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences))
+    return with_collections(base._replace(evaluate=evaluate, latent=latent_of(base)._replace(divergences=divergences)))
 
 
 def log_mean(log_w: Float[Array, "b k"]) -> Float[Array, " b"]:

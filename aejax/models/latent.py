@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
 from aejax.models.encoder_decoder import as_theta, filled, total
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.posteriors import Posterior
 from aejax.objective.priors import Encoding, Prior
@@ -83,17 +83,17 @@ def latent_net(
         x, c = batch["x"], given(batch)
         if x.shape[1:] != shape:
             raise UsageError(f"vae(shape={shape}) is given examples of shape {x.shape[1:]}; use train.shape")
-        h, encoder_variables = encoder.init_with_output(k_encoder, joined(x, c))
+        h, of_encoder = initialized(encoder, k_encoder, joined(x, c))
         if h.shape[1:] != (posterior.width(latent),):
             raise UsageError(
                 f"{posterior.name}() of {latent} dimensions needs {posterior.width(latent)} numbers from the encoder for an "
                 f"example, but it gives {h.shape[1:]}; end the encoder in posterior.width(latent)"
             )
-        out, decoder_variables = decoder.init_with_output(k_decoder, joined(jnp.zeros((len(x), latent)), c))
+        out, of_decoder = initialized(decoder, k_decoder, joined(jnp.zeros((len(x), latent)), c))
         as_theta(out, shape, likelihood)
         return {
-            "encoder": encoder_variables["params"],
-            "decoder": decoder_variables["params"],
+            "encoder": of_encoder,
+            "decoder": of_decoder,
             "posterior": posterior.init(k_posterior, latent),
             "prior": prior.init(k_prior, latent, filled(likelihood, x), c),
         }, {}

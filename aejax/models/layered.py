@@ -7,8 +7,8 @@ A state is one row, its highest layer first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.posteriors import Posterior
 from aejax.types import Params
 
@@ -58,13 +58,12 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
         params: Params = {}
         seen = c
         for name, k in zip(names, jax.random.split(key, layers)):
-            h, variables = net.init_with_output(k, seen)
+            h, params[name] = initialized(net, k, seen)
             if h.shape[1:] != (posterior.width(latent),):
                 raise UsageError(
                     f"{what}= must give {posterior.width(latent)} numbers for {posterior.name}() of {latent} dimensions, but "
                     f"gives {h.shape[1:]}; end it in posterior.width(latent)"
                 )
-            params[name] = params_of(variables)
             seen = joined(seen, jnp.zeros((len(c), latent)))
         return params
 
@@ -101,8 +100,3 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
 def joined(*rows: Float[Array, "n _"]) -> Float[Array, "n _"]:
     """One beside the other."""
     return jnp.concatenate(rows, axis=1)
-
-
-def params_of(variables: Mapping[str, Any]) -> Params:
-    """The trained part of a module's variables; {} if there is none."""
-    return dict(variables["params"]) if "params" in variables else {}

@@ -113,6 +113,11 @@ def layers(parent: Parent) -> list[Params]:
     stack = [parent.params]
     extras: Mapping[str, Any] = parent.extras
     while extras:
+        if "lower" not in extras:
+            raise UsageError(
+                f"the layers of {parent.directory} have batch normalization or other state, which a stack cannot be unrolled "
+                "with; leave it out of their nets"
+            )
         stack.append(extras["lower"]["params"])
         extras = extras["lower"]["extras"]
     return stack[::-1]

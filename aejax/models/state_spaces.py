@@ -18,11 +18,12 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta, total
-from aejax.models.layered import joined, layered, params_of
+from aejax.models.layered import joined, layered
 from aejax.models.sequences import bound, folded, lengths, model_of
 from aejax.models.sequences import window as window_of
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
@@ -89,15 +90,15 @@ def state_space(
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_beliefs, k_filtering, k_transition, k_decoder = jax.random.split(key, 4)
-        b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
+        b, of_beliefs = initialized(beliefs, k_beliefs, batch["x"])
         b, z = b[:, 0], jnp.zeros((len(b), layers * latent))
-        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        out, of_decoder = initialized(decoder, k_decoder, z)
         as_theta(out, frame, likelihood)
         return {
-            "beliefs": params_of(belief_variables),
+            "beliefs": of_beliefs,
             "filtering": q.init(k_filtering, given(b, z)),
             "transition": p.init(k_transition, z),
-            "decoder": params_of(decoder_variables),
+            "decoder": of_decoder,
         }, {}
 
     def given(b: Array, z: Array) -> Array:
@@ -162,4 +163,6 @@ def state_space(
         step = lambda i, z: p.draw(params["transition"], folded(keys, i), z)[0]
         return jax.lax.fori_loop(0, delta, step, z)
 
-    return model_of(init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta)
+    return with_collections(
+        model_of(init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta)
+    )

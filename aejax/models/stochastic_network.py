@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import autoencoder
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import identity, net, per_dimension, total
 from aejax.objective.corruptions import corrupt_batch
 from aejax.objective.likelihoods import Likelihood
@@ -123,4 +124,4 @@ def gsn(
         theta, _ = jax.lax.scan(step, start, each(k_walk, jnp.arange(burn_in)))
         return draw(k_last, theta, index) if likelihood.discrete else likelihood.mean(theta)
 
-    return base._replace(init=init, loss=loss, sample=sample, sequence=Temporal(chain=chain))
+    return with_collections(base._replace(init=init, loss=loss, sample=sample, sequence=Temporal(chain=chain)))

@@ -21,11 +21,12 @@ from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
 from aejax.keys import each
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta, total
-from aejax.models.layered import joined, layered, params_of
+from aejax.models.layered import joined, layered
 from aejax.models.sequences import counted, halves, lengths, model_of, of_steps
 from aejax.models.sequences import window as window_of
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.divergences import weighted
 from aejax.objective.likelihoods import Likelihood
@@ -106,16 +107,16 @@ def tdvae(
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_beliefs, k_state, k_smoothing, k_transition, k_decoder = jax.random.split(key, 5)
-        b, belief_variables = beliefs.init_with_output(k_beliefs, batch["x"])
+        b, of_beliefs = initialized(beliefs, k_beliefs, batch["x"])
         b, z, delta = b[:, 0], jnp.zeros((len(b), layers * latent)), jnp.ones(len(b), jnp.int32)
-        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        out, of_decoder = initialized(decoder, k_decoder, z)
         as_theta(out, frame, likelihood)
         return {
-            "beliefs": params_of(belief_variables),
+            "beliefs": of_beliefs,
             "state": p_b.init(k_state, b),
             "smoothing": q.init(k_smoothing, joined(z, embedding(delta, gap.most), b, b)),
             "transition": p.init(k_transition, joined(z, embedding(delta, gap.most))),
-            "decoder": params_of(decoder_variables),
+            "decoder": of_decoder,
         }, {}
 
     def believed(params: Params, x: Array) -> Array:
@@ -203,6 +204,6 @@ def tdvae(
         delta = embedding(jnp.full(len(z), delta, jnp.int32), gap.most)
         return p.draw(params["transition"], keys, joined(z, delta))[0]
 
-    return model_of(
-        init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta, further
+    return with_collections(
+        model_of(init, loss, log_weights, shape, likelihood, corrupt, stepwise, states, current, onward, theta, further)
     )

@@ -19,6 +19,7 @@ from jaxtyping import Array, Key
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import variational
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import filled, per_dimension
 from aejax.models.latent import latent_net
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
@@ -132,4 +133,4 @@ def vae(
         objective = jnp.mean(distortion + cost(kl, step, axis))
         return objective + sum(means[name] for name in names), (extras, means)
 
-    return variational(parts, likelihood, loss, corrupt, condition is not None)
+    return with_collections(variational(parts, likelihood, loss, corrupt, condition is not None))

@@ -20,8 +20,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import mean
 from aejax.errors import UsageError
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta, per_dimension, total
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantized, Quantizer
@@ -71,17 +72,16 @@ def vqvae(
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         k_encoder, k_decoder, k_codes = jax.random.split(key, 3)
-        z, encoder_variables = encoder.init_with_output(k_encoder, batch["x"])
+        z, of_encoder = initialized(encoder, k_encoder, batch["x"])
         if z.shape[-1] != quantizer.width:
             raise UsageError(
                 f"{quantizer.name}() quantizes vectors of {quantizer.width} numbers, but the encoder gives {z.shape[1:]}; "
                 "end the encoder in quantizer.width"
             )
-        out, decoder_variables = decoder.init_with_output(k_decoder, z)
+        out, of_decoder = initialized(decoder, k_decoder, z)
         as_theta(out, shape, likelihood)
         book, statistics = quantizer.init(k_codes, z.reshape(-1, quantizer.width))
-        params = {"encoder": encoder_variables["params"], "decoder": decoder_variables["params"], QUANTIZER: book}
-        return params, {QUANTIZER: statistics}
+        return {"encoder": of_encoder, "decoder": of_decoder, QUANTIZER: book}, {QUANTIZER: statistics}
 
     def quantized(
         params: Params, extras: Extras, x: Array, key: Key[Array, ""] | None = None, step: Any = None, axis: Axis = None
@@ -126,15 +126,17 @@ def vqvae(
     def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
-        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
-        discrete=Discrete(codes, quantizer.sizes),
+    return with_collections(
+        Model(
+            init=init,
+            loss=loss,
+            evaluate=evaluate,
+            encode=encode,
+            decode=decode,
+            reconstruct=reconstruct,
+            data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
+            discrete=Discrete(codes, quantizer.sizes),
+        )
     )
 
 

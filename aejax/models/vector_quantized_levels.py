@@ -23,9 +23,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from aejax.errors import UsageError
+from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta
 from aejax.models.vector_quantized import code_length, perplexity, terms_of
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
 from aejax.objective.likelihoods import Likelihood
 from aejax.objective.quantizers import Quantized, Quantizer
@@ -93,8 +94,7 @@ def vqvae2(
         extras: Extras = {QUANTIZERS: {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))
         for name, encoder, k in zip(names, encoders, k_encode):
-            features, variables = encoder.init_with_output(k, h[-1] if h else x)
-            params["encoders"][name] = variables["params"]
+            features, params["encoders"][name] = initialized(encoder, k, h[-1] if h else x)
             h.append(features)
         above: Any = None
         for i in reversed(range(len(names))):
@@ -104,8 +104,7 @@ def vqvae2(
                     raise UsageError(
                         f"decoder {i + 1} gives {above.shape[1:]}; end it in the positions {z.shape[1:-1]} of level {i}"
                     )
-                z, variables = joins[i].init_with_output(k_join[i], jnp.concatenate([z, above], axis=-1))
-                params["joins"][name] = variables["params"]
+                z, params["joins"][name] = initialized(joins[i], k_join[i], jnp.concatenate([z, above], axis=-1))
             elif z.shape[-1] != q.width:
                 raise UsageError(
                     f"{q.name}() quantizes vectors of {q.width} numbers; end the last encoder in these, not in {z.shape[1:]}"
@@ -113,8 +112,7 @@ def vqvae2(
             rows = z.reshape(-1, q.width)
             params[QUANTIZERS][name], extras[QUANTIZERS][name] = q.init(k_codes[i], rows)
             vectors = q.apply(params[QUANTIZERS][name], extras[QUANTIZERS][name], z, None, None, None).vectors
-            above, variables = decoders[i].init_with_output(k_decode[i], _beside(vectors, above))
-            params["decoders"][name] = variables["params"]
+            above, params["decoders"][name] = initialized(decoders[i], k_decode[i], _beside(vectors, above))
         as_theta(above, shape, likelihood)
         return params, extras
 
@@ -196,15 +194,17 @@ def vqvae2(
     def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return likelihood.mean(quantized(params, extras, batch["x"])[1])
 
-    return Model(
-        init=init,
-        loss=loss,
-        evaluate=evaluate,
-        encode=encode,
-        decode=decode,
-        reconstruct=reconstruct,
-        data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
-        discrete=Discrete(codes, sizes),
+    return with_collections(
+        Model(
+            init=init,
+            loss=loss,
+            evaluate=evaluate,
+            encode=encode,
+            decode=decode,
+            reconstruct=reconstruct,
+            data=DataContract(check=likelihood.check, corrupt=corrupt, num_discrete_dims=likelihood.num_discrete_dims),
+            discrete=Discrete(codes, sizes),
+        )
     )
 
 

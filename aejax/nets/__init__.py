@@ -1,5 +1,6 @@
 """Flax Linen encoders and decoders; each file is one kind of network."""
 
+from aejax.nets.adapter import Adapter
 from aejax.nets.causal import PixelCNN
 from aejax.nets.code import Code
 from aejax.nets.conv import ConvDecoder, ConvEncoder
@@ -10,6 +11,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "MLP",
+    "Adapter",
     "Beliefs",
     "Code",
     "ConvDecoder",

@@ -1,4 +1,4 @@
-"""An encoder as a function of one example, together with its module and parameters: the input of penalties."""
+"""Nets as functions of their parameters: initialization, application, and an encoder as a function of one example."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from aejax.nets.stateful import STATEFUL, carried, flag
 from aejax.types import Params
 
 
+def initialized(net: nn.Module, key: Key[Array, ""], *inputs: Any) -> tuple[Any, Params]:
+    """The output of a net with new parameters, and these. A net without parameters has none, {}.
+
+    Those of a net with batch normalization, dropout or other state hold a `Carried`, see `aejax.nets.stateful`.
+    """
+    out, variables = net.init_with_output(key, *inputs, **flag(net, None, training=False))
+    return out, carried(net, variables)
+
+
 def apply(net: nn.Module, params: Params, *inputs: Any, method: Callable[..., Any] | None = None) -> Any:
-    """The output of a net: Flax's `apply` for nets whose only collection is `params`."""
+    """The output of a net with these parameters."""
+    if STATEFUL in params:
+        return params[STATEFUL].apply(net, inputs, method)
     return net.apply({"params": params}, *inputs, method=method)
 
 

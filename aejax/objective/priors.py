@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError, at_least_one
-from aejax.nets.code import apply
+from aejax.nets.code import apply, initialized
 from aejax.objective.posteriors import LOG_2PI, Posterior, bounded
 from aejax.types import Params
 
@@ -210,12 +210,12 @@ def conditional(net: nn.Module) -> Prior:
     def init(key: Key[Array, ""], d: int, x: Array | None, c: Array | None) -> dict[str, dict[str, Array]]:
         if c is None:
             raise UsageError("conditional() is a prior given a condition; pass condition= to the model as well")
-        out, variables = net.init_with_output(key, c)
+        out, params = initialized(net, key, c)
         if out.shape[1:] != (2 * d,):
             raise UsageError(
                 f"the net of conditional() has outputs of shape {out.shape[1:]}; a latent of {d} dimensions needs ({2 * d},)"
             )
-        return variables["params"]
+        return params
 
     def moments(params: Params, c: Array | None) -> tuple[Array, Array]:
         mu, raw = jnp.split(apply(net, params, c), 2, axis=1)

@@ -27,6 +27,9 @@ from aejax.types import Dataset, Experiment
 GROUP = "group.json"
 """Marks a directory that holds several runs trained together (`aejax.training.groups`)."""
 
+SWEEP = "sweep.json"
+"""Marks a directory that holds several groups trained one after the other (`aejax.training.grids`)."""
+
 FORMAT = 2
 """Version of the format of config.json, group.json and eval.json; files of version 0.1 have no number."""
 
@@ -163,13 +166,31 @@ def is_group(directory: Path) -> bool:
     return (directory / GROUP).is_file()
 
 
-def members_in(group: Path) -> list[Path]:
-    """The run directories of a group."""
-    return [group / name for name in read_group(group)["members"]]
+def is_sweep(directory: Path) -> bool:
+    """Whether the directory holds groups of runs that differ in arguments which shape the program."""
+    return (directory / SWEEP).is_file()
+
+
+def read_sweep(directory: Path) -> dict[str, Any]:
+    """The content of sweep.json."""
+    return read_json(directory / SWEEP, f"{directory} is not a sweep")
+
+
+def holds_runs(directory: Path) -> bool:
+    """Whether the directory is a group or a sweep, and not a run."""
+    return is_group(directory) or is_sweep(directory)
+
+
+def members_in(directory: Path) -> list[Path]:
+    """The run directories of a group, or of all groups of a sweep that have begun."""
+    if is_sweep(directory):
+        groups = [directory / name for name in read_sweep(directory)["groups"]]
+        return [run for group in groups if is_group(group) for run in members_in(group)]
+    return [directory / name for name in read_group(directory)["members"]]
 
 
 def finished_in(group: Path) -> list[Path]:
-    """The complete runs of a group; a run that diverged or was interrupted has no result."""
+    """The complete runs of a group or a sweep; a run that diverged or was interrupted has no result."""
     finished = [run for run in members_in(group) if (run / "result.json").exists()]
     if not finished:
         raise UsageError(f"no member of {group} is complete; resume it with: aejax resume {group}")

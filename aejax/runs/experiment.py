@@ -187,6 +187,16 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
+def written(value: Any) -> str:
+    """A value of an argument as one word: widths as 512x256."""
+    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def listed(arguments: Mapping[str, Any]) -> str:
+    """Arguments for a reader: `lr 0.001, hidden 512x256`."""
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {written(v)}" for k, v in arguments.items())
+
+
 def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
     """The module and its `experiment` function. Importing runs the file, which is the user's own code."""
     file = find(file)

@@ -54,3 +54,33 @@ def without_improvement(values: Sequence[float]) -> int:
 def stop_at(last: int) -> Callback:
     """Stops at the first line of the log at this step or later; repeats a run that was stopped there."""
     return lambda step, split, terms: step >= last
+
+
+def pruning(trial: Any, monitor: str) -> Callback:
+    """Reports each validation to an Optuna trial, and stops training where Optuna would prune the trial.
+
+    Args:
+        trial: The trial that Optuna gives to an objective; anything with `report(value, step)` and `should_prune()`.
+        monitor: Name of the term.
+
+    Returns:
+        A callback for `aejax.train`. The run ends as one that was stopped early; the objective then raises
+        `optuna.TrialPruned` if `trial.should_prune()`.
+
+    Example:
+        >>> class Trial:
+        ...     values = []
+        ...     def report(self, value, step): self.values.append((step, value))
+        ...     def should_prune(self): return self.values[-1][1] > 3.2
+        >>> stop = pruning(Trial(), "nll")
+        >>> [stop(step, "validation", {"nll": nll}) for step, nll in [(1, 3.0), (2, 3.5)]]
+        [False, True]
+    """
+
+    def callback(step: int, split: str, terms: Mapping[str, Any]) -> bool:
+        if split == "train" or monitor not in terms:
+            return False
+        trial.report(float(terms[monitor]), step)
+        return bool(trial.should_prune())
+
+    return callback

@@ -87,6 +87,7 @@ def train_members(
     settings: Settings = Settings(),
     source: Source | None = None,
     overwrite: bool = False,
+    fixed: Mapping[str, Any] = {},
 ) -> list[Run]:
     """Trains a member for every combination of `varied` in one program, and returns their runs.
 
@@ -100,6 +101,7 @@ def train_members(
         settings: As in `train`; several devices share the members.
         source: The experiment's file and arguments, if it came from a file.
         overwrite: Whether to replace the directory if it is a group or a run.
+        fixed: Arguments, among those above, by which this group differs from others of a sweep, for the record.
 
     Returns:
         The runs of the members.
@@ -114,7 +116,7 @@ def train_members(
     if settings.devices is None:
         settings = settings._replace(devices=devices_for(len(group.variants)))
     group = group._replace(variants=checked_members(group.variants, settings))
-    members = [Member(directory / v.name, _config(v, source, settings), v.experiment) for v in group.variants]
+    members = [Member(directory / v.name, _config(v, source, settings, fixed), v.experiment) for v in group.variants]
     with new_directory(directory, overwrite):
         for member in members:
             member.directory.mkdir()
@@ -204,7 +206,7 @@ def variants_of(function: Function, arguments: Mapping[str, Any], varied: Mappin
             raise UsageError(f"the experiment has no argument {name!r} to vary; it has {', '.join(arguments)}")
         if name != "seed" and not isinstance(arguments[name], float):
             raise UsageError(
-                f"{name} cannot vary within one program, only seeds and floats can; train a run for each {name}"
+                f"{name} cannot vary within one program, only seeds and floats can; use aejax train --sweep {name}=…"
             )
         if len(set(values)) < len(values):
             raise UsageError(f"{name} has a value twice among {', '.join(map(str, values))}; give each once")
@@ -361,6 +363,6 @@ def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState 
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), step
 
 
-def _config(variant: Variant, source: Source | None, settings: Settings) -> dict[str, Any]:
+def _config(variant: Variant, source: Source | None, settings: Settings, fixed: Mapping[str, Any]) -> dict[str, Any]:
     own = None if source is None else source._replace(arguments={**source.arguments, **variant.varied})
-    return {**make_config(variant.experiment, own, settings._asdict()), "member": variant.varied}
+    return {**make_config(variant.experiment, own, settings._asdict()), "member": {**fixed, **variant.varied}}

@@ -24,7 +24,7 @@ from aejax.keys import run_keys
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import (
     environment,
-    is_group,
+    holds_runs,
     is_run,
     locked,
     make_config,
@@ -354,7 +354,7 @@ def refuse_occupied(directory: Path, overwrite: bool) -> None:
     leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
     if leftovers:  # left behind by a disk that was full at the start
         return
-    if not is_run(directory) and not is_group(directory):
+    if not is_run(directory) and not holds_runs(directory):
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
     if not overwrite:
         raise UsageError(
