@@ -91,7 +91,7 @@ def test_every_import_is_declared(root):
     """In dependencies, or in an extra where it is imported if it is there; the benchmarks' peers come with their own."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     everywhere = project["dependencies"]
-    optional = [r for extra in ("tensorboard", "export", "sweep") for r in project["optional-dependencies"][extra]]
+    optional = [r for extra in ("tensorboard", "trackio", "wandb", "mlflow", "export", "sweep") for r in project["optional-dependencies"][extra]]
     distributions = packages_distributions()
     for folder, requirements in (("aejax", everywhere + optional), ("experiments", everywhere)):
         declared = {_normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}

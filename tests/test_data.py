@@ -353,7 +353,7 @@ def test_too_few_examples_to_hold_some_out_are_refused_with_the_number_that_is_e
 
 def test_a_format_that_is_not_read_by_position_says_so(empty):
     prepare("digits")
-    (folder,) = Path(os.environ["TFDS_DATA_DIR"]).glob("digits/*")
+    (folder,) = Path(os.environ["AEJAX_CACHE"]).glob("data_sets/digits/*")
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     for path in folder.glob("*.array_record-*"):

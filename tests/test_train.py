@@ -222,16 +222,6 @@ def test_non_finite_parameters_are_never_saved(tmp_path):
         train(experiment(8, optimizer=exploding), tmp_path / "run", QUICK)
 
 
-def test_tensorboard_gets_every_term(tmp_path):
-    tensorboard = pytest.importorskip("tensorboardX")
-    assert tensorboard
-    train(experiment(8), tmp_path / "run", QUICK._replace(tensorboard=True))
-    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
-    content = events.read_bytes()
-    assert b"train/loss" in content
-    assert b"validation/denoising_nll" in content
-
-
 def test_what_would_fail_later_is_refused_before_anything_is_written(tmp_path):
     def refuse(match, settings=QUICK, directory=tmp_path / "run", **changes):
         with pytest.raises(UsageError, match=match):

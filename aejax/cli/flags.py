@@ -21,7 +21,7 @@ SHARED = {
     "hidden": "Widths of the encoder's hidden layers, or channels after each of its convolutions; the decoder mirrors them.",
     "latent": "Dimensions of the code.",
     "blocks": "Number of residual blocks at the smallest size, in the encoder and in the decoder.",
-    "levels": "Number of gray values in the data: 17 for digits, 256 for most.",
+    "levels": "Number of gray values in the data; by default 256 for data stored as bytes, otherwise 17 as in digits.",
     "likelihood": "p(x|z): bernoulli for data in [0, 1]; gaussian, gaussian_learned (with its own standard deviation), "
     "squared_error or student_t (robust to outliers) for real numbers.",
     "rate": "Fraction of the input's components that are masked in training; 0 for none.",

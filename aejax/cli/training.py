@@ -25,6 +25,7 @@ from aejax.runs.directory import (
     finished_in,
     holds_runs,
     is_group,
+    is_run,
     is_sweep,
     read_config,
     read_group,
@@ -97,6 +98,8 @@ def train(args: list[str]) -> int:
     directory = wanted["run"] or default_directory(file, arguments, which)
     if jax.process_count() > 1 and wanted["run"] is None:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
+    if not any(word.split("=")[0] == "--data" for word in args):
+        arguments, how = with_data_of_parent(arguments, how)
     given, source = given_and_source(file, arguments, how)
     if wanted["seeds"] != 1 or wanted["sweep"]:
         if wanted["start_from"] is not None:
@@ -113,7 +116,9 @@ def train(args: list[str]) -> int:
 
 
 def spelled_out(args: list[str]) -> list[str]:
-    return [word for arg in args for word in (["--evaluate", "none"] if arg == "--no-evaluate" else [arg])]
+    """The arguments with short forms written out."""
+    short = {"--no-evaluate": ["--evaluate", "none"], "--tensorboard": ["--track", "tensorboard"]}
+    return [word for arg in args for word in short.get(arg, [arg])]
 
 
 def named_experiment(command: str, args: list[str]) -> tuple[str, ModuleType, Any]:
@@ -124,6 +129,17 @@ def named_experiment(command: str, args: list[str]) -> tuple[str, ModuleType, An
         )
     file = str(find(args[0]))
     return file, *load_file(file)
+
+
+def with_data_of_parent(arguments: dict[str, Any], how: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments, with the data of the run that this one builds on, read as that run read them, if it builds on one."""
+    parent = arguments.get("parent")
+    if not parent or not is_run(Path(parent)):
+        return arguments, how
+    config = read_config(Path(parent))
+    if config["source"] is None or "data" not in config["source"]["arguments"]:
+        return arguments, how
+    return {**arguments, "data": config["source"]["arguments"]["data"]}, {**how, **config["data"].get("reading", {})}
 
 
 def given_and_source(file: str, arguments: dict[str, Any], how: dict[str, Any]) -> tuple[dict[str, Any], Source]:
@@ -235,7 +251,7 @@ def verify(args: list[str]) -> int:
     (opened,) = parse("aejax verify", [existing], args, "Replay a finished run from config.json and compare digests.")
 
     directory = opened.pop("run")
-    settings = _settings(directory)._replace(tensorboard=False, profile=0)
+    settings = _settings(directory)._replace(track="none", profile=0)
     if is_sweep(directory):
         groups = dict.fromkeys(run.parent for run in finished_in(directory))
         return max(_verify_group(group, settings, **opened) for group in groups)

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax.data.cache import cache_folder
 from aejax.data.sets import sprites
 from aejax.data.splits import Reader, Readers, checked, divide, with_all
-from aejax.data.tfds_home import FORMAT, data_dir, one_line, prepare_builder, quiet
+from aejax.data.tfds_home import FORMAT, data_dir, made_here, one_line, prepare_builder, quiet
 from aejax.errors import UsageError
 
 _NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")  # NAME, NAME/CONFIG, NAME/CONFIG:1.0.0; other forms need a network
@@ -84,11 +85,11 @@ def available() -> list[Available]:
     tfds = _tfds()
     lines = {}
     with quiet():
-        root = Path(data_dir())
-        # name/version, or name/config/version
-        for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
-            line = _listed(tfds.builder_from_directory(path.parent))
-            lines[line.name] = line
+        for root in (cache_folder() / "data_sets", Path(data_dir())):
+            # name/version, or name/config/version
+            for path in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
+                line = _listed(tfds.builder_from_directory(path.parent))
+                lines[line.name] = line
     of_ours = {base: [line for name, line in lines.items() if name.split("/")[0] == base] for base in _ours()}
     others = [line for name, line in lines.items() if name.split("/")[0] not in _ours()]
     return [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + _RENDERED + others
@@ -102,14 +103,24 @@ def own_splits(name: str) -> Collection[str]:
 
 def is_known(name: str) -> bool:
     """Whether it is the name of a data set: ours, of TFDS, or one that is prepared."""
-    if name in _ours() or name in sprites.KINDS or any(Path(data_dir(), name).glob("**/dataset_info.json")):
+    if name in _ours() or name in sprites.KINDS or any(Path(_folder(name), name).glob("**/dataset_info.json")):
         return True
     return name in _tfds().list_builders(with_community_datasets=False)
 
 
 def identity(name: str) -> list[str]:
     """What distinguishes this data set from another one of its name."""
-    return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), data_dir()]
+    return ["tfds", name, importlib.metadata.version("tensorflow-datasets"), _folder(name)]
+
+
+def _folder(name: str) -> str:
+    """The folder in which a data set is prepared: TFDS's, or aejax's cache if it is made on this machine."""
+    base = re.split("[/:]", name)[0]
+    return made_here(base) if _is_drawn(base) else data_dir()
+
+
+def _is_drawn(base: str) -> bool:
+    return base in _ours() and base != "fashion_mnist"
 
 
 def named_readers(name: str) -> Readers:
@@ -122,9 +133,10 @@ def named_readers(name: str) -> Readers:
     tfds = _tfds()
     with quiet():
         _prepare(tfds, name)
-        sources = tfds.data_source(name, data_dir=data_dir(), download=False, builder_kwargs={"file_format": FORMAT})
+        folder = _folder(name)
+        sources = tfds.data_source(name, data_dir=folder, download=False, builder_kwargs={"file_format": FORMAT})
     if not sources:
-        raise UsageError(f"{name} has no splits in {data_dir()}; remove its folder there and prepare it again")
+        raise UsageError(f"{name} has no splits in {folder}; remove its folder there and prepare it again")
     info = next(iter(sources.values())).dataset_info
     features, states = info.features, _states_of(info)
     x_key, label_key = _feature_of_x(tfds, features, states, name), _feature_of_label(tfds, features)
@@ -177,7 +189,7 @@ def _prepare(tfds: Any, name: str) -> None:
         builder = FashionMNIST(data_dir=data_dir(), file_format=FORMAT)
     elif base not in _ours() and importlib.util.find_spec("tensorflow") is None:
         raise UsageError(f"{name} is not prepared in {data_dir()}, which takes TensorFlow: pip install 'aejax[tf]'")
-    prepare_builder(builder, name, checked=base in _ours())
+    prepare_builder(builder, name, _folder(name), checked=base in _ours(), drawn=_is_drawn(base))
 
 
 def _builder(tfds: Any, name: str) -> Any:
@@ -185,7 +197,7 @@ def _builder(tfds: Any, name: str) -> Any:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is neither a path nor the name of a data set; {_mend(name, base, [])}")
     try:
-        return tfds.builder(name, data_dir=data_dir(), file_format=FORMAT)
+        return tfds.builder(name, data_dir=_folder(name), file_format=FORMAT)
     except tfds.core.registered.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UsageError(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from aejax.data.cache import cache_folder
 from aejax.errors import UsageError
 
 FORMAT = "array_record"  # the format of TFDS that can be read by position without TensorFlow
@@ -19,21 +22,36 @@ def data_dir() -> str:
     return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
-def prepare_builder(builder: Any, name: str, checked: bool) -> None:
-    """Downloads and prepares a builder's data set. `checked` requires the files' checksums to match."""
+def made_here(name: str) -> str:
+    """The folder of a data set that is made on this machine: in aejax's cache, or in TFDS's folder if it is there already."""
+    if any(Path(data_dir(), name).glob("**/dataset_info.json")):
+        return data_dir()
+    return str(cache_folder() / "data_sets")
+
+
+def prepare_builder(builder: Any, name: str, folder: str, checked: bool, drawn: bool = False) -> None:
+    """Downloads and prepares a builder's data set in a folder.
+
+    `checked` requires the files' checksums to match. A data set that is `drawn` on this machine downloads nothing, whatever TFDS
+    says.
+    """
     import tensorflow_datasets as tfds
 
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=checked)
+    said = contextlib.redirect_stdout(io.StringIO()) if drawn else contextlib.nullcontext()
+    if drawn:
+        print(f"making {name} in {builder.data_path}, once", file=sys.stderr, flush=True)
     try:
-        builder.download_and_prepare(download_config=config)
+        with said:
+            builder.download_and_prepare(download_config=config)
     except UsageError:
         raise
     except Exception as error:
-        if not type(builder)(data_dir=data_dir(), file_format=FORMAT, **_config_of(builder)).is_prepared():
+        if not type(builder)(data_dir=folder, file_format=FORMAT, **_config_of(builder)).is_prepared():
             # otherwise another process was faster
             raise UsageError(
-                f"{name} cannot be prepared: {one_line(error)}; remove what is damaged in {data_dir()}, or set "
-                "TFDS_DATA_DIR to another folder"
+                f"{name} cannot be prepared: {one_line(error)}; remove what is damaged in {folder}, or set "
+                f"{'AEJAX_CACHE' if drawn else 'TFDS_DATA_DIR'} to another folder"
             ) from error
 
 

@@ -15,7 +15,7 @@ from aejax.objective.corruptions import (
     patches,
     salt_and_pepper,
 )
-from aejax.objective.discretized import discretized_logistic, discretized_logistic_mixture
+from aejax.objective.discretized import discretized_logistic, discretized_logistic_mixture, gray_levels
 from aejax.objective.divergences import capacity, free_bits, weighted
 from aejax.objective.likelihoods import (
     Likelihood,
@@ -72,6 +72,7 @@ __all__ = [
     "gaussian",
     "gaussian_learned",
     "gaussian_noise",
+    "gray_levels",
     "grouped",
     "hutchinson",
     "inverse_autoregressive",

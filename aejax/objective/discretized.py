@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from aejax.errors import UsageError
 from aejax.objective.likelihoods import Likelihood
-from aejax.types import Check
+from aejax.types import Check, Dataset
 
 
 def discretized_logistic(levels: int = 256) -> Likelihood:
@@ -55,6 +55,23 @@ def discretized_logistic(levels: int = 256) -> Likelihood:
 
     check = _check_levels("discretized_logistic", levels)
     return Likelihood("discretized_logistic", neg_log_prob, mean, draw, 2, check, num_discrete_dims=_every_element)
+
+
+def gray_levels(data: Dataset) -> int:
+    """The number of gray values of a data set: 256 if it is stored as bytes, 17 as in scikit-learn's digits otherwise.
+
+    Args:
+        data: Training data. Whether they hold other values than these is checked by the likelihood.
+
+    Returns:
+        The number of levels for `discretized_logistic`.
+
+    Example:
+        >>> import aejax
+        >>> gray_levels(aejax.load("digits")[0])
+        17
+    """
+    return 256 if data.found is not None and data.found.dtype == "uint8" else 17
 
 
 def discretized_logistic_mixture(components: int, levels: int = 256) -> Likelihood:

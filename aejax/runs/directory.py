@@ -131,7 +131,11 @@ EVALUATION = {
 
 
 def modernized(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a run or group of version 0.1 with the current names; later records are returned unchanged."""
+    """A record of a run or group of an earlier version with the current names."""
+    if "tensorboard" in record.get("settings", {}):
+        settings = {name: value for name, value in record["settings"].items() if name != "tensorboard"}
+        settings["track"] = "tensorboard" if record["settings"]["tensorboard"] else "none"
+        record = {**record, "settings": settings}
 
     def renamed(value: Any, names: Mapping[str, str]) -> Any:
         if isinstance(value, dict):

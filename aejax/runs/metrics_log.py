@@ -1,16 +1,17 @@
-"""metrics.jsonl, with one JSON object per log point, and optionally TensorBoard."""
+"""metrics.jsonl, with one JSON object per log point."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from aejax.files import write_bytes
+from aejax.runs.tracking import Tracker, tracked
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 """split -> term -> (steps [n], values [n])."""
@@ -25,29 +26,17 @@ class Write(Protocol):
 
 
 @contextmanager
-def metrics_log(directory: Path, tensorboard: bool) -> Iterator[Write]:
-    """Yields a function that writes a line to metrics.jsonl, and to TensorBoard."""
-    with open(directory / "metrics.jsonl", "a") as file, _board(directory, tensorboard) as board:
+def metrics_log(directory: Path, tracker: Tracker = "none") -> Iterator[Write]:
+    """Yields a function that writes a line to metrics.jsonl, and to a tracker."""
+    with open(directory / "metrics.jsonl", "a") as file, tracked(directory, tracker) as track:
 
         def write(step: int, split: str, terms: Mapping[str, Any], examples_per_second: float | None = None, /) -> None:
             speed = {} if examples_per_second is None else {"examples_per_second": examples_per_second}
             file.write(json.dumps({"step": step, "split": split, **terms, **speed}) + "\n")
             file.flush()
-            if board is not None:
-                for name, value in terms.items():
-                    if not isinstance(value, list):  # a histogram
-                        board.add_scalar(f"{split}/{name}", value, step)
+            track(step, {f"{split}/{name}": v for name, v in terms.items() if not isinstance(v, list)})  # no histograms
 
         yield write
-
-
-def _board(directory: Path, tensorboard: bool) -> Any:
-    """TensorBoard's writer, or a context that yields None."""
-    if not tensorboard:
-        return nullcontext()
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(directory / "tensorboard"))
 
 
 def truncate_log(directory: Path, step: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 import jax
@@ -12,6 +11,7 @@ from aejax.errors import UsageError
 from aejax.runs.batched import inference_batch
 from aejax.runs.directory import datasets
 from aejax.runs.shapes import abstract_batch, abstract_state
+from aejax.runs.tracking import refuse_missing_tracker
 from aejax.training.contract import check_contract
 from aejax.training.settings import Settings, layout_of
 from aejax.training.step import refuse_coupling
@@ -48,8 +48,7 @@ def checked(experiment: Experiment, settings: Settings) -> Experiment:
         raise UsageError(f"deterministic kernels need XLA_FLAGS={GPU_DETERMINISM} before JAX starts; set it")
     if not 0 <= experiment.seed < 2**32:
         raise UsageError(f"--seed {experiment.seed}: it must be 0 or more, and below 2³²")
-    if settings.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UsageError("--tensorboard needs tensorboardX; pip install 'aejax[tensorboard]'")
+    refuse_missing_tracker(settings.track)
     _check_model(experiment, settings)
     return _with_checked_data(experiment)
 

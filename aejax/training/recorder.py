@@ -71,7 +71,7 @@ class Recorder:
         self._writes: list[Write] = [_silent] * len(members)
         self.progress = SILENT
         if processes.is_first():
-            self._writes = [stack.enter_context(metrics_log(m.directory, settings.tensorboard)) for m in members]
+            self._writes = [stack.enter_context(metrics_log(m.directory, settings.track)) for m in members]
             if settings.verbose:
                 self.progress = stack.enter_context(show_progress(title, self._steps, start))
         self._unwritten: list[Sequence[Mapping[str, np.ndarray]]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aejax.runs.tracking import Tracker
 from aejax.training.step import Layout
 
 
@@ -16,7 +17,8 @@ class Settings(NamedTuple):
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints. Each is evaluated on the validation split.
         keep: How many of the last checkpoints to keep, in addition to the best.
-        tensorboard: Also write TensorBoard files into the run directory.
+        track: Also send the log to an experiment tracker. tensorboard writes into the run directory; the others follow their own
+            environment variables.
         accumulate: Number of parts into which a device cuts its share of a batch to save memory.
         exact_reduce: Sum gradients in a fixed tree, which gives the same bits on any number of devices and processes.
         virtual_shards: Number of shards of a batch with --exact-reduce, at least two per device. The bits depend on it.
@@ -34,7 +36,7 @@ class Settings(NamedTuple):
     log_every: int = 100
     save_every: int = 1000
     keep: int = 3
-    tensorboard: bool = False
+    track: Tracker = "none"
     accumulate: int = 1
     exact_reduce: bool = False
     virtual_shards: int = 16

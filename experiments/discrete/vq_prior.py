@@ -42,7 +42,7 @@ def experiment(
 
     Args:
         parent: Run directory of vqvae.py, fsq.py or vqvae2.py.
-        data: The data that the parent was trained on.
+        data: The data that the parent was trained on, from the command line by default.
         by_class: Whether the prior is given the label, so that samples of one class can be drawn.
         channels: Channels of each stack.
         layers: Number of gated layers.

@@ -51,7 +51,7 @@ def arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
     builder = FashionMNIST(data_dir=data_dir(), file_format=FORMAT)
     with quiet():
         if not builder.is_prepared():
-            prepare_builder(builder, "fashion_mnist", checked=True)
+            prepare_builder(builder, "fashion_mnist", data_dir(), checked=True)
         source = builder.as_data_source(split)
         examples = source.__getitems__(range(len(source)))
     return np.stack([e["image"][..., 0] for e in examples]), np.array([e["label"] for e in examples])
