@@ -4,6 +4,7 @@
     config.json            the run's own config.json and result.json
     eval.json              the evaluation, if there is one
     README.md, figures/    a model card with the numbers and pictures
+    encoder.onnx, decoder.onnx    if asked for, see `aejax.onnx`
 
 Nothing in such a folder is executable, and no pickle is read.
 """
@@ -25,6 +26,7 @@ from aejax.errors import UsageError
 from aejax.evaluation.parts import PARTS
 from aejax.figures.tables import decimals, fixed
 from aejax.files import replacing, write_json
+from aejax.onnx import write_onnx
 from aejax.runs.checkpoint import digest, open_checkpoints, save
 from aejax.runs.directory import read_evaluation, read_json
 from aejax.runs.experiment import command_of
@@ -38,11 +40,17 @@ PICTURES = ("restoration", "reconstruction", "samples", "traversals", "condition
 """Figures of the report that a model card shows, if the run has them."""
 
 
-def export_run(run: Run, folder: Path) -> None:
+def export_run(run: Run, folder: Path, onnx: bool = False) -> None:
     """Writes a finished run to a new folder.
 
+    Args:
+        run: The run, opened at its last checkpoint.
+        folder: The folder to write; it must not exist, or be empty.
+        onnx: Also write the encoder and the decoder as ONNX models, see `aejax.onnx`.
+
     Raises:
-        UsageError: The run is not complete, its parameters are not those of its result, or the folder holds files.
+        UsageError: The run is not complete, its parameters are not those of its result, the folder holds files, or the model
+            cannot be exported to ONNX. Nothing is left then.
     """
     safetensors = _library()
     result = read_json(run.directory / "result.json", f"{run.directory} is not complete; finish it with aejax resume")
@@ -51,6 +59,12 @@ def export_run(run: Run, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder; choose another")
     folder.mkdir(parents=True, exist_ok=True)
+    if onnx:
+        try:
+            write_onnx(run, folder)
+        except UsageError:
+            shutil.rmtree(folder)
+            raise
     state = {"params": run.state.params, "extras": run.state.extras}
     leaves = {path: np.asarray(leaf) for path, leaf in _paths(state).items()}
     with replacing(folder / WEIGHTS) as file:
@@ -64,7 +78,7 @@ def export_run(run: Run, folder: Path) -> None:
         (folder / "figures").mkdir()
         for name in pictures:
             shutil.copyfile(run.directory / "figures" / f"{name}.png", folder / "figures" / f"{name}.png")
-    (folder / "README.md").write_text(_card(run, folder.name, result, evaluation, pictures))
+    (folder / "README.md").write_text(_card(run, folder.name, result, evaluation, pictures, onnx))
 
 
 def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
@@ -139,7 +153,12 @@ def _filled(like: Any, leaves: Mapping[str, np.ndarray], where: Path) -> Any:
 
 
 def _card(
-    run: Run, name: str, result: Mapping[str, Any], evaluation: Mapping[str, Any] | None, pictures: list[str]
+    run: Run,
+    name: str,
+    result: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    pictures: list[str],
+    onnx: bool,
 ) -> str:
     """A model card in Markdown, with the front matter that model hubs read."""
     config = run.config
@@ -163,6 +182,12 @@ def _card(
                     lines.append(f"| {number.name}{unit} | {fixed(number.value, places)} |")
         lines.append("")
     lines += ["## Use", "", "```", f"aejax import {name} RUN", "aejax encode RUN IN OUT.npy", "```", ""]
+    if onnx:
+        x = "bool" if run.experiment.model.data.observe is not None else "float32"
+        shape = ", ".join(map(str, run.experiment.train.shape))
+        lines += [f"`encoder.onnx` maps {x} [n, {shape}] to codes, `decoder.onnx` codes to reconstructions:", ""]
+        lines += ["```python", "import onnxruntime", "", 'encoder = onnxruntime.InferenceSession("encoder.onnx")']
+        lines += ["(codes,) = encoder.run(None, {encoder.get_inputs()[0].name: x})", "```", ""]
     versions = json.dumps({k: v for k, v in config["versions"].items() if k in ("aejax", "jax", "flax")})
     lines += [f"Digest of the weights: `{result['digest']}`. Versions: {versions}.", ""]
     return "\n".join(lines)

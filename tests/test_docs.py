@@ -86,6 +86,7 @@ def test_every_command_that_is_shown_parses(path, monkeypatch):
         monkeypatch.setattr("aejax.cli.using.parse", stop_after_parsing)
         monkeypatch.setattr("aejax.cli.training.parse", stop_after_parsing)
         monkeypatch.setattr("aejax.cli.sharing.parse", stop_after_parsing)
+        monkeypatch.setattr("aejax.cli.searching.parse", stop_after_parsing)
         with pytest.raises(Parsed):
             main(["--debug", *words])
 

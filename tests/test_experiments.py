@@ -5,6 +5,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,6 +13,7 @@ from aejax.cli import main
 from aejax.cli.flags import parse
 from aejax.cli.recipes import first_sentence
 from aejax.cli.start import reading
+from aejax.cli.training import spelled_out
 from aejax.errors import UsageError
 from aejax.runs.experiment import FAMILIES, command_of, find, load_file, shipped
 from aejax.training.settings import Settings
@@ -24,8 +26,9 @@ STUDIES = [file for file in sorted((ROOT / "experiments" / "results").glob("*.py
 
 def command_line(
     run: Path | None = None,
-    evaluate: bool = True,
+    evaluate: Literal["full", "quick", "none"] = "full",
     overwrite: bool = False,
+    start_from: Path | None = None,
     seeds: int = 1,
     sweep: tuple[str, ...] = (),
     coordinator: str | None = None,
@@ -53,7 +56,7 @@ def test_every_printed_command_parses():
             flags = ["0" if word == "S" else word for word in flags if word != "…"]
             _, function = load_file(find(ROOT / name) if "/" in name else find(name))
             try:
-                parse(f"aejax train {name}", [function, command_line, reading, Settings], flags)
+                parse(f"aejax train {name}", [function, command_line, reading, Settings], spelled_out(flags))
             except UsageError as error:
                 pytest.fail(f"{file.name}: {command}: {error}")
             counted += 1

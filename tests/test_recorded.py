@@ -57,10 +57,15 @@ def test_a_run_of_version_0_1_is_replayed_to_its_digest(old, root):
     replay = subprocess.run(command, env=plain, capture_output=True, text=True, timeout=300)
     config, now = json.loads((old / "config.json").read_text()), environment()
     alike = all(
-        config[group][name] == now[group][name]
-        for group, name in [("versions", "jax"), ("versions", "jaxlib"), ("versions", "flax"), ("platform", "backend")]
+        config[group].get(name) == now[group][name]
+        for group, name in [
+            ("versions", "jax"),
+            ("versions", "jaxlib"),
+            ("versions", "flax"),
+            ("platform", "processor"),
+        ]
     )
-    if alike and config["platform"]["machine"].split(",")[0] == now["platform"]["machine"].split(",")[0]:
+    if alike:
         assert (replay.returncode, replay.stderr) == (0, "") or "same digest" in replay.stdout, replay.stderr
-    else:  # the same numbers but for rounding: what differs is named
+    else:  # another processor, or one that was not recorded then: what differs is named
         assert "differs: " in replay.stdout

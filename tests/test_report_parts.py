@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from aejax.cli.flags import parse
+from aejax.cli.start import reading
 from aejax.evaluation import traversals as paths
 from aejax.figures import charts, drawing, pixels, tables
 from aejax.figures.examples import some_of_each_class
@@ -188,7 +189,8 @@ def test_the_command_that_makes_the_run_again_parses_to_its_arguments():
     }
     words = shlex.split(again(config))
     assert words[:3] == ["aejax", "train", "my experiments/x.py"]
-    (parsed,) = parse("aejax train", [experiment], words[3:])
+    parsed, how = parse("aejax train", [experiment, reading], words[3:])
+    assert how["missing"] == "mask"
     assert parsed == {**arguments, "hidden": (512, 64), "devices": 2}
 
 

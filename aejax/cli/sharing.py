@@ -10,10 +10,11 @@ from aejax.runs.opening import open_run
 
 
 def export(args: list[str]) -> int:
-    def flags(folder: Path, /) -> None:
+    def flags(folder: Path, /, onnx: bool = False) -> None:
         """
         Args:
             folder: The folder to write; it must not exist, or be empty.
+            onnx: Also write encoder.onnx and decoder.onnx, and compare them with JAX.
         """
 
     about = "Weights (safetensors), configuration and model card of a finished run, as a folder to share."
@@ -21,7 +22,7 @@ def export(args: list[str]) -> int:
     start(1)
     from aejax.exchange import export_run
 
-    export_run(open_run(opened.pop("run"), **opened), wanted["folder"])
+    export_run(open_run(opened.pop("run"), **opened), wanted["folder"], wanted["onnx"])
     print(wanted["folder"])
     return 0
 

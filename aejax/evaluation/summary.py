@@ -147,7 +147,7 @@ def _compared(directory: Path, setting: Mapping[str, Any]) -> dict[str, str]:
             for part in PARTS:
                 for number in part.numbers(evaluation[part.name]) if evaluation.get(part.name) is not None else ():
                     if is_number(number.value):
-                        values.setdefault(f"{number.name}, {number.unit}".rstrip(", "), []).append(number.value)
+                        values.setdefault(f"{number.name}, {number.unit}".rstrip(", "), []).append(float(number.value))
     else:
         names = [name for name in setting["metrics"] if name.startswith("validation/")]
         values = {label(name.replace("/", " ")): setting["metrics"][name]["values"] for name in names}

@@ -53,6 +53,8 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
 
     def observe(x: Any) -> Array:
         x = jnp.asarray(x)
+        if x.dtype == jnp.bool_:  # these are bits
+            return x.astype(jnp.float32)
         return _bits(keys_of_content(fixed, x), x)
 
     def once(batch: Batch) -> Batch:
@@ -115,7 +117,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
 
 def _bits(keys: Key[Array, " b"], x: Float[Array, " b *shape"]) -> Float[Array, " b *shape"]:
     """One draw of B(x) per key, with x rounded to 1/65536; its derivative with respect to x is one."""
-    rows = x.reshape(len(x), -1)
+    rows = x.reshape(x.shape[0], -1)
     d = rows.shape[1]
     # Sixteen random bits per value, two values per word: a fifth of the time of jax.random.bernoulli on CPU.
     counts = jnp.arange(2 * ((d + 3) // 4), dtype=jnp.uint32)
@@ -128,7 +130,7 @@ def _bits(keys: Key[Array, " b"], x: Float[Array, " b *shape"]) -> Float[Array, 
 
 def keys_of_content(seed: int | Int[Array, ""], x: Float[Array, " b *shape"]) -> Key[Array, " b"]:
     """One key per example, a function of the seed and the values of x only."""
-    values = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32).reshape(len(x), -1)
+    values = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32).reshape(x.shape[0], -1)
     places = jnp.broadcast_to(jnp.arange(values.shape[1], dtype=jnp.uint32), values.shape)
     # A sum of random integers, one per value and position: integer sums do not depend on their order.
     seeded = jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))

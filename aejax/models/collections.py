@@ -16,7 +16,28 @@ COLLECTIONS = "collections"
 
 
 def with_collections(model: Model) -> Model:
-    """The model, with the collections of its nets in its extras. A model without such nets is unchanged, to the bit."""
+    """Keeps the batch statistics and other collections of a model's nets in its extras, and tells the nets what is training.
+
+    Args:
+        model: A model whose nets are initialized by `aejax.nets.code.initialized` and applied by `aejax.nets.code.apply`.
+
+    Returns:
+        The model. One whose nets have parameters only is unchanged, to the bit.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from aejax.models import autoencoder
+        >>> from aejax.nets import MLP
+        >>> from aejax.objective import bernoulli
+        >>> class Encoder(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x, train):
+        ...         return nn.BatchNorm(use_running_average=not train)(nn.Dense(2)(x))
+        >>> model = autoencoder(Encoder(), MLP((), 4), bernoulli())  # its constructor ends in with_collections(Model(...))
+        >>> params, extras = jax.jit(model.init)(jax.random.key(0), {"x": jnp.ones((3, 4)), "index": jnp.arange(3)})
+        >>> extras["collections"]["encoder"]["batch_stats"]["BatchNorm_0"]["mean"].shape
+        (2,)
+    """
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
         params, extras = model.init(key, batch)

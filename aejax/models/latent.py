@@ -89,7 +89,7 @@ def latent_net(
                 f"{posterior.name}() of {latent} dimensions needs {posterior.width(latent)} numbers from the encoder for an "
                 f"example, but it gives {h.shape[1:]}; end the encoder in posterior.width(latent)"
             )
-        out, of_decoder = initialized(decoder, k_decoder, joined(jnp.zeros((len(x), latent)), c))
+        out, of_decoder = initialized(decoder, k_decoder, joined(jnp.zeros((x.shape[0], latent)), c))
         as_theta(out, shape, likelihood)
         return {
             "encoder": of_encoder,
@@ -161,4 +161,8 @@ def latent_net(
 
 def joined(x: Float[Array, " b *shape"], c: Array | None) -> Array:
     """x itself, or x and its condition as one row [b, all]."""
-    return x if c is None else jnp.concatenate([x.reshape(len(x), -1), c.reshape(len(c), -1).astype(x.dtype)], axis=1)
+    return (
+        x
+        if c is None
+        else jnp.concatenate([x.reshape(x.shape[0], -1), c.reshape(c.shape[0], -1).astype(x.dtype)], axis=1)
+    )

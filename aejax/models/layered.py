@@ -64,7 +64,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
                     f"{what}= must give {posterior.width(latent)} numbers for {posterior.name}() of {latent} dimensions, but "
                     f"gives {h.shape[1:]}; end it in posterior.width(latent)"
                 )
-            seen = joined(seen, jnp.zeros((len(c), latent)))
+            seen = joined(seen, jnp.zeros((c.shape[0], latent)))
         return params
 
     def numbers(params: Params, name: str, seen: Array) -> Array:
@@ -72,7 +72,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
 
     def draw(params: Params, keys: Key[Array, " n"], c: Array) -> tuple[Array, Array]:
         split = jax.vmap(lambda key: jax.random.split(key, layers))(keys)
-        seen, drawn, log_p = c, [], jnp.zeros(len(c), c.dtype)
+        seen, drawn, log_p = c, [], jnp.zeros(c.shape[0], c.dtype)
         for i, name in enumerate(names):
             z, more = jax.vmap(lambda key, h: posterior.draw({}, key, h))(split[:, i], numbers(params, name, seen))
             seen, log_p = joined(seen, z), log_p + more
@@ -87,7 +87,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
         return joined(*means)
 
     def log_prob(params: Params, c: Array, z: Array) -> Array:
-        log_p = jnp.zeros(len(c), c.dtype)
+        log_p = jnp.zeros(c.shape[0], c.dtype)
         for i, name in enumerate(names):
             above, own = z[:, : i * latent], z[:, i * latent : (i + 1) * latent]
             h = numbers(params, name, joined(c, above))

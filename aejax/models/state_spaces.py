@@ -119,7 +119,7 @@ def state_space(
             following, log_q = choose(i, given(b, z))
             return following, (following, log_q - p.log_prob(params["transition"], z, following))
 
-        start = jnp.zeros((len(x), layers * latent), x.dtype)
+        start = jnp.zeros((x.shape[0], layers * latent), x.dtype)
         _, states = jax.lax.scan(advance, start, (jnp.arange(len(b)), b))
         z, log_q = (jnp.swapaxes(leaf, 0, 1) for leaf in states)
         return z, log_q
@@ -130,7 +130,7 @@ def state_space(
     def states(params: Params, x: Array) -> Array:
         def choose(i: Array, seen: Array) -> tuple[Array, Array]:
             z = q.mean(params["filtering"], seen)
-            return z, jnp.zeros(len(z), z.dtype)
+            return z, jnp.zeros(z.shape[0], z.dtype)
 
         return filtered(params, choose, x)[0]
 
@@ -138,7 +138,7 @@ def state_space(
         """(−log p(x_t|z_t), log q − log p) of every step, [b, t] each, from one draw of the states."""
         z, kl = drawn(params, keys, x_seen)
         rows = x.reshape(-1, *frame)
-        return total(likelihood.neg_log_prob(theta(params, z.reshape(len(rows), -1)), rows)).reshape(kl.shape), kl
+        return total(likelihood.neg_log_prob(theta(params, z.reshape(rows.shape[0], -1)), rows)).reshape(kl.shape), kl
 
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
         k_corrupt, k_window, k_draw = jax.random.split(key, 3)
@@ -157,7 +157,7 @@ def state_space(
     def current(params: Params, keys: Key[Array, " b"], x: Array, n: Array) -> Array:
         z, _ = drawn(params, keys, x)
         z = jnp.concatenate([jnp.zeros_like(z[:, :1]), z], axis=1)
-        return z[jnp.arange(len(x)), n]
+        return z[jnp.arange(x.shape[0]), n]
 
     def onward(params: Params, keys: Key[Array, " b"], z: Array, delta: Array) -> Array:
         step = lambda i, z: p.draw(params["transition"], folded(keys, i), z)[0]

@@ -141,7 +141,7 @@ def tdvae(
         params: Params, key: Key[Array, ""], index: Array, x_seen: Array, x: Array, n: Array, step: Any
     ) -> list[Array]:
         """[b]: the mean over pairs of the two terms of a jump."""
-        rows = jnp.arange(len(x))[:, None]
+        rows = jnp.arange(x.shape[0])[:, None]
         keys = jax.vmap(lambda key: jax.random.split(key, pairs))(each(key, index))
         t1, t2, k_jump = jax.vmap(jax.vmap(ends, (0, None, None)), (0, 0, None))(keys, n, step)
         b = believed(params, x_seen)
@@ -177,7 +177,7 @@ def tdvae(
         """The two terms of every step, [b, t] each; the noise of a step does not depend on the number of steps."""
         b, t = believed(params, x_seen), x.shape[1]
         flat = lambda v: v.reshape(-1, *v.shape[2:])
-        one = jnp.ones(len(x) * t, jnp.int32)
+        one = jnp.ones(x.shape[0] * t, jnp.int32)
         terms = jump(params, flat(of_steps(keys, t)), flat(b[:, :-1]), flat(b[:, 1:]), one, flat(x))
         distortion, kl = (term.reshape(-1, t) for term in terms)
         return distortion, kl
@@ -198,10 +198,10 @@ def tdvae(
 
     def current(params: Params, keys: Key[Array, " b"], x: Array, n: Array) -> Array:
         b = believed(params, x)
-        return p_b.draw(params["state"], keys, b[jnp.arange(len(x)), n])[0]
+        return p_b.draw(params["state"], keys, b[jnp.arange(x.shape[0]), n])[0]
 
     def onward(params: Params, keys: Key[Array, " b"], z: Array, delta: Array) -> Array:
-        delta = embedding(jnp.full(len(z), delta, jnp.int32), gap.most)
+        delta = embedding(jnp.full(z.shape[0], delta, jnp.int32), gap.most)
         return p.draw(params["transition"], keys, joined(z, delta))[0]
 
     return with_collections(

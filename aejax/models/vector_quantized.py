@@ -154,7 +154,7 @@ def terms_of(
 ) -> dict[str, Float[Array, " b"]]:
     """The bound of x and its parts, with codes that cost `kl` nats."""
     distortion = total(likelihood.neg_log_prob(theta, x))
-    cost = jnp.full(len(x), kl)
+    cost = jnp.full(x.shape[0], kl)
     return {
         "distortion": distortion,
         "kl": cost,
@@ -171,6 +171,6 @@ def perplexity(
     rows = codes.reshape(-1, len(sizes))
     of_each = []
     for i, size in enumerate(sizes):
-        share = mean(jnp.zeros(size).at[rows[:, i]].add(1.0 / len(rows)), axis)
+        share = mean(jnp.zeros(size).at[rows[:, i]].add(1.0 / rows.shape[0]), axis)
         of_each.append(jnp.exp(jnp.sum(jax.scipy.special.entr(share))))
     return jnp.mean(jnp.stack(of_each))

@@ -186,7 +186,7 @@ def vqvae2(
 
     def apart(params: Params, rows: Array) -> list[Array]:
         """The levels' vectors [b, *positions, width], given rows as `encode` returns them."""
-        h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((len(rows), *shape), rows.dtype))
+        h = jax.eval_shape(upwards, params, jax.ShapeDtypeStruct((rows.shape[0], *shape), rows.dtype))
         shapes = [(*level.shape[:-1], q.width) for level, q in zip(h, quantizers)]
         ends = [sum(math.prod(s[1:]) for s in shapes[: i + 1]) for i in range(top)]
         return [part.reshape(s) for part, s in zip(jnp.split(rows, ends, axis=1), shapes)]

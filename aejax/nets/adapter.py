@@ -23,11 +23,12 @@ class Adapter(nn.Module):
         call: (parameters, x [b, ...]) -> [b, ...].
 
     Example:
-        >>> create = lambda key: [jax.random.normal(key, (4, 2)), jnp.zeros(2)]
-        >>> net = Adapter(create, lambda params, x: x @ params[0] + params[1])
+        >>> import jax.numpy as jnp
+        >>> create = lambda key: {"w": jax.random.normal(key, (4, 2))}
+        >>> net = Adapter(create, lambda params, x: x @ params["w"])
         >>> variables = net.init(jax.random.key(0), jnp.ones((3, 4)))
         >>> sorted(variables["params"]["net"]), net.apply(variables, jnp.ones((3, 4))).shape
-        (['0', '1'], (3, 2))
+        (['w'], (3, 2))
     """
 
     create: Callable[[Key[Array, ""]], PyTree]

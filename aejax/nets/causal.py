@@ -134,7 +134,7 @@ class PixelCNN(nn.Module):
 
     def _attention(self, h: Array, codes: Array) -> Array:
         """Attention of each position to the codes of the positions strictly before it; zero at the first position."""
-        b, n, d = len(h), math.prod(h.shape[1:3]), self.channels // self.heads
+        b, n, d = h.shape[0], math.prod(h.shape[1:3]), self.channels // self.heads
         apart = lambda a: a.reshape(b, n, self.heads, d)
         keys, values = jnp.split(self.key_value(jnp.concatenate([h, self.embedded(codes)], axis=-1)), 2, axis=-1)
         scores = jnp.einsum("bqhd,bkhd->bhqk", apart(self.query(h)), apart(keys)) / math.sqrt(d)

@@ -53,7 +53,7 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
 
     def top_k(h: Float[Array, " b *code"], axis: Axis, step: Any) -> Float[Array, " b *code"]:
         count = factor(END) * at(END) if step is None else at(step)
-        units = h.reshape(len(h), -1)
+        units = h.reshape(h.shape[0], -1)
         kept = largest(units, _rounded(count, units.shape[1]), 1)
         return jnp.where(kept.reshape(h.shape), h, 0.0)
 

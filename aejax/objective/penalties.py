@@ -60,7 +60,7 @@ def l1(strength: Strength) -> Penalty:
     strength = non_negative("l1", "strength", strength)
 
     def l1(f: Any, x: Array | None, h: Array, keys: Key[Array, " b"] | None, axis: Axis) -> Array:
-        return strength * jnp.sum(jnp.abs(h.reshape(len(h), -1)), axis=1)
+        return strength * jnp.sum(jnp.abs(h.reshape(h.shape[0], -1)), axis=1)
 
     return l1
 
@@ -222,7 +222,7 @@ def squared_jacobian(f: Encoder, x: Float[Array, " b *shape"]) -> Float[Array, "
     """
     layers = _layers(f, x)
     if layers is not None:
-        return of_mlp(*layers, len(x))
+        return of_mlp(*layers, x.shape[0])
     return _squared_norm(*pullback(batched(f), x), x)
 
 
@@ -237,7 +237,7 @@ def squared_difference(
     if ours is not None and theirs is not None and sum(d is not None for d in ours[1]) <= 1:
         differences = [d if d is None or e is None else d - e for d, e in zip(ours[1], theirs[1])]
         linear = all(d is None for d in differences)
-        return jnp.zeros(len(x)) if linear else of_mlp(ours[0], differences, len(x))
+        return jnp.zeros(x.shape[0]) if linear else of_mlp(ours[0], differences, x.shape[0])
     (h, pull), (_, pull_other) = (pullback(batched(f), at) for at in (x, other))
     return _squared_norm(h, lambda u: pull(u) - pull_other(u), x)
 

@@ -116,7 +116,7 @@ def full_rank() -> Posterior:
     """
 
     def parts(h: Array) -> tuple[Array, Array, Array]:
-        d = latent_of(len(h))
+        d = latent_of(h.shape[0])
         mu, raw, below = h[:d], h[d : 2 * d], h[2 * d :]
         log_scale = 0.5 * bounded(raw)
         rows, columns = np.tril_indices(d, -1)
@@ -138,7 +138,7 @@ def full_rank() -> Posterior:
             jnp.sum(jnp.square(mu), keepdims=True)
             + jnp.sum(jnp.square(factor)).reshape(1)
             - 2.0 * jnp.sum(log_scale, keepdims=True)
-            - len(mu)
+            - mu.shape[0]
         )
 
     def latent_of(width: int) -> int:
@@ -149,7 +149,7 @@ def full_rank() -> Posterior:
         lambda d: 2 * d + d * (d - 1) // 2,
         lambda key, d: {},
         draw,
-        lambda params, h: h[: latent_of(len(h))],
+        lambda params, h: h[: latent_of(h.shape[0])],
         log_prob,
         kl,
     )
@@ -219,7 +219,7 @@ def flow(flows: Sequence[Flow], context: int) -> Posterior:
         return z, log_det
 
     def split(h: Array) -> tuple[Array, Array]:
-        return (h[: len(h) - context], h[len(h) - context :])
+        return (h[: h.shape[0] - context], h[h.shape[0] - context :])
 
     def draw(params: Params, key: Key[Array, ""], h: Array) -> tuple[Array, Array]:
         gaussian, seen = split(h)
@@ -260,7 +260,7 @@ def planar() -> Flow:
         }
 
     def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
-        d, shift = len(z), _times(params["context"].T, context)
+        d, shift = z.shape[0], _times(params["context"].T, context)
         u, w, b = params["u"] + shift[:d], params["w"] + shift[d : 2 * d], params["b"] + shift[2 * d]
         along = jnp.sum(u * w)
         u = u + (jax.nn.softplus(along) - 1.0 - along) * w / (jnp.sum(jnp.square(w)) + 1e-8)
@@ -311,7 +311,7 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
         }
 
     def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
-        into, out_of = masks(len(z))
+        into, out_of = masks(z.shape[0])
         features = _times((params["in"] * into).T, z) + params["hidden_bias"] + _times(params["context"].T, context)
         features = jnp.tanh(features)
         m, raw = (_times((w * out_of).T, features) + b for w, b in zip(params["out"], params["out_bias"]))
@@ -359,7 +359,7 @@ def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
 
     def forward(params: Params, z: Array, context: Array) -> tuple[Array, Array]:
         turned = z[::-1] if reverse else z
-        kept, moved = jnp.split(turned, [len(z) // 2])
+        kept, moved = jnp.split(turned, [z.shape[0] // 2])
         features = _times(params["in"].T, kept) + params["hidden_bias"] + _times(params["context"].T, context)
         features = jnp.tanh(features)
         raw, t = (_times(w.T, features) + b for w, b in zip(params["out"], params["out_bias"]))

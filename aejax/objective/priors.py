@@ -149,7 +149,7 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
         raise UsageError(f"vamp(low={low}, high={high}): the range of the data, low below high")
 
     def init(key: Key[Array, ""], d: int, x: Array, c: Array | None) -> dict[str, Array]:
-        chosen = x[jnp.arange(components) % len(x)]
+        chosen = x[jnp.arange(components) % x.shape[0]]
         # Stored as logits: most pixels lie at the ends of the range, where a clipped value would have zero gradient.
         unit = jnp.clip((chosen - low) / (high - low), 0.05, 0.95)
         noise = 0.1 * jax.random.normal(key, chosen.shape, x.dtype)

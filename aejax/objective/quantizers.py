@@ -151,7 +151,7 @@ def nearest(
         decay: float, extras: Extras, rows: Array, indices: Array, key: Key[Array, ""] | None, axis: Axis
     ) -> dict[str, Array]:
         # As fractions of the batch, so that their mean over devices is that of the global batch.
-        share, sums = mean(jax.tree.map(lambda of_all: of_all / len(rows), _gathered(rows, indices, codes)), axis)
+        share, sums = mean(jax.tree.map(lambda of_all: of_all / rows.shape[0], _gathered(rows, indices, codes)), axis)
         share = decay * extras["share"] + (1.0 - decay) * share
         sums = decay * extras["sums"] + (1.0 - decay) * sums
         weight = decay * extras["weight"] + (1.0 - decay)
@@ -192,7 +192,7 @@ def _gathered(
 
     def one_by_one(rows: Array, indices: Array) -> tuple[Array, Array]:
         # On CPU 50 times as fast as the product; on other platforms its order of summation is not fixed.
-        ones = jnp.ones(len(rows), rows.dtype)
+        ones = jnp.ones(rows.shape[0], rows.dtype)
         return jax.ops.segment_sum(ones, indices, codes), jax.ops.segment_sum(rows, indices, codes)
 
     def by_product(rows: Array, indices: Array) -> tuple[Array, Array]:
@@ -204,7 +204,7 @@ def _gathered(
 
 def _k_means(key: Key[Array, ""], z: Float[Array, "n d"], codes: int) -> Float[Array, "k d"]:
     """Lloyd's algorithm from randomly chosen vectors; a center without vectors stays where it is."""
-    chosen = jax.random.choice(key, len(z), (codes,), replace=len(z) < codes)
+    chosen = jax.random.choice(key, z.shape[0], (codes,), replace=z.shape[0] < codes)
 
     def improve(_: Array, centers: Array) -> Array:
         counts, sums = _gathered(z, _nearest(z, centers), codes)
@@ -228,4 +228,4 @@ def _unit(z: Float[Array, "*shape d"]) -> Float[Array, "*shape d"]:
 
 
 def squared_norm(difference: Float[Array, " b *rest"]) -> Float[Array, " b"]:
-    return jnp.sum(jnp.square(difference).reshape(len(difference), -1), axis=1)
+    return jnp.sum(jnp.square(difference).reshape(difference.shape[0], -1), axis=1)

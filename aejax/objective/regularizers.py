@@ -143,11 +143,11 @@ def decompose(latents: Latents, examples: int, weights: Weights, axis: Axis) -> 
     """
     means, variances = _moments("total_correlation", latents)
     z, means, variances = gather((latents.z, means, variances), axis)
-    log_w = weights(examples, len(z))
+    log_w = weights(examples, z.shape[0])
     # [B, B, d]: the density of z_i under each q(·|x_j), per dimension.
     difference = jnp.square(z[:, None, :] - means[None, :, :]) / variances[None, :, :]
     log_prob = -0.5 * (difference + jnp.log(variances)[None, :, :] + LOG_2PI)
-    log_q_given_x = jnp.trace(jnp.sum(log_prob, axis=2)) / len(z)
+    log_q_given_x = jnp.trace(jnp.sum(log_prob, axis=2)) / z.shape[0]
     log_q = jnp.mean(jax.nn.logsumexp(jnp.sum(log_prob, axis=2) + log_w, axis=1))
     log_marginals = jnp.mean(jnp.sum(jax.nn.logsumexp(log_prob + log_w[:, :, None], axis=1), axis=1))
     log_prior = -0.5 * jnp.mean(jnp.sum(jnp.square(z) + LOG_2PI, axis=1))

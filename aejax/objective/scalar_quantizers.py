@@ -51,7 +51,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
         digits = jnp.round(jax.lax.stop_gradient(place_on_scale))
         rounded = place_on_scale + jax.lax.stop_gradient(digits - place_on_scale)
         index = jnp.sum(digits.astype(jnp.int32) * _as_row(place, z), axis=-1, keepdims=True)
-        return Quantized(2.0 * rounded / steps - 1.0, index, jnp.zeros(len(z), z.dtype), extras)
+        return Quantized(2.0 * rounded / steps - 1.0, index, jnp.zeros(z.shape[0], z.dtype), extras)
 
     def lookup(params: Params, extras: Extras, indices: Array) -> Array:
         digits = indices // _as_row(place, indices) % _as_row(n, indices)
@@ -95,7 +95,7 @@ def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, tempe
         index = jnp.sum(positive * _as_row(place, z), axis=-1, keepdims=True)
         logits = 4.0 * z / temperature  # of +1 against −1
         average = mean(jnp.mean(jax.nn.sigmoid(logits).reshape(-1, bits), axis=0), axis)
-        sure = jnp.sum(_entropy(logits).reshape(len(z), -1), axis=1)
+        sure = jnp.sum(_entropy(logits).reshape(z.shape[0], -1), axis=1)
         positions = math.prod(z.shape[1:-1])
         even = positions * jnp.sum(jax.scipy.special.entr(average) + jax.scipy.special.entr(1.0 - average))
         loss = entropy * (sure - even) + commitment * squared_norm(z - q)

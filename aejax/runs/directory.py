@@ -83,12 +83,23 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Name of the processor. Another processor may round differently, and training then gives other bits."""
+    """Name of the processor, and its vector instructions where two kinds share a name.
+
+    Another processor may round differently, and training then gives other bits.
+    """
     with contextlib.suppress(OSError):
+        found: dict[str, str] = {}
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            found.setdefault(name.strip(), value.strip())
+        if "model name" in found:
+            vectors = [name for flag, name in VECTORS.items() if flag in found.get("flags", "").split()]
+            return ", ".join([found["model name"], *vectors[:1]])
     return platform.processor() or platform.machine()
+
+
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""Flag of a processor -> its vector instructions, the widest first."""
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class RowEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, " b *shape"]) -> Float[Array, "b out"]:
-        rows = x.reshape(len(x), -1)
+        rows = x.reshape(x.shape[0], -1)
         return MLP(self.hidden, self.out, jax.nn.relu)(jnp.concatenate([rows, (rows == 0).astype(rows.dtype)], axis=1))
 
 
