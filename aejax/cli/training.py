@@ -285,6 +285,8 @@ def verify(args: list[str]) -> int:
 
 def _with_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
     """The configuration of the run before it was extended."""
+    if config["source"] is None:
+        return {**config, "steps": steps}
     source = {**config["source"], "arguments": {**config["source"]["arguments"], "steps": steps}}
     return {**config, "source": source, "steps": steps}
 

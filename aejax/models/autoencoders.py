@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.collections import with_collections
@@ -28,6 +29,7 @@ from aejax.objective.penalties import Penalty
 from aejax.types import Axis, Batch, Corrupt, DataContract, Extras, Model, Objective, Params, Sparse
 
 
+@described
 def autoencoder(
     encoder: nn.Module,
     decoder: nn.Module,

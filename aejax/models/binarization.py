@@ -15,11 +15,13 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float, Int, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.types import Axis, Batch, DataContract, Extras, Latent, Model, Objective, Params, Sparse, Temporal
 
 
+@described
 def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
     """`model` on binarized images: each pixel is 1 with its gray value as the probability.
 

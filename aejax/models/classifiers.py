@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.models.collections import with_collections
 from aejax.nets.code import apply, initialized
 from aejax.types import Axis, Batch, Extras, Model, Objective, Params
 
 
+@described
 def classifier(encoder: nn.Module, classes: int) -> Model:
     """Softmax regression on the encoder's code, trained together with the encoder.
 

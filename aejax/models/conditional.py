@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import latent_of, variational
@@ -30,6 +31,7 @@ from aejax.objective.priors import conditional
 from aejax.types import Axis, Batch, Condition, Extras, Model, Objective, Params
 
 
+@described
 def cvae(
     encoder: nn.Module,
     prior: nn.Module,

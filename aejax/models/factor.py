@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.collectives import gather, own
+from aejax.described import described
 from aejax.errors import UsageError, non_negative
 from aejax.models.collections import with_collections
 from aejax.models.variational import vae
@@ -27,6 +28,7 @@ from aejax.objective.regularizers import Latents, Regularizer
 from aejax.types import Axis, Batch, Extras, Model, Params, Terms
 
 
+@described
 def factor_vae(
     encoder: nn.Module,
     decoder: nn.Module,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import latent_of, variational
@@ -26,6 +27,7 @@ from aejax.objective.priors import Prior, standard_normal
 from aejax.types import Axis, Batch, Condition, Corrupt, Extras, Model, Objective, Params
 
 
+@described
 def iwae(
     encoder: nn.Module,
     decoder: nn.Module,

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.collections import with_collections
@@ -31,6 +32,7 @@ from aejax.objective.posteriors import Posterior, diagonal
 from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params
 
 
+@described
 def state_space(
     beliefs: nn.Module,
     filtering: nn.Module,

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.autoencoders import autoencoder
@@ -30,6 +31,7 @@ from aejax.objective.schedules import END
 from aejax.types import Axis, Batch, Corrupt, Extras, Model, Objective, Params, Temporal
 
 
+@described
 def gsn(
     encoder: nn.Module,
     decoder: nn.Module,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.collections import with_collections
@@ -38,6 +39,7 @@ TRAINED = np.iinfo(np.int32).max
 """A step after the end of any training."""
 
 
+@described
 def tdvae(
     beliefs: nn.Module,
     state: nn.Module,

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
 from aejax.models.bounds import variational
@@ -32,6 +33,7 @@ from aejax.objective.regularizers import Latents, Regularizer
 from aejax.types import Axis, Batch, Condition, Corrupt, Extras, Model, Objective, Params
 
 
+@described
 def vae(
     encoder: nn.Module,
     decoder: nn.Module,

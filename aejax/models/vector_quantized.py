@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import mean
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta, per_dimension, total
@@ -32,6 +33,7 @@ QUANTIZER = "quantiser"
 """Its name in parameters and extras, spelled as in the checkpoints of early versions."""
 
 
+@described
 def vqvae(
     encoder: nn.Module,
     decoder: nn.Module,

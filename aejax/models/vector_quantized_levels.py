@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.models.collections import with_collections
 from aejax.models.encoder_decoder import as_theta
@@ -35,6 +36,7 @@ from aejax.types import Axis, Batch, Corrupt, DataContract, Discrete, Extras, Mo
 QUANTIZERS = "quantisers"  # in parameters and extras, spelled as in the checkpoints of early versions
 
 
+@described
 def vqvae2(
     encoders: Sequence[nn.Module],
     decoders: Sequence[nn.Module],

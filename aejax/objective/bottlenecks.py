@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aejax.collectives import gather, own
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.kernels.largest import largest
 from aejax.objective.schedules import END, Strength, schedule_of
@@ -25,6 +26,7 @@ Bottleneck = Callable[[Array, str | None, Any], Array]
 """(h [b, ...], axis, step) -> z [b, ...]."""
 
 
+@described
 def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     """Keeps the k largest units of each example and sets the others to zero (Makhzani & Frey 2013).
 
@@ -60,6 +62,7 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     return top_k
 
 
+@described
 def winner_take_all(rate: Strength) -> Bottleneck:
     """Lifetime sparsity: each unit keeps its largest activations in the batch (Makhzani & Frey 2015).
 
@@ -88,6 +91,7 @@ def winner_take_all(rate: Strength) -> Bottleneck:
     return winner_take_all
 
 
+@described
 def spatial_winner_take_all(rate: Strength | None = None) -> Bottleneck:
     """Keeps the largest activation of each channel over all positions of an example (Makhzani & Frey 2015).
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.kernels.exact_count import exact_count
 from aejax.keys import each
@@ -71,6 +72,7 @@ def corrupt_batch(
     return jax.vmap(partial(corrupt, step=step))(each(key, index), x)
 
 
+@described
 def nothing() -> Corruption:
     """The identity: leaves examples as they are.
 
@@ -101,6 +103,7 @@ def unless_nothing(corrupt: Corrupt | None) -> Corrupt | None:
     return None if isinstance(corrupt, Corruption) and corrupt.name == NOTHING else corrupt
 
 
+@described
 def masking(rate: Strength) -> Corruption:
     """Masking noise with an exact count: sets `round(rate * d)` of the d components to zero.
 
@@ -135,6 +138,7 @@ def masking(rate: Strength) -> Corruption:
     return Corruption(_label("masking", rate), draw, moments)
 
 
+@described
 def bernoulli_masking(rate: Strength) -> Corruption:
     """Masks each component independently with probability `rate`.
 
@@ -171,6 +175,7 @@ def bernoulli_masking(rate: Strength) -> Corruption:
     return Corruption(_label("bernoulli_masking", rate), draw, moments)
 
 
+@described
 def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
     """Sets the same components of every example to zero, so that the model completes them from the others.
 
@@ -201,6 +206,7 @@ def fixed_mask(hidden: Bool[np.ndarray, "*shape"]) -> Corruption:
     return Corruption(f"fixed_mask({hidden.sum()} of {hidden.size})", draw, moments)
 
 
+@described
 def salt_and_pepper(rate: Strength) -> Corruption:
     """Sets `round(rate * d)` components to 0 or 1, each by a fair coin (Vincent et al. 2010, §3.4).
 
@@ -239,6 +245,7 @@ def salt_and_pepper(rate: Strength) -> Corruption:
     return Corruption(_label("salt_and_pepper", rate), draw, moments)
 
 
+@described
 def gaussian_noise(sigma: Strength) -> Corruption:
     """Adds N(0, sigma²) to every component (Vincent et al. 2010, §3.4).
 
@@ -271,6 +278,7 @@ def gaussian_noise(sigma: Strength) -> Corruption:
     return Corruption(_label("gaussian_noise", sigma), draw, moments)
 
 
+@described
 def patches(size: int, count: int = 1) -> Corruption:
     """Sets `count` squares of `size` × `size` pixels to zero in all channels.
 
@@ -324,6 +332,7 @@ def patches(size: int, count: int = 1) -> Corruption:
     return Corruption(f"patches({size}, {count})", draw, moments)
 
 
+@described
 def chain(*corruptions: Corruption) -> Corruption:
     """Applies corruptions one after the other, each with its own key.
 

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.objective.likelihoods import Likelihood
 from aejax.types import Check, Dataset
 
 
+@described
 def discretized_logistic(levels: int = 256) -> Likelihood:
     """Discretized logistic distribution over the gray values k/(levels - 1) (Kingma et al. 2016; Salimans et al. 2017, eq. 2).
 
@@ -74,6 +76,7 @@ def gray_levels(data: Dataset) -> int:
     return 256 if data.found is not None and data.found.dtype == "uint8" else 17
 
 
+@described
 def discretized_logistic_mixture(components: int, levels: int = 256) -> Likelihood:
     """Mixture of `discretized_logistic(levels)` for each element separately.
 

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from aejax.collectives import mean
+from aejax.described import described
 from aejax.objective.schedules import Strength, schedule_of
 from aejax.types import Axis
 
 KLCost = Callable[[Array, Any, str | None], Array]
 
 
+@described
 def weighted(beta: Strength) -> KLCost:
     """KL cost β · KL (Higgins et al. 2017, eq. 4).
 
@@ -41,6 +43,7 @@ def weighted(beta: Strength) -> KLCost:
     return lambda kl, step, axis: at(step) * jnp.sum(kl, axis=1)
 
 
+@described
 def capacity(gamma: Strength, nats: Strength) -> KLCost:
     """KL cost γ · |E KL - C| (Burgess et al. 2018, eq. 8).
 
@@ -70,6 +73,7 @@ def capacity(gamma: Strength, nats: Strength) -> KLCost:
     return cost
 
 
+@described
 def free_bits(nats: Strength, beta: Strength = 1.0) -> KLCost:
     """KL cost β · Σ_j max(λ, E KL_j): a dimension with less than λ nats is not penalized further (Kingma et al. 2016, eq. 15).
 

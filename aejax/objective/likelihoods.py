@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.types import Check, Dataset, NumDiscreteDims
 
@@ -49,6 +50,7 @@ class Likelihood(NamedTuple):
     """Whether NaN in x is a missing value, see `skip_missing`. Models then fill it with 0 in the encoder's input."""
 
 
+@described
 def bernoulli() -> Likelihood:
     """Bernoulli distribution with `theta` the logits: -log p = softplus(theta) - x * theta.
 
@@ -81,6 +83,7 @@ def bernoulli() -> Likelihood:
     )
 
 
+@described
 def continuous_bernoulli() -> Likelihood:
     """Continuous Bernoulli density of gray values in [0, 1] (Loaiza-Ganem & Cunningham 2019).
 
@@ -123,6 +126,7 @@ def continuous_bernoulli() -> Likelihood:
     return Likelihood("continuous_bernoulli", neg_log_prob, mean, draw, 1, _check_unit("continuous_bernoulli"))
 
 
+@described
 def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Likelihood:
     """The likelihood of a subset of an example's elements; the others contribute nothing.
 
@@ -154,6 +158,7 @@ def restrict(likelihood: Likelihood, scored: Bool[np.ndarray, "*shape"]) -> Like
     return restricted._replace(num_discrete_dims=counted)
 
 
+@described
 def skip_missing(likelihood: Likelihood) -> Likelihood:
     """The likelihood of the observed values only: elements of x that are NaN contribute nothing.
 
@@ -242,6 +247,7 @@ def _zeros_and_ones(x: np.ndarray) -> bool:
     return bool(np.all((x == 0) | (x == 1)))
 
 
+@described
 def gaussian(scale: float = 1.0) -> Likelihood:
     """Gaussian N(theta, scale²) with a fixed scale, constants included.
 
@@ -272,6 +278,7 @@ def gaussian(scale: float = 1.0) -> Likelihood:
     return Likelihood("gaussian", neg_log_prob, _location, draw, 1, _check_finite("gaussian"))
 
 
+@described
 def gaussian_learned(minimum: float = 0.01) -> Likelihood:
     """Gaussian N(μ, σ²) with theta = (μ, ρ) per element and σ = minimum + softplus(ρ).
 
@@ -309,6 +316,7 @@ def gaussian_learned(minimum: float = 0.01) -> Likelihood:
     return Likelihood("gaussian_learned", neg_log_prob, _location, draw, 2, _check_finite("gaussian_learned"))
 
 
+@described
 def squared_error() -> Likelihood:
     """Squared error (x - theta)² per element: a Gaussian of variance ½ without its constant ½ log π.
 
@@ -329,6 +337,7 @@ def squared_error() -> Likelihood:
     return Likelihood("squared_error", neg_log_prob, _location, draw, 1, _check_finite("squared_error"))
 
 
+@described
 def student_t(freedom: float = 4.0, minimum: float = 0.01) -> Likelihood:
     """Student's t with theta = (μ, ρ) per element and scale σ = minimum + softplus(ρ): robust to outliers.
 
@@ -368,6 +377,7 @@ def student_t(freedom: float = 4.0, minimum: float = 0.01) -> Likelihood:
     return Likelihood("student_t", neg_log_prob, _location, draw, 2, _check_finite("student_t"))
 
 
+@described
 def categorical() -> Likelihood:
     """Categorical distribution over k classes, with x one-hot along its last axis and `theta` the logits.
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from aejax.collectives import mean
+from aejax.described import described
 from aejax.errors import UsageError, at_least_one, non_negative
 from aejax.nets import MLP, Code
 from aejax.nets.code import apply
@@ -39,6 +40,7 @@ Strength = float | jax.Array
 """A number of at least 0. A traced number is one that differs between the members of one program."""
 
 
+@described
 def l1(strength: Strength) -> Penalty:
     """L1 penalty strength · Σ_j |h_j| on the code.
 
@@ -65,6 +67,7 @@ def l1(strength: Strength) -> Penalty:
     return l1
 
 
+@described
 def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     """Sparsity penalty strength · Σ_j KL(ρ ‖ ρ̂_j), with ρ̂_j the mean activation of unit j over the global batch (Ng 2011).
 
@@ -103,6 +106,7 @@ def kl_sparsity(rho: Strength, strength: Strength) -> Penalty:
     return kl_sparsity
 
 
+@described
 def contractive(strength: Strength) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F of the encoder's Jacobian, exact (Rifai et al. 2011).
 
@@ -131,6 +135,7 @@ def contractive(strength: Strength) -> Penalty:
     return contractive
 
 
+@described
 def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Penalty:
     """Second-order penalty strength · E_ε ‖J_f(x) − J_f(x + ε)‖²_F with ε ~ N(0, σ²I) (Rifai et al. 2011b).
 
@@ -167,6 +172,7 @@ def contractive_h(strength: Strength, sigma: Strength, samples: int = 1) -> Pena
     return contractive_h
 
 
+@described
 def hutchinson(strength: Strength, probes: int = 1) -> Penalty:
     """Contractive penalty strength · ‖J_f(x)‖²_F, estimated without bias (Hutchinson 1989).
 

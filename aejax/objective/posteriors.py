@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.types import Params
 
@@ -52,6 +53,7 @@ class Posterior(NamedTuple):
     """(params, h) -> (means [d], variances [d]); None unless the dimensions are independent Gaussians."""
 
 
+@described
 def diagonal(closed_form: bool = True) -> Posterior:
     """Diagonal Gaussian N(μ, diag σ²) with h = (μ, raw log σ²) (Kingma & Welling 2013).
 
@@ -102,6 +104,7 @@ def diagonal(closed_form: bool = True) -> Posterior:
     )
 
 
+@described
 def full_rank() -> Posterior:
     """Gaussian N(μ, LLᵀ) with any covariance.
 
@@ -179,6 +182,7 @@ class Flow(NamedTuple):
     """(params, z [d], context [c]) -> (z' [d], log |det ∂z'/∂z| [])."""
 
 
+@described
 def flow(flows: Sequence[Flow], context: int) -> Posterior:
     """A diagonal Gaussian transformed by `flows`, one after the other (Rezende & Mohamed 2015, eq. 13).
 
@@ -234,6 +238,7 @@ def flow(flows: Sequence[Flow], context: int) -> Posterior:
     return Posterior("flow", lambda d: base.width(d) + context, init, draw, mean)
 
 
+@described
 def planar() -> Flow:
     """Planar flow z' = z + û tanh(wᵀz + b) (Rezende & Mohamed 2015, §4.1, A.1).
 
@@ -270,6 +275,7 @@ def planar() -> Flow:
     return Flow(init, forward)
 
 
+@described
 def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
     """Inverse autoregressive flow z' = s ⊙ z + (1 − s) ⊙ m (Kingma et al. 2016, eq. 13-14).
 
@@ -321,6 +327,7 @@ def inverse_autoregressive(hidden: int = 128, reverse: bool = False) -> Flow:
     return Flow(init, forward)
 
 
+@described
 def real_nvp(hidden: int = 128, reverse: bool = False) -> Flow:
     """Affine coupling layer z'_b = e^s ⊙ z_b + t (Dinh et al. 2017, eq. 4-8).
 

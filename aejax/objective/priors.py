@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from aejax.described import described
 from aejax.errors import UsageError, at_least_one
 from aejax.nets.code import apply, initialized
 from aejax.objective.posteriors import LOG_2PI, Posterior, bounded
@@ -53,6 +54,7 @@ class Prior(NamedTuple):
     no closed form."""
 
 
+@described
 def standard_normal() -> Prior:
     """Standard normal prior N(0, I).
 
@@ -78,6 +80,7 @@ def standard_normal() -> Prior:
     return Prior("standard_normal", lambda key, d, x, c: {}, log_prob, draw, kl)
 
 
+@described
 def mixture(components: int) -> Prior:
     """Mixture of Gaussians Σ_k π_k N(μ_k, diag σ_k²), trained with the model.
 
@@ -122,6 +125,7 @@ def mixture(components: int) -> Prior:
     return Prior("mixture", init, log_prob, draw, _no_closed_form)
 
 
+@described
 def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
     """VampPrior 1/K Σ_k q(z|u_k): the posterior averaged over K trained pseudo-inputs u_k (Tomczak & Welling 2018, eq. 8).
 
@@ -187,6 +191,7 @@ def vamp(components: int, low: float = 0.0, high: float = 1.0) -> Prior:
     return Prior("vamp", init, log_prob, draw, _no_closed_form)
 
 
+@described
 def conditional(net: nn.Module) -> Prior:
     """Gaussian prior N(μ(c), diag σ²(c)) that depends on the condition c (Sohn et al. 2015).
 

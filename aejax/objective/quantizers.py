@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from aejax.collectives import gather, mean
+from aejax.described import described
 from aejax.errors import UsageError, at_least_one, non_negative
 from aejax.types import Axis, Extras, Params
 
@@ -64,6 +65,7 @@ class Quantizer(NamedTuple):
     """(params, extras, codes [..., codebooks]) -> z_q [..., width]."""
 
 
+@described
 def nearest(
     codes: int,
     width: int,

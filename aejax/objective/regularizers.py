@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from aejax.collectives import gather
+from aejax.described import described
 from aejax.errors import UsageError, non_negative
 from aejax.objective.posteriors import LOG_2PI
 from aejax.types import Axis, Params, Terms
@@ -97,6 +98,7 @@ def minibatch_stratified(n: int, b: int) -> np.ndarray:
     return weights
 
 
+@described
 def total_correlation(strength: float | jax.Array, examples: int, weights: Weights = minibatch_weighted) -> Regularizer:
     """Total correlation strength · KL(q(z) ‖ Π_j q(z_j)), estimated from the batch (Chen et al. 2018, eq. 2 and 5).
 
@@ -154,6 +156,7 @@ def decompose(latents: Latents, examples: int, weights: Weights, axis: Axis) -> 
     return log_q_given_x - log_q, log_q - log_marginals, log_marginals - log_prior
 
 
+@described
 def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate: bool) -> Regularizer:
     """DIP-VAE's penalty λ_od Σ_{i≠j} C_ij² + λ_d Σ_i (C_ii - 1)² on the covariance of the codes (Kumar et al. 2018, eq. 6-7).
 
@@ -190,6 +193,7 @@ def dip(off_diagonal: float | jax.Array, diagonal: float | jax.Array, aggregate:
     return dip
 
 
+@described
 def mmd(strength: float | jax.Array, scale: float | None = None) -> Regularizer:
     """Squared maximum mean discrepancy strength · MMD²(q(z), p(z)) (Tolstikhin et al. 2018, Algorithm 2).
 

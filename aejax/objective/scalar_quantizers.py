@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from aejax.collectives import mean
+from aejax.described import described
 from aejax.errors import UsageError, at_least_one
 from aejax.objective.quantizers import Quantized, Quantizer, squared_norm
 from aejax.types import Axis, Extras, Params
 
 
+@described
 def finite_scalar(levels: Sequence[int]) -> Quantizer:
     """Finite scalar quantization: each number of a vector is bounded by tanh and rounded (Mentzer et al. 2024).
 
@@ -60,6 +62,7 @@ def finite_scalar(levels: Sequence[int]) -> Quantizer:
     return Quantizer("finite_scalar", len(levels), (int(np.prod(n)),), lambda key, z: ({}, {}), apply, lookup)
 
 
+@described
 def lookup_free(bits: int, entropy: float = 0.1, commitment: float = 0.25, temperature: float = 1.0) -> Quantizer:
     """Lookup-free quantization: the signs of a vector's numbers (Yu et al. 2024, §3.1), 2^bits codes without a codebook.
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aejax.described import described
 from aejax.errors import UsageError
 
 END = np.int32(np.iinfo(np.int32).max)
@@ -58,6 +59,7 @@ def schedule_of(name: str, what: str, value: Strength, low: float, high: float) 
     return lambda step: number
 
 
+@described
 def cyclical(period: int, rising: float = 0.5, highest: float = 1.0) -> Schedule:
     """Cyclical schedule for β: in each period it rises linearly from 0 to `highest`, then stays (Fu et al. 2019, eq. 6-7).
 

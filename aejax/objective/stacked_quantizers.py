@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 from aejax.objective.quantizers import Quantized, Quantizer
 from aejax.types import Axis, Extras, Params
 
 
+@described
 def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
     """Residual quantization: each codebook quantizes the remainder left by those before it (Zeghidour et al. 2021).
 
@@ -62,6 +64,7 @@ def residual(quantizers: Sequence[Quantizer]) -> Quantizer:
     return Quantizer("residual", quantizers[0].width, _sizes(quantizers), init, apply, lookup)
 
 
+@described
 def grouped(quantizers: Sequence[Quantizer]) -> Quantizer:
     """Grouped quantization: a vector is split into parts, each with its own codebook (Yang et al. 2023).
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from aejax.described import described
 from aejax.errors import UsageError
 
 
@@ -22,6 +23,7 @@ class Gap(NamedTuple):
     most: int
 
 
+@described
 def uniform(low: int, high: int) -> Gap:
     """Gaps of `low` to `high` steps, all equally probable.
 
@@ -42,6 +44,7 @@ def uniform(low: int, high: int) -> Gap:
     return mixed([(1.0, (low, high))])
 
 
+@described
 def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
     """A mixture of uniform ranges of gaps.
 
@@ -72,6 +75,7 @@ def mixed(parts: Sequence[tuple[float, tuple[int, int]]]) -> Gap:
     return Gap(draw, max(high for _, (_, high) in parts))
 
 
+@described
 def growing(first: Gap, last: Gap, start: int, end: int) -> Gap:
     """Gaps drawn from `first` before the step `start`, from `last` after the step `end`, and from a changing mixture in
     between.

@@ -41,11 +41,13 @@ def make_config(
     source: Source | None,
     settings: Mapping[str, Any],
     started_from: Mapping[str, str] | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of config.json, recorded before the first step of a run."""
     return {
         "format": FORMAT,
         "source": None if source is None else source._asdict(),
+        "recipe": None if recipe is None else dict(recipe),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": experiment.seed,
         "steps": experiment.steps,

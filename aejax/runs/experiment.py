@@ -22,6 +22,7 @@ import optax
 from jaxtyping import Array
 
 from aejax.data import ReadAs, load, usual_splits
+from aejax.described import NotDescribed, described, description
 from aejax.errors import UsageError
 from aejax.types import Corrupt, Dataset, Experiment, Model, Parent
 
@@ -34,6 +35,7 @@ FAMILIES = ("autoencoders", "variational", "discrete", "sequences")
 """Folders of the experiments that come with the package."""
 
 
+@described
 def fit(
     model: Model,
     splits: Any,
@@ -42,7 +44,7 @@ def fit(
     steps: int = 5_000,
     seed: Any = 0,
     *,
-    monitor: str = "nll",
+    monitor: str | None = None,
     sweep: Mapping[float, Corrupt] | Callable[[float], Corrupt] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     parent: Parent | None = None,
@@ -57,8 +59,9 @@ def fit(
         batch_size: Examples in a step, over all devices.
         steps: Training steps.
         seed: Seed for initialization, data order and noise, an int; in a group it is a traced number.
-        monitor: Term of `model.evaluate` whose validation mean selects the best checkpoint; lower is better. Without a
-            corruption, `denoising_nll` means `nll`.
+        monitor: Term of `model.evaluate` whose validation mean selects the best checkpoint; lower is better. By default `nelbo`
+            for models with a latent variable or discrete codes, and `nll` for others. Without a corruption, `denoising_nll` means
+            `nll`.
         sweep: A corruption such as `masking`, whose restoration is measured at LEVELS; or a mapping level -> corruption.
         optimizer: Optax optimizer to use instead of Adam.
         parent: The run that this one builds on.
@@ -79,6 +82,8 @@ def fit(
         2000
     """
     train, *validation, test = _datasets(splits)
+    if monitor is None:
+        monitor = "nll" if model.latent is None and model.discrete is None else "nelbo"
     return Experiment(
         model=model,
         optimizer=optax.adam(optax.cosine_decay_schedule(lr, steps)) if optimizer is None else optimizer,
@@ -106,6 +111,19 @@ def _datasets(given: Any) -> Sequence[Dataset]:
             "examples with labels"
         )
     return load(given, usual_splits(given))
+
+
+def recipe_of(experiment: Experiment) -> dict[str, Any]:
+    """How an experiment was made, as JSON, without its data: a call of `fit`, or why there is none."""
+    made = getattr(experiment, "made_by", None)
+    if made is None:
+        return {"missing": "the experiment was not made by aejax.fit"}
+    name, arguments, _ = made
+    try:
+        named = {key: description(value) for key, value in arguments.items() if key != "splits"}
+    except NotDescribed as error:
+        return {"missing": f"it is made with something of your own: {error}"}
+    return {"call": name, "positional": [], "named": named}
 
 
 def with_datasets(experiment: Experiment) -> Experiment:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aejax.data import Name, as_recorded_source, describe, is_missing, located, recorded
+from aejax.data import Name, as_recorded_source, describe, is_missing, load, located, recorded
+from aejax.described import NotDescribed, made_of
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
 from aejax.runs.directory import datasets, read_config
-from aejax.runs.experiment import build, load_file, sha256, shipped, with_datasets
+from aejax.runs.experiment import build, fit, load_file, sha256, shipped, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.types import Experiment, Parent
@@ -124,7 +125,14 @@ def rebuild(
     data: str | os.PathLike[str] | None = None,
     parent: str | os.PathLike[str] | None = None,
 ) -> Experiment:
-    """The experiment of a run, built from the file and the arguments in its configuration."""
+    """The experiment of a run, built from the file and the arguments in its configuration, or by the calls that made it."""
+    if config["source"] is None and file is None and "call" in (config.get("recipe") or {}):
+        return _rebuild_from_recipe(directory, config, with_data, allow_changed, data)
+    if config["source"] is None:
+        why = (config.get("recipe") or {}).get("missing", "")
+        raise UsageError(
+            f"{directory} was trained from Python{f', and {why}' if why else ''}; open it there with open_run(..., experiment=…)"
+        )
     function = rebuild_function(directory, config["source"], file=file, allow_changed=allow_changed)
     arguments = moved(directory, config["source"]["arguments"], with_data, data, parent)
     given = as_recorded_source(config["data"], arguments["data"]) if with_data else recorded(config["data"])
@@ -136,6 +144,38 @@ def rebuild(
         )
     if with_data and not allow_changed:
         refuse_other_data(directory, config["data"], experiment)
+    return experiment
+
+
+def _rebuild_from_recipe(
+    directory: Path,
+    config: Mapping[str, Any],
+    with_data: bool,
+    allow_changed: bool,
+    data: str | os.PathLike[str] | None,
+) -> Experiment:
+    """The experiment of a run that was trained from Python, whose parts aejax's own functions made."""
+    record = config["data"]
+    source = located(os.fspath(data)) if data is not None else record["name"]
+    if with_data and data is None and source == "array":
+        raise UsageError(
+            f"{directory} was trained on arrays in memory; save them as .npy or .npz and pass that file with --data"
+        )
+    if with_data and is_missing(source):
+        raise UsageError(f"{directory} was trained on {source}, which is not here; say where it is with --data PATH")
+    read = as_recorded_source(record, source) if with_data else recorded(record)
+    splits = load(read, tuple(record["splits"]))
+    known = {name: value for name, value in config["recipe"]["named"].items() if name != "steps"}
+    try:
+        experiment = fit(
+            splits=splits, steps=config["steps"], **{name: made_of(value) for name, value in known.items()}
+        )
+    except (NotDescribed, TypeError) as error:
+        raise UsageError(
+            f"{directory} was made with another version of aejax ({error}); pass open_run(..., experiment=…)"
+        ) from error
+    if with_data and not allow_changed:
+        refuse_other_data(directory, record, experiment)
     return experiment
 
 
@@ -199,7 +239,7 @@ def rebuild_function(
     """The function of the experiment file that a configuration names."""
     if source is None:
         raise UsageError(
-            f"{directory} was trained from Python, without an experiment file; pass open_run(..., experiment=…)"
+            f"{directory} was trained from Python, without an experiment file; pass function= to the function that resumes it"
         )
     path = Path(file or source["file"])
     if path.resolve().is_relative_to(directory.resolve()):

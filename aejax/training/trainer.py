@@ -32,7 +32,7 @@ from aejax.runs.directory import (
     read_json,
     refuse_member,
 )
-from aejax.runs.experiment import Source, with_datasets
+from aejax.runs.experiment import Source, recipe_of, with_datasets
 from aejax.runs.metrics_log import read_log, truncate_log
 from aejax.runs.opening import given, open_run, rebuild
 from aejax.runs.run import Run
@@ -91,9 +91,10 @@ def train(
     """
     directory = Path(directory)
     settings = settings._replace(devices=1) if settings.devices is None else settings
+    recipe = recipe_of(experiment) if source is None else None
     experiment = checked(with_datasets(experiment), settings)
     program = program_of(experiment, settings)
-    config = make_config(experiment, source, settings._asdict(), _origin(start))
+    config = make_config(experiment, source, settings._asdict(), _origin(start), recipe)
     state = first_state(experiment, start)
     with new_directory(directory, overwrite):
         processes.first_alone(lambda: write_json(directory / "config.json", config))
@@ -160,7 +161,8 @@ def resume(
     if steps is not None and config["source"] is not None:
         config["source"]["arguments"]["steps"] = steps
     if experiment is None:
-        experiment = rebuild(directory, config, file=file, allow_changed=allow_changed, data=data, parent=parent)
+        built = config if steps is None else {**config, "steps": steps}
+        experiment = rebuild(directory, built, file=file, allow_changed=allow_changed, data=data, parent=parent)
     else:
         experiment = given(directory, config, experiment, allow_changed)
         if steps not in (None, experiment.steps):
