@@ -9,7 +9,7 @@ z = run.encode(x)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aejax.data import load, usual_splits
 from aejax.errors import UsageError
@@ -20,6 +20,9 @@ from aejax.training.recorder import Interrupted, NonFinite
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
 from aejax.types import Dataset, Experiment, Model, TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Dataset",
@@ -35,6 +38,7 @@ __all__ = [
     "fit",
     "load",
     "open_run",
+    "plot",
     "report",
     "resume",
     "train",
@@ -79,7 +83,7 @@ def report(run: Run, *more: Run, out: str | Path | None = None) -> Path:
         run: A run opened with its data, or as `train` returned it.
         more: Runs to compare it with.
         out: Path of the page; by default `report.html` in the run directory, or `comparison.html` in the current folder for
-            several runs.
+            several runs (`comparison-2.html` and so on where that compares others).
 
     Returns:
         The path of the page.
@@ -94,3 +98,24 @@ def report(run: Run, *more: Run, out: str | Path | None = None) -> Path:
     from aejax.reports import report
 
     return report([run, *more], None if out is None else Path(out))
+
+
+def plot(run: Run, term: str | None = None) -> Figure:
+    """Draws a term of a run against the training step, in training and validation.
+
+    Args:
+        run: A run, finished or not.
+        term: Name of a logged term; by default the monitored one. A term and its `denoising_` variant are drawn together.
+
+    Returns:
+        A Matplotlib figure, which a notebook shows.
+
+    Raises:
+        UsageError: The run did not log the term.
+
+    Example:
+        >>> figure = aejax.plot(aejax.open_run("runs/mine"), "mse")
+    """
+    from aejax.reports import plot
+
+    return plot(run, term)

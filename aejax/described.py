@@ -148,7 +148,7 @@ def _public_name(value: Any) -> str:
 
 
 def _name_of(value: Any) -> str:
-    if not value.__module__.startswith(("aejax.", "flax.linen")) or "<locals>" in value.__qualname__:
+    if not (value.__module__ or "").startswith(("aejax.", "flax.linen")) or "<locals>" in value.__qualname__:
         raise NotDescribed(f"{value.__qualname__} of {value.__module__}")
     return f"{value.__module__}:{value.__qualname__}"
 

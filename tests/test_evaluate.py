@@ -109,7 +109,7 @@ def test_what_does_not_apply_is_left_out(tmp_path):
     assert plain["reconstruction"]["model"]["ssim"] is None  # not images
     model = autoencoder(MLP((128,), 3), MLP((128,), (7,)), bernoulli(), corrupt=halve)
     own = evaluate(Run(run.directory, run.config, run.experiment._replace(model=model), run.state))
-    assert set(own["restoration"]["trained"]) == {"input", "model", "pca"}
+    assert set(own["restoration"]["trained"]) == {"input", "model", "pca", "mean"}
     assert own["restoration"]["corruption"] == "halve"
     few = run.experiment._replace(train=data._replace(size=4, arrays={"x": x[:4]}))
-    assert set(evaluate(Run(run.directory, run.config, few, run.state))["reconstruction"]) == {"model"}
+    assert set(evaluate(Run(run.directory, run.config, few, run.state))["reconstruction"]) == {"model", "mean"}

@@ -45,12 +45,15 @@ def evaluate(args: list[str]) -> int:
 
 
 def report(args: list[str]) -> int:
-    def flags(runs: tuple[Path, ...], /, out: Path | None = None, allow_changed: bool = False) -> None:
+    def flags(
+        runs: tuple[Path, ...], /, out: Path | None = None, allow_changed: bool = False, data: str | None = None
+    ) -> None:
         """
         Args:
             runs: Run directories, or groups of them; several are compared.
             out: The page; by default report.html in the run directory, or comparison.html here for several runs.
             allow_changed: Accept an experiment file or data that has changed since the run was started.
+            data: The path of the data, if they have moved or were arrays in memory.
         """
 
     (chosen,) = parse("aejax report", [flags], args, "One self-contained HTML page, and its figures as PNG beside it.")
@@ -60,7 +63,9 @@ def report(args: list[str]) -> int:
     if not chosen["runs"]:
         raise UsageError("which run? usage: aejax report RUN [RUN ...]")
     directories = [member for d in chosen["runs"] for member in (finished_in(d) if holds_runs(d) else [d])]
-    runs = [open_run(d, with_data=True, allow_changed=chosen["allow_changed"]) for d in directories]
+    runs = [
+        open_run(d, with_data=True, allow_changed=chosen["allow_changed"], data=chosen["data"]) for d in directories
+    ]
     print(write_report(runs, chosen["out"]))
     return 0
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from aejax.evaluation.bounds import DRAWS
 from aejax.evaluation.part import Context
 from aejax.evaluation.parts import PARTS
+from aejax.evaluation.restoration import not_better_than_the_mean
 from aejax.figures.tables import Table, with_numbers, written
 from aejax.files import write_json
 from aejax.runs.checkpoint import digest
@@ -89,6 +90,8 @@ def print_table(result: Mapping[str, Any]) -> None:
         if result.get(part.name) is not None:
             for table in part.tables(result[part.name]):
                 console.print(_printed(table))
+    if warning := not_better_than_the_mean(result):
+        console.print(warning, style="bold", highlight=False)
 
 
 def _printed(table: Table) -> rich_table.Table:

@@ -1,7 +1,7 @@
 """Reconstruction of clean test examples, and restoration of corrupted ones, for the training corruption and over a range of
 levels.
 
-The model is compared with the corrupted input itself, PCA and the optimal affine denoiser.
+The model is compared with the corrupted input itself, PCA, the optimal affine denoiser and the mean training example.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax.data import eval_batches
+from aejax.data import eval_batches, take
 from aejax.evaluation import images
-from aejax.evaluation.baselines import cached, compresses
+from aejax.evaluation.baselines import cached, compresses, training_examples
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
 from aejax.evaluation.part import Context, Part, Result, corruption_of, name_of
 from aejax.figures.tables import Column, Number, Table, is_number
@@ -29,10 +29,10 @@ from aejax.types import Batch, Corrupt, Dataset
 Scores = dict[str, dict[str, float | None]]
 """Method -> metric -> mean over examples."""
 
-METHODS = ("model", "optimal_linear", "pca", "input")
+METHODS = ("model", "optimal_linear", "pca", "mean", "input")
 """Methods in the order in which they are shown."""
 
-STORED = ("input", "model", "pca", "optimal_linear")
+STORED = ("input", "model", "pca", "optimal_linear", "mean")
 """Methods in the order of eval.json."""
 
 METRICS = {"mse": ("MSE", "per dimension", "low"), "psnr": ("PSNR", "dB", "high"), "ssim": ("SSIM", "", "high")}
@@ -81,6 +81,13 @@ class _Scorer:
     def model(self) -> dict[str, Contender]:
         return {"model": self.context.run.function("reconstruct")}
 
+    def constant(self) -> dict[str, Contender]:
+        """The mean training example, whatever the input: what a model without a code can do."""
+        x = take(self.context.train, training_examples(self.context.train))["x"]
+        with np.errstate(invalid="ignore"):
+            mean = np.nanmean(x, axis=0, dtype=np.float64).astype(np.float32)
+        return {"mean": lambda batch: np.broadcast_to(mean, batch["x"].shape)}
+
     def projection(self) -> dict[str, Contender]:
         train, components = self.context.statistics, self.context.components
         if train is None or components is None or not compresses(components, self.context.train):
@@ -88,7 +95,11 @@ class _Scorer:
         return {"pca": self._clipped(pca(train, components))}
 
     def baselines(self, corrupt: Corrupt) -> dict[str, Contender]:
-        contenders: dict[str, Contender] = {"input": lambda batch: batch["x"], **self.projection()}
+        contenders: dict[str, Contender] = {
+            "input": lambda batch: batch["x"],
+            **self.projection(),
+            **self.constant(),
+        }
         train = self.context.statistics
         if train is not None and isinstance(corrupt, Corruption):  # the moments of a user's own function are unknown
             optimal = optimal_linear(train, corrupt.moments(self.context.experiment.test.shape))
@@ -107,7 +118,8 @@ class _Scorer:
 def reconstruction(context: Context) -> Result:
     scorer, untouched = _Scorer(context), lambda x, index: x
     clean = scorer.scores(untouched, scorer.model)
-    return clean | scorer.cached("reconstruction", "", lambda: scorer.scores(untouched, scorer.projection()))
+    beside = lambda: scorer.scores(untouched, {**scorer.projection(), **scorer.constant()})
+    return clean | scorer.cached("reconstruction", "", beside)
 
 
 def restoration(context: Context) -> Result:
@@ -125,6 +137,18 @@ def restoration(context: Context) -> Result:
         "trained": None if trained is None else at(trained),
         "sweep": [{"level": level, **at(corrupt)} for level, corrupt in sorted(context.experiment.sweep.items())],
     }
+
+
+def not_better_than_the_mean(evaluation: Mapping[str, Any]) -> str | None:
+    """A warning if the model's reconstructions are no better than the mean training example; None otherwise."""
+    scores = evaluation.get("reconstruction") or {}
+    ours, mean = (scores.get(name, {}).get("mse") for name in ("model", "mean"))
+    if not is_number(ours) or not is_number(mean) or ours < mean:
+        return None
+    return (
+        f"The reconstructions are not better than the mean training example (MSE {ours:.4g} against {mean:.4g}): the model has "
+        "hardly been trained, or its code says nothing about its input."
+    )
 
 
 def _noise(corrupt: Callable[[Any, Any], Any], test: Dataset) -> str:
@@ -201,7 +225,7 @@ def section(run: Run, evaluation: Mapping[str, Any]) -> Any:
                 width=2.0 if m == "model" else 1.4,
             )
             for m in METHODS
-            if m in sweep[0]
+            if m in sweep[0] and m != "mean"
         ]
         if any(np.isfinite(s.y).any() for s in series):
             panel = charts.panel(name, unit, series, level_name(run.experiment.sweep), mark)

@@ -7,6 +7,8 @@ script and forbids network access.
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -26,18 +28,29 @@ class Section(NamedTuple):
     pngs: Mapping[str, bytes] = {}
 
 
-def page(title: str, subtitle: Sequence[str], lead: str, sections: Sequence[Section], wide: bool = False) -> str:
-    """The whole document. `lead` is HTML above the first section."""
+def page(
+    title: str,
+    subtitle: Sequence[str],
+    lead: str,
+    sections: Sequence[Section],
+    wide: bool = False,
+    runs: Sequence[str] = (),
+) -> str:
+    """The whole document. `lead` is HTML above the first section; `runs` are the directories that it is about."""
     body = "\n".join(f"<section>\n<h2>{escape(s.title)}</h2>\n{s.html}\n</section>" for s in sections)
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in subtitle)
+    script = (Path(__file__).parent / "report.js").read_text("utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # no other script may run
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; \
+script-src 'sha256-{allowed}'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 {GENERATOR}
+<meta name="runs" content="{escape(json.dumps(list(runs)))}">
 <title>{escape(title)}</title>
 <style>{_css()}</style>
 </head>
@@ -47,6 +60,7 @@ def page(title: str, subtitle: Sequence[str], lead: str, sections: Sequence[Sect
 {lead}
 {body}
 </main>
+<script>{script}</script>
 </body>
 </html>
 """

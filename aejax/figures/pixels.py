@@ -18,14 +18,14 @@ def strip(images: np.ndarray, low: float, high: float) -> np.ndarray:
     return tiles(images, len(images), low, high)
 
 
-def tiles(images: np.ndarray, columns: int, low: float, high: float) -> np.ndarray:
+def tiles(images: np.ndarray, columns: int, low: float, high: float, gap: int | None = None) -> np.ndarray:
     """Images [n, h, w, c], c = 1, 3 or 4 (RGBA, shown on white), in rows of `columns`, uint8 RGBA with transparent gaps."""
     images = _on_white(images, low, high) if images.shape[3] == 4 else images
     n, h, w, c = images.shape
     # NaN becomes black, so that a diverged run still has a page.
     scaled = np.nan_to_num((np.asarray(images, np.float64) - low) / ((high - low) or 1.0), nan=0.0)
     pixels = np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
-    gap = max(1, round(w / 14))
+    gap = max(1, round(w / 14)) if gap is None else gap
     rows = math.ceil(n / columns)
     sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
     for i in range(n):

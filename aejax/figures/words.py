@@ -10,6 +10,9 @@ CAPITALS = {"nll", "mse", "kl", "elbo", "nelbo", "iwae", "pca", "psnr", "ssim", 
 WRITTEN = {"hutchinson": "Hutchinson", "rho": "ρ"}
 """Words that are shown differently from the code."""
 
+WHOLE = {"mean": "training mean"}
+"""Names that are shown differently as a whole."""
+
 UNITS = {
     "mse": "per dimension",
     "bpd": "bits per dimension",
@@ -27,6 +30,8 @@ UNITS = {
 
 def label(name: str) -> str:
     """`denoising_nll` -> `denoising NLL`, `optimal_linear` -> `optimal linear`."""
+    if name in WHOLE:
+        return WHOLE[name]
     return " ".join(word.upper() if word in CAPITALS else WRITTEN.get(word, word) for word in name.split("_"))
 
 

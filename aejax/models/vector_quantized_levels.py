@@ -84,14 +84,12 @@ def vqvae2(
         )
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
-    names = [f"level_{i}" for i in range(len(quantizers))]
-    top = len(quantizers) - 1
+    names, top = [f"level_{i}" for i in range(len(quantizers))], len(quantizers) - 1
     sizes = tuple(q.sizes for q in quantizers)
     joins = [nn.Dense(q.width) for q in quantizers[:-1]]
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
-        x = batch["x"]
-        h: list[Array] = []
+        x, h = batch["x"], list[Array]()
         params: Params = {"encoders": {}, "decoders": {}, "joins": {}, QUANTIZERS: {}}
         extras: Extras = {QUANTIZERS: {}}
         k_encode, k_decode, k_join, k_codes = (jax.random.split(k, len(names)) for k in jax.random.split(key, 4))

@@ -55,7 +55,9 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     corruptions = sorted({c for r in records if (c := r.corruption) is not None})
     phrases += [f"restoring {', '.join(corruptions)}"] if corruptions else []
     pngs = {name: png for s in sections for name, png in s.pngs.items()}
-    return page.page(f"{len(records)} runs compared", phrases, notices(records), sections, wide=True), pngs
+    about = [str(r.run.directory.resolve()) for r in records]
+    title = f"{len(records)} runs compared"
+    return page.page(title, phrases, notices(records), sections, wide=True, runs=about), pngs
 
 
 def looks(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> list[Look]:
@@ -129,20 +131,21 @@ def runs_section(
 ) -> Section:
     """One row per run."""
     rows = []
-    numbers = [written(m) for m in metrics]
+    numbers, names = [written(m) for m in metrics], names_of(records)
     for i, r in enumerate(records):
         rows.append(
             [
-                swatch(drawn[i]) + link(r, out),
+                swatch(drawn[i]) + link(r, names[i], out),
+                *(f'<span class="best">{text[i]}</span>' if text[i] in best else text[i] for text, best in numbers),
                 *(escape(value_text(column[i])) for column in differing.values()),
                 str(r.run.step),
-                *(f'<span class="best">{text[i]}</span>' if text[i] in best else text[i] for text, best in numbers),
                 page.code(short(r.result["digest"])) if r.result is not None else "not complete",
             ]
         )
     units = [page.heading(m.name, m.unit) for m in metrics]
-    head = ["run", *(escape(label(n)) for n in differing), "step", *units, "digest"]
-    text = [0, len(head) - 1]
+    head = ["run", *units, *(escape(label(n)) for n in differing), "step", "digest"]
+    worded = [n for n, column in differing.items() if not all(isinstance(v, (int, float)) for v in column)]
+    text = {0, len(head) - 1, *(1 + len(units) + i for i, n in enumerate(differing) if n in worded)}
     html = page.table("", head, rows, "runs", [i not in text for i in range(len(head))])
     return Section("Runs", page.folded(f"Each of the {len(records)} runs", html) if len(records) > MANY else html)
 
@@ -151,13 +154,20 @@ def swatch(look: Look) -> str:
     return f'<span class="swatch {drawing.css_class(look.color)}"></span>'
 
 
-def link(record: Record, out: Path) -> str:
+def names_of(records: Sequence[Record]) -> list[str]:
+    """The runs' directories, without what all have in common above them."""
+    paths = [record.run.directory.resolve() for record in records]
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(shared).as_posix() for path in paths]
+
+
+def link(record: Record, name: str, out: Path) -> str:
     """A link to the run's own page, if there is one."""
     target = record.run.directory / "report.html"
     if not target.exists():
-        return escape(record.name)
+        return escape(name)
     address = quote(Path(os.path.relpath(target.resolve(), out.resolve().parent)).as_posix())
-    return f'<a href="{escape(address)}">{escape(record.name)}</a>'
+    return f'<a href="{escape(address)}">{escape(name)}</a>'
 
 
 def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Sequence[Column]) -> Section | None:
@@ -166,22 +176,22 @@ def seeds_section(records: Sequence[Record], drawn: Sequence[Look], metrics: Seq
     if not groups or not metrics:
         return None
     varied = {n: c for n, c in differences([records[members[0]] for members in groups]).items() if n != "seed"}
-    head, shown = [escape(label(n)) for n in varied], [[escape(value_text(v)) for v in c] for c in varied.values()]
-    if named := len(records) > MANY:
-        names = {id(c.records[0]): c.name for c in configurations(records)}
-        firsts = [members[0] for members in groups]
-        head, shown = [""], [[swatch(drawn[i]) + escape(names[id(records[i])]) for i in firsts]]
-    cells = [means_and_deviations([[m.values[i] for i in members] for members in groups]) for m in metrics]
-    rows = [
-        [*(column[g] for column in shown), str(len(members)), *(c[g] for c in cells)]
-        for g, members in enumerate(groups)
+    names = {id(c.records[0]): c.name for c in configurations(records)}
+    firsts = [members[0] for members in groups]
+    titles = [
+        ", ".join(f"{label(n)} {value_text(column[g])}" for n, column in varied.items()) or names[id(records[i])]
+        for g, i in enumerate(firsts)
     ]
-    head += ["seeds", *(page.heading(m.name, m.unit) for m in metrics)]
+    if len(records) > MANY:
+        titles = [names[id(records[i])] for i in firsts]
+    shown = [swatch(drawn[i]) + escape(title) for i, title in zip(firsts, titles)]
+    cells = [means_and_deviations([[m.values[i] for i in members] for members in groups]) for m in metrics]
+    rows = [[shown[g], *(c[g] for c in cells), str(len(members))] for g, members in enumerate(groups)]
+    head = ["", *(page.heading(m.name, m.unit) for m in metrics), "seeds"]
     note = "Mean ± sample standard deviation over the runs that differ only in their seed."
     return Section(
         "Over seeds",
-        page.table("", head, rows, "runs", [i > 0 or not named for i in range(len(head))])
-        + page.paragraph(note, "caption"),
+        page.table("", head, rows, "runs", [i > 0 for i in range(len(head))]) + page.paragraph(note, "caption"),
     )
 
 

@@ -19,6 +19,7 @@ from aejax.figures.examples import Block, data_range, some_of_each_class
 from aejax.figures.page import Section
 from aejax.figures.pixels import coarse, filters, labeled_strips, pixels_png, strip
 from aejax.figures.tables import decimals, fixed, is_number
+from aejax.reports.interactive import map_with_images
 from aejax.runs.run import Run
 from aejax.types import Dataset
 
@@ -155,7 +156,7 @@ def codes_block(run: Run) -> Block:
     drawn = charts.code_map(plane, labels, test.classes, axes_named=codes.shape[1] == 2)
     how = "The two components" if codes.shape[1] == 2 else f"t-SNE of the {codes.shape[1]} components"
     caption = f"{how} of {some.size} codes{', colored by label' if labels is not None else ''}."
-    image = page.figure(page.svg_uri(drawing.svg(drawn)), escape(caption), "Map of the codes")
+    image = map_with_images(drawn, plane, some, labels, escape(caption))
     return heading + image, {"codes": drawing.png(drawn)}
 
 

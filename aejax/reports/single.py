@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from aejax.data import found_line
 from aejax.evaluation.parts import PARTS
-from aejax.evaluation.restoration import METHODS
+from aejax.evaluation.restoration import METHODS, not_better_than_the_mean
 from aejax.evaluation.terms import base_of
 from aejax.figures import charts, drawing, page
 from aejax.figures.page import Section, Tile
 from aejax.figures.tables import decimals, fixed, is_number
 from aejax.figures.words import capital, label, slug, term_decimals, unit, value_text
 from aejax.reports.generated import chain_section, conditions_section, samples_section
+from aejax.reports.interactive import sliders_section
 from aejax.reports.pictures import codes_block, filters_block, strips_section
 from aejax.reports.records import Record, again, arguments, short, started, title
+from aejax.runs.metrics_log import Log
 
 SETTLED = 0.05
 """Fraction of the run after which the vertical scale of curves is chosen."""
@@ -39,6 +43,7 @@ def single_page(record: Record) -> tuple[str, dict[str, bytes]]:
         curves_section(record),
         *parts,
         codes_section(record),
+        sliders_section(run),
         origin_section(record),
     ]
     sections = [s for s in candidates if s is not None]
@@ -79,6 +84,8 @@ def notices(record: Record) -> str:
             f"{record.evaluation['step']}; pictures and codes are those of step {run.step}. "
             f"{page.code(f'aejax evaluate {where}')} evaluates the latter."
         )
+    if record.evaluation is not None and (warning := not_better_than_the_mean(record.evaluation)):
+        lines.append(escape(warning))
     return "".join(page.paragraph(line, "notice") for line in lines)
 
 
@@ -151,19 +158,7 @@ def curves_section(record: Record) -> Section | None:
     terms = {t: None for split in log.values() for t in split}
     drawn, pngs = [], {}
     for base in (t for t in terms if base_of(t, terms) == t):
-        wanted = [
-            ("train", base, "train", drawing.GRAY),
-            ("validation", base, "validation", drawing.BLUE),
-            ("validation", f"denoising_{base}", "validation,\ncorrupted", drawing.ORANGE),
-            ("test", base, "test", drawing.BLUE),  # evaluated during training only if there is no validation split
-            ("test", f"denoising_{base}", "test,\ncorrupted", drawing.ORANGE),
-        ]
-        series = [
-            charts.Series(name, *log[split][term], color)
-            for split, term, name, color in wanted
-            if split in log and term in log[split]
-        ]
-        panel = charts.panel(label(base), unit(base), series, "step", settled=SETTLED)
+        panel = curves(log, base)
         pngs[f"curve-{slug(base)}"] = drawing.png(panel)
         drawn.append(page.figure(page.svg_uri(drawing.svg(panel)), "", f"{label(base)} against the step"))
     if not drawn:
@@ -175,6 +170,23 @@ def curves_section(record: Record) -> Section | None:
     if record.run.experiment.model.data.corrupt is not None:
         caption += " Training terms are of corrupted input; compare them with the validation terms of corrupted input."
     return Section("Training", page.panels(drawn) + page.paragraph(caption, "caption"), pngs)
+
+
+def curves(log: Log, base: str) -> Figure:
+    """A term against the step, in training and validation, with `denoising_` before its name too."""
+    wanted = [
+        ("train", base, "train", drawing.GRAY),
+        ("validation", base, "validation", drawing.BLUE),
+        ("validation", f"denoising_{base}", "validation,\ncorrupted", drawing.ORANGE),
+        ("test", base, "test", drawing.BLUE),  # evaluated during training only if there is no validation split
+        ("test", f"denoising_{base}", "test,\ncorrupted", drawing.ORANGE),
+    ]
+    series = [
+        charts.Series(name, *log[split][term], color)
+        for split, term, name, color in wanted
+        if split in log and term in log[split]
+    ]
+    return charts.panel(label(base), unit(base), series, "step", settled=SETTLED)
 
 
 def codes_section(record: Record) -> Section:
