@@ -5,7 +5,7 @@ Shapes are written with b examples in a batch. Arguments of the function types a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -323,6 +323,8 @@ class Found(NamedTuple):
     """What the examples may be if their shape is misleading, and what to do then."""
     missing: int = 0
     """Number of values that are NaN and read as missing."""
+    columns: Sequence[str] = ()
+    """Names of the columns of a table, one for each number of an example."""
 
 
 class Scaling(NamedTuple):

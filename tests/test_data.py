@@ -312,9 +312,20 @@ print([name for name in ("tensorflow_datasets", "sklearn", "PIL") if name in sys
     assert ran.stdout.strip() == "[]"
 
 
-def test_preparing_prints_nothing_to_stdout(empty, capsys):
+def test_preparing_prints_nothing_to_stdout_and_downloads_nothing(empty, capsys):
     assert [data.name for data in prepare("digits")] == ["digits:train", "digits:test"]
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "ownload" not in said.err
+    assert "making digits in" in said.err
+    assert (empty.parent / "cache" / "data_sets" / "digits").is_dir()
+    assert not (empty.parent / "tfds").exists()
+
+
+def test_the_data_sets_that_are_made_here_are_listed():
+    from aejax.data import named
+
+    assert {*named.DRAWN, "fashion_mnist"} == named._ours().keys()
 
 
 def test_unknown_names_and_splits_are_refused(digits, tmp_path, monkeypatch):

@@ -201,13 +201,13 @@ def test_what_is_larger_than_the_bound_is_streamed_and_never_cached(source, tmp_
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     whole = open_split(f"{source}:all") if source == "digits" else open_split(source)
     size = sum(array.nbytes for array in whole.arrays.values())
-    cached = {path for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    cached = {path for path in (tmp_path / "cache" / "data").rglob("*") if path.is_file()}
     for path in cached:
         path.unlink()
     monkeypatch.setattr(loading, "STREAM_BYTES", size - 1)
     before = load(source, SPLITS) + prepare(source)
     assert all(data.read is not None for data in before)
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache" / "data").rglob("*") if path.is_file()]
     monkeypatch.setattr(loading, "STREAM_BYTES", size)
     assert all(data.arrays is not None for data in load(source, SPLITS))
 

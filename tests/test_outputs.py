@@ -67,3 +67,24 @@ def test_what_a_folder_of_images_cannot_hold_is_refused(folder, tmp_path, capsys
     assert "a folder holds images" in capsys.readouterr().err
     assert main(["encode", str(folder / "dae"), str(folder / "photos"), str(tmp_path / "codes.txt")]) == 2
     assert "the output is a .npy, .csv, .tsv, .parquet file, or a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("scale", "shift", "stored"), [(1.0, 0.0, np.uint8), (2.0, -1.0, np.float32)])
+def test_signals_in_a_folder_are_wav_files(tmp_path, scale, shift, stored):
+    """Of bytes as 8 bits, around 128; of numbers from −1 to 1 as they are."""
+    from scipy.io import wavfile
+
+    signals = scale * np.random.default_rng(0).random((12, 32, 1), np.float32) + shift
+    signals[0, :2, 0] = shift, scale + shift
+    np.save(tmp_path / "signals.npy", signals)
+    run, out = tmp_path / "run", tmp_path / "restored"
+    flags = ["--hidden", "4", "--latent", "2", "--steps", "2", "--batch-size", "8", "--no-evaluate", "--no-verbose"]
+    assert main(["train", "conv_vae", "--data", str(tmp_path / "signals.npy"), *flags, "--run", str(run)]) == 0
+    source = str(tmp_path / "signals.npy")
+    assert main(["reconstruct", str(run), source, str(out), "--sample-rate", "8000"]) == 0
+    assert main(["reconstruct", str(run), source, str(tmp_path / "x.npy")]) == 0
+    expected = np.clip(np.load(tmp_path / "x.npy")[:, :, 0], shift, scale + shift)
+    for i in range(12):
+        rate, samples = wavfile.read(out / f"{i:02}.wav")
+        assert (rate, samples.dtype) == (8000, stored)
+        np.testing.assert_allclose(samples / (255 if stored == np.uint8 else 1), expected[i], atol=0.002)

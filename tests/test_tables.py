@@ -1,10 +1,15 @@
 """Tables: the same rows are the same examples, in whatever form they come."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+import aejax
 from aejax import load
 from aejax.cli import main
 from tiny import refusal
@@ -93,3 +98,40 @@ def test_a_run_on_a_table_encodes_a_table(folder, tmp_path, monkeypatch, capsys)
     assert "rows of numbers of 3" in capsys.readouterr().err
     assert main(["encode", "run", "unit.csv", "codes.npy"]) == 0
     assert np.load("codes.npy").shape == (ROWS, 2)
+
+
+def test_each_column_of_a_table_is_evaluated_by_name_in_its_own_units(tmp_path, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"height": 170 + 8 * rng.normal(size=90), "label": ["a", "b", "c"] * 30, "weight": rng.normal(size=90)}
+    )
+    frame.loc[3:6, "weight"] = np.nan
+    frame.to_csv("people.csv", index=False)
+    flags = ["--missing", "mask", "--standardize", "zscore", "--steps", "30", "--evaluate", "quick", "--no-verbose"]
+    assert main(["train", "tabular", "--data", "people.csv", *flags, "--run", "run"]) == 0
+    run = aejax.open_run("run", with_data=True)
+    assert list(run.experiment.train.found.columns) == ["height", "weight"]
+    rows = json.loads(Path("run/eval.json").read_text())["columns"]["columns"]
+    assert [row["column"] for row in rows] == ["height", "weight"]
+    x = aejax.data.open_split(aejax.data.read_as("people.csv:test", {"missing": "mask"}))
+    values, restored = np.asarray(x.arrays["x"], np.float64), run.reconstruct(run.experiment.test)
+    np.testing.assert_allclose(rows[0]["mean"], values[:, 0].mean(), rtol=1e-5)
+    np.testing.assert_allclose(rows[0]["sd"], values[:, 0].std(), rtol=1e-4)
+    error = np.sqrt(np.mean((values[:, 0] - restored[:, 0]) ** 2))
+    np.testing.assert_allclose(rows[0]["rmse"], error, rtol=1e-3)
+    np.testing.assert_allclose(rows[0]["r2"], 1 - error**2 / values[:, 0].var(), atol=1e-3)
+    assert "Columns of the test split" in Path("run/report.html").read_text()
+    assert main(["encode", "run", "people.csv", "codes.csv"]) == 0
+
+
+def test_a_table_is_inspected_by_column(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{i},{'' if i == 4 else 2 * i}" for i in range(12)]
+    Path("t.csv").write_text("\n".join(["first,second", *rows]) + "\n")
+    assert main(["data", "inspect", "t.csv", "--missing", "mask"]) == 0
+    out = capsys.readouterr().out
+    assert "column first: " in out
+    assert re.search(r"column second: .*, 1 missing", out)
+    assert "nan" not in out

@@ -70,11 +70,13 @@ def report(args: list[str]) -> int:
     return 0
 
 
-def output(out: Path, /, overwrite: bool = False) -> None:
+def output(out: Path, /, overwrite: bool = False, sample_rate: int = 16_000) -> None:
     """
     Args:
-        out: The file to write: .npy, or a table (.csv, .tsv, .parquet) with one row per example; or a folder for images.
+        out: The file to write: .npy, or a table (.csv, .tsv, .parquet) with one row per example; or a folder for images (PNG) or
+            signals (WAV).
         overwrite: Replace the output if it exists.
+        sample_rate: Samples per second of the .wav files.
     """
 
 
@@ -118,19 +120,22 @@ def impute(args: list[str]) -> int:
         "aejax impute", [existing, source, output, chosen_checkpoint, flags], args, about
     )
     start(1)
-    check_output(**out)
+    check_output(out["out"], out["overwrite"])
     run = open_run(opened.pop("run"), **opened, **which)
     columns = column_names(given["source"])
-    write_output(out["out"], run.impute(given["source"], **more), file_names(given["source"]), columns)
+    write_output(
+        out, run.impute(given["source"], **more), run.experiment.train.found, file_names(given["source"]), columns
+    )
     return 0
 
 
 def _apply(name: str, opened: dict[str, Any], given: dict[str, Any], out: dict[str, Any], which: dict[str, Any]) -> int:
     start(1)
 
-    check_output(**out)
+    check_output(out["out"], out["overwrite"])
     run = open_run(opened.pop("run"), **opened, **which)
-    write_output(out["out"], getattr(run, name)(given["source"]), file_names(given["source"]))
+    found = run.experiment.train.found if name == "reconstruct" else None
+    write_output(out, getattr(run, name)(given["source"]), found, file_names(given["source"]))
     return 0
 
 
@@ -169,7 +174,7 @@ def sample(args: list[str]) -> int:
 
     if wanted["n"] < 1:
         raise UsageError(f"--n {wanted['n']}: it must be at least 1")
-    check_output(**out)
+    check_output(out["out"], out["overwrite"])
     components = wanted.pop("fit_mixture")
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
@@ -183,13 +188,13 @@ def sample(args: list[str]) -> int:
     if components:
         from aejax.samplers import sample_fitted
 
-        write_output(out["out"], sample_fitted(run, components, **wanted))
+        write_output(out, sample_fitted(run, components, **wanted), run.experiment.train.found)
     elif classifier is not None:
         from aejax.samplers import sample_accepted
 
         accepted, accuracy = sample_accepted(run, open_run(classifier), label, keep=keep, **wanted)
         print(f"{100 * accuracy:.1f} % of the samples that were drawn are classified as {label}")
-        write_output(out["out"], accepted)
+        write_output(out, accepted, run.experiment.train.found)
     elif (
         run.experiment.model.sequence is not None
         and run.experiment.model.sequence.rollout is not None
@@ -199,11 +204,13 @@ def sample(args: list[str]) -> int:
             raise UsageError("--label is for class-conditional models; a model of sequences continues --given")
         sequences, t = open_split(given, run.experiment.train.reading), run.experiment.train.shape[0]
         prefix = max(1, sequences.shape[0] // 2) if prefix is None else prefix
-        write_output(out["out"], run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted))
+        write_output(
+            out, run.rollout(sequences, gaps or (1,) * max(1, t - prefix), prefix, **wanted), run.experiment.train.found
+        )
     elif prefix is not None or gaps:
         raise UsageError("--prefix and --gaps are of sequences: give a run of a model of them, and --given")
     else:
-        write_output(out["out"], run.sample(**wanted, given=given, label=label))
+        write_output(out, run.sample(**wanted, given=given, label=label), run.experiment.train.found)
     return 0
 
 

@@ -25,7 +25,7 @@ from aejax.errors import UsageError
 from aejax.types import Found
 
 # Part of every key. Increase it when the files below, or the output of one of our builders, change their meaning.
-_LAYOUT = 6
+_LAYOUT = 7
 _CHUNK = 1024
 
 
@@ -97,7 +97,9 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             "factors": reader.factors,
             "states": reader.states,
             "fingerprint": fingerprint_of(arrays),
-            "found": found_in(arrays["x"], reader.origin, where)._replace(passed_over=reader.passed_over)._asdict(),
+            "found": found_in(arrays["x"], reader.origin, where)
+            ._replace(passed_over=reader.passed_over, columns=reader.columns)
+            ._asdict(),
             "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
         }
         (temporary / "meta.json").write_text(json.dumps(meta))

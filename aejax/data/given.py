@@ -9,7 +9,7 @@ import numpy as np
 
 from aejax.data.arrays import known_names, mapping_readers
 from aejax.data.splits import Readers
-from aejax.data.tables import rows_of, table_arrays
+from aejax.data.tables import rows_of, table_arrays, with_columns
 from aejax.errors import UsageError
 
 
@@ -22,14 +22,17 @@ def given_readers(given: Any, where: str, missing: bool = False) -> Readers:
     """
     if isinstance(given, tuple) and len(given) == 2:
         given = dict(zip(("x", "label"), given))
+    columns: list[str] = []
     if _is_table(given):
-        given = table_arrays(_columns(given), where)
+        named = _columns(given)
+        columns, given = list(named), table_arrays(named, where)
     if not isinstance(given, Mapping):
         given = {"x": given}
     arrays = {str(name): _array(value, where) for name, value in given.items()}
     known = known_names(list(arrays), where)
     others = {f"array {name}": 1 for name in arrays if name not in known}
-    return mapping_readers({name: array for name, array in arrays.items() if name in known}, where, others, missing)
+    readers = mapping_readers({name: array for name, array in arrays.items() if name in known}, where, others, missing)
+    return with_columns(readers, columns)
 
 
 def _array(value: Any, where: str) -> np.ndarray:

@@ -46,12 +46,12 @@ def inspect(datasets: Sequence[Dataset]) -> Inspection:
         batch = take(data, np.arange(min(data.size, LOOKED_AT)))
         seen.append(batch["x"])
         labels.append(batch.get("label"))
-    low, high = min(float(x.min()) for x in seen), max(float(x.max()) for x in seen)
+    low, high = min(float(np.nanmin(x)) for x in seen), max(float(np.nanmax(x)) for x in seen)
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    counts = np.sum([np.histogram(x, edges)[0] for x in seen], axis=0)
-    total = sum(x.size for x in seen)
-    mean = sum(float(x.sum(dtype=np.float64)) for x in seen) / total
-    variance = sum(float(np.square(x - mean, dtype=np.float64).sum()) for x in seen) / total
+    counts = np.sum([np.histogram(x[np.isfinite(x)], edges)[0] for x in seen], axis=0)
+    total = sum(int(np.isfinite(x).sum()) for x in seen)  # without missing values
+    mean = sum(float(np.nansum(x, dtype=np.float64)) for x in seen) / total
+    variance = sum(float(np.nansum(np.square(x - mean, dtype=np.float64))) for x in seen) / total
     first = seen[0][:1]
     constant = np.logical_and.reduce([(x == first).all(axis=0) for x in seen])
     kinds = [_digests(x) for x in seen]

@@ -224,7 +224,7 @@ def _held(reader: Reader, split: Spec, name: str) -> Dataset:
     positions = np.arange(start, stop)
     arrays = all_as_stored(reader.read(positions), positions, name, reader.missing)
     shape, found = arrays["x"].shape[1:], found_in(arrays["x"], reader.origin, name)
-    found = found._replace(passed_over=reader.passed_over)
+    found = found._replace(passed_over=reader.passed_over, columns=reader.columns)
     fingerprint = cache.fingerprint_of(arrays)
     return Dataset(
         name, shape, stop - start, reader.classes, fingerprint, arrays, None, reader.factors, reader.states, found

@@ -31,7 +31,9 @@ def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
                 "size": dataset.size,
                 "classes": None if dataset.classes is None else list(dataset.classes),
                 "fingerprint": dataset.fingerprint,
-                "found": None if dataset.found is None else dataset.found._asdict(),
+                "found": None
+                if dataset.found is None
+                else {**dataset.found._asdict(), "columns": list(dataset.found.columns)},
             }
             for (_, spec), dataset in zip(divided, datasets)
         },

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ class Reader(NamedTuple):
     """Kind of file or array in the source that is not read -> how many."""
     missing: bool = False
     """Whether NaN is a missing value, and not an error."""
+    columns: Sequence[str] = ()
+    """Names of the columns of a table."""
 
 
 def with_all(splits: Readers) -> Readers:
@@ -263,7 +265,7 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
         lambda positions: reader.read(positions + start),
         reader.factors,
         reader.states,
-        found_in(some, reader.origin, name)._replace(passed_over=reader.passed_over),
+        found_in(some, reader.origin, name)._replace(passed_over=reader.passed_over, columns=reader.columns),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,24 @@ def table_readers(path: Path, missing: bool = False) -> Readers:
     numbers.
     """
     columns = _columns(path)
-    return mapping_readers(table_arrays(columns, str(path)), str(path), missing=missing)
+    return with_columns(mapping_readers(table_arrays(columns, str(path)), str(path), missing=missing), columns)
 
 
 def table_columns(path: Path) -> list[str]:
     """Names of the columns of numbers."""
-    columns = list(_columns(path))
-    label = next((name for name in LABELS if name in columns), None)
-    return [name for name in columns if name != label]
+    return _of_numbers(_columns(path))
+
+
+def with_columns(readers: Readers, columns: Iterable[str]) -> Readers:
+    """The splits of a table, with the names of its columns of numbers."""
+    names = _of_numbers(columns)
+    return {split: reader._replace(columns=names) for split, reader in readers.items()}
+
+
+def _of_numbers(columns: Iterable[str]) -> list[str]:
+    names = list(map(str, columns))
+    label = next((name for name in LABELS if name in names), None)
+    return [name for name in names if name != label]
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from aejax.evaluation import bounds, discrete, encoder, factors, probing, restoration, sequences, sparse, terms
+from aejax.evaluation import bounds, columns, discrete, encoder, factors, probing, restoration, sequences, sparse, terms
 from aejax.evaluation.part import Part
 
 PARTS: tuple[Part, ...] = (
     restoration.RESTORATION,
     restoration.RECONSTRUCTION,
     terms.PART,
+    columns.PART,
     probing.PROBES,
     probing.ROBUSTNESS,
     bounds.PART,

@@ -229,5 +229,9 @@ def _kind(net: Any) -> str:
 
 
 def _instead(net: Any) -> str:
-    remedy = "leave out signal= for images" if net.signal else "MLP takes any shape, and signal=True signals [t, c]"
+    remedy = (
+        "save signals of one channel as [n, t, 1], and with the channels last; tables are for tabular, dae and other nets of MLPs"
+        if net.signal
+        else "signals [t, c] are for conv_dae, conv_vae and vqvae, or signal=True; MLP takes any shape"
+    )
     return f"{remedy} (`aejax data inspect` lists the experiments that take the data)"

@@ -192,7 +192,8 @@ def _check_levels(name: str, levels: int) -> Check:
             worst = float(np.ravel(x)[np.argmax(off)])
             raise UsageError(
                 f"{name}(levels={levels}) admits the gray values k/{levels - 1} from 0 to 1, but {where} holds {worst:g}; "
-                "round the data to them, or set levels (--levels)"
+                "round the data to them, set levels (--levels), or take an experiment with --likelihood gaussian, such as "
+                "conv_vae"
             )
 
     return check

@@ -232,7 +232,7 @@ def _near_and_far(eta: Array) -> tuple[Array, Array]:
 
 def _check_unit(name: str) -> Check:
     def check(x: np.ndarray, where: str) -> None:
-        low, high = float(np.min(x)), float(np.max(x))
+        low, high = float(np.nanmin(x)), float(np.nanmax(x))
         if not (low >= 0.0 and high <= 1.0):
             raise UsageError(
                 f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]; "

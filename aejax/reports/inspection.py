@@ -20,8 +20,10 @@ from aejax.types import Dataset
 ROWS, COLUMNS = 4, 10
 BARS = " ▁▂▃▄▅▆▇█"
 SHADES = " .:-=+*#%@"
+LOOKED_AT = 100_000
+"""Number of rows of each split from which the lines of a table's columns are made."""
 SHOWN = 20
-"""Number of classes, or of constant components, that are listed."""
+"""Number of classes, columns, or constant components, that are listed."""
 
 
 def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
@@ -32,6 +34,7 @@ def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
     if any(n < data.size for n, data in zip(found.examples, datasets)):
         yield f"the following is about the first {max(found.examples)} examples of each split"
     yield f"numbers: {histogram(found)} from {found.low:.4g} to {found.high:.4g}, mean {found.mean:.4g}, sd {found.sd:.4g}"
+    yield from by_column(datasets)
     yield constant(found)
     if found.balance is not None:
         for spec, counts in zip(specs, found.balance):
@@ -44,6 +47,22 @@ def lines(datasets: Sequence[Dataset]) -> Iterator[str]:
             yield f"shared: {n} of {found.examples[j]} examples of {specs[j]} are also in {specs[i]}"
     if not any(n for _, _, n in found.shared):
         yield "shared: no example is in two splits"
+
+
+def by_column(datasets: Sequence[Dataset]) -> Iterator[str]:
+    """A line per named column of a table, of all splits."""
+    first = datasets[0]
+    named = () if first.found is None else first.found.columns
+    if len(first.shape) != 1 or len(named) != first.shape[0]:
+        return
+    x = np.concatenate([take(data, np.arange(min(data.size, LOOKED_AT)))["x"] for data in datasets])
+    for i, name in enumerate(named[:SHOWN]):
+        there = x[np.isfinite(x[:, i]), i]
+        gone = f", {len(x) - len(there)} missing" if len(there) < len(x) else ""
+        span = f"{there.min():.4g} to {there.max():.4g}, mean {there.mean():.4g}" if len(there) else "no value"
+        yield f"column {name}: {span}{gone}"
+    if len(named) > SHOWN:
+        yield f"and {len(named) - SHOWN} more columns"
 
 
 def histogram(found: Inspection) -> str:
@@ -73,6 +92,8 @@ def pictures(data: Dataset, n: int = ROWS * COLUMNS) -> np.ndarray:
     gray levels.
     """
     x = take(data, np.arange(min(n, data.size)))["x"]
+    if np.isnan(x).any():
+        x = np.where(np.isnan(x), np.nanmin(x), x)  # a missing value is black
     if is_image(data.shape):
         return x
     if len(data.shape) >= 3 and is_image(data.shape[1:]):

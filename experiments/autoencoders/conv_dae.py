@@ -31,10 +31,10 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A convolutional denoising autoencoder with exact-count masking."""
+    """A convolutional denoising autoencoder of images or signals, with exact-count masking."""
     train, *_ = splits = load(data, usual_splits(data))
     observation = likelihood_for(train, likelihood)
-    net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat}
+    net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat, "signal": len(train.shape) < 3}
     encoder, decoder = (
         ConvEncoder(hidden, latent, **net),
         ConvDecoder(hidden[::-1], (*train.shape, observation.width), **net),

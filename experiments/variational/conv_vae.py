@@ -1,7 +1,8 @@
-"""Convolutional variational autoencoder of gray or color images (Kingma & Welling 2013; the nets of van den Oord et al. 2017).
+"""Convolutional variational autoencoder of images or signals (Kingma & Welling 2013; the nets of van den Oord et al. 2017).
 
 aejax train conv_vae --steps 300
 aejax train conv_vae --data photos/ --image-size 64 --image-channels 3 --hidden 32 64 128 --latent 64
+aejax train conv_vae --data signals.npy --standardize zscore
 
 vae.py models binarized images; this experiment models the values themselves. The default density has a learned standard deviation
 per pixel, so -log p(x) may be negative and does not compare with a probability of bits.
@@ -34,7 +35,7 @@ def experiment(
     steps: int = 5_000,
     seed: int = 0,
 ) -> Experiment:
-    """A convolutional variational autoencoder of images.
+    """A convolutional variational autoencoder of images or signals.
 
     Args:
         beta: Weight of the KL term in training (Higgins et al. 2017); evaluation always uses β = 1.
@@ -42,7 +43,7 @@ def experiment(
     """
     train, *_ = splits = load(data, usual_splits(data))
     observation = likelihood_for(train, likelihood)
-    net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat}
+    net = {"blocks": blocks, "dtype": jnp.dtype(dtype), "remat": remat, "signal": len(train.shape) < 3}
     model = vae(
         ConvEncoder(hidden, 2 * latent, **net),
         ConvDecoder(hidden[::-1], (*train.shape, observation.width), **net),
