@@ -23,3 +23,22 @@ def test_a_bar_on_a_terminal():
     text = screen.getvalue()
     for part in ("run", "60/100", "loss 1.5", "2,000 examples/s", "step 60  validation  nll 1.25"):
         assert part in text
+
+
+def test_a_long_part_of_an_evaluation_says_how_long_it_will_take(monkeypatch):
+    from aejax.data import load
+    from aejax.evaluation import evaluator
+    from aejax.runs.batched import map_examples, watched
+
+    said, clock = [], iter(range(0, 1000, 4))
+    monkeypatch.setattr(evaluator.time, "monotonic", lambda: next(clock))
+    (test,) = load("digits", ("test",))
+    with watched(evaluator._time_left("evaluating", said.append)):
+        map_examples(lambda batch: batch["x"], test._replace(size=300, arrays={k: v[:300] for k, v in test.arrays.items()}))
+    assert said == []  # after four seconds, and then at the end
+    clock = iter(range(0, 1000, 8))
+    with watched(evaluator._time_left("evaluating", said.append)):
+        map_examples(lambda batch: batch["x"], test)
+    assert said == ["evaluating: 256 of 359 examples after 8 s, about 11 s in all"]
+    map_examples(lambda batch: batch["x"], test)
+    assert len(said) == 1  # nobody watches

@@ -7,6 +7,7 @@ example are kept, so a test split may be larger than memory.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,9 +21,13 @@ from aejax.evaluation.parts import PARTS
 from aejax.evaluation.restoration import not_better_than_the_mean
 from aejax.figures.tables import Table, with_numbers, written
 from aejax.files import write_json
+from aejax.runs.batched import Watch, watched
 from aejax.runs.checkpoint import digest
 from aejax.runs.directory import FORMAT
 from aejax.runs.run import Run
+
+QUIET_SECONDS = 5.0
+"""A part that takes longer says how long it will take."""
 
 
 def evaluate(
@@ -54,8 +59,10 @@ def evaluate(
     computed = dict.fromkeys(part.name for part in PARTS)
     with _progress(verbose) as show:
         for i, part in enumerate(applying, 1):
-            show(f"evaluating {context.test.name}: {part.name} ({i} of {len(applying)})")
-            computed[part.name] = part.compute(context)
+            what = f"evaluating {context.test.name}: {part.name} ({i} of {len(applying)})"
+            show(what)
+            with watched(_time_left(what, show)):
+                computed[part.name] = part.compute(context)
     result: dict[str, Any] = {
         "format": FORMAT,
         "step": run.step,
@@ -67,6 +74,22 @@ def evaluate(
     }
     write_json(run.directory / "eval.json", result)
     return result
+
+
+def _time_left(what: str, show: Callable[[str], None]) -> Watch:
+    """Shows how long a part has taken and will take, if that is more than some seconds."""
+    begun = time.monotonic()
+    due = begun + QUIET_SECONDS
+
+    def watch(done: int, total: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now > due and done < total:
+            due = now + 6 * QUIET_SECONDS
+            passed = now - begun
+            show(f"{what}: {done} of {total} examples after {passed:.0f} s, about {passed * total / done:.0f} s in all")
+
+    return watch
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -24,11 +26,30 @@ def inference_batch(data: Dataset) -> int:
     return max(1, min(INFERENCE_BATCH, INFERENCE_BYTES // (4 * math.prod(data.shape)), data.size))
 
 
+Watch = Callable[[int, int], None]
+"""(examples done, examples of the data set)."""
+
+_watching: ContextVar[Watch | None] = ContextVar("watching", default=None)
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Calls `watch` after each batch that `map_examples` is done with inside, so that a person can be told how long it takes."""
+    token = _watching.set(watch)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+
+
 def map_examples(f: Callable[[Batch], Any], data: Dataset) -> Any:
     """f, a function of a batch, over all examples in order: trees of [n, ...] in NumPy, without padding."""
-    parts = []
+    parts, done, watch = [], 0, _watching.get()
     for batch, valid in eval_batches(data, inference_batch(data)):
         parts.append(jax.tree.map(lambda leaf, n=valid: np.asarray(leaf)[:n], f(batch)))
+        done += valid
+        if watch is not None:
+            watch(done, data.size)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
