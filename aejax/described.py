@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from aejax.errors import UsageError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,10 +36,39 @@ def described(function: Callable[P, R]) -> Callable[P, R]:
     def make(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        _refuse_unmade(function.__name__, bound.arguments)
         return _knowing(function(*args, **kwargs), (_name_of(function), bound.arguments, signature))
 
     make.is_described = True  # type: ignore[attr-defined]
     return make
+
+
+MADE = {
+    "likelihood": "bernoulli()",
+    "posterior": "diagonal()",
+    "prior": "standard_normal()",
+    "quantizer": "nearest(64, 32)",
+    "corrupt": "masking(0.3)",
+    "encoder": "MLP((64,), 8)",
+    "decoder": "MLP((64,), train.shape)",
+}
+"""Argument -> an example of what it takes."""
+
+
+def _refuse_unmade(function: str, arguments: Mapping[str, Any]) -> None:
+    """UsageError for the name, the function or the class where what it makes is expected, a mistake that is easily made."""
+    for name, example in MADE.items():
+        value = arguments.get(name)
+        called = inspect.isfunction(value) and value.__name__ == example.split("(")[0]
+        a_class = isinstance(value, type)
+        if (
+            isinstance(value, (str, float))
+            or a_class
+            or called
+            or (getattr(value, "is_described", False) and name != "sweep")
+        ):
+            shown = getattr(value, "__name__", repr(value))
+            raise UsageError(f"{function}({name}={shown}): give what a call returns, for example {name}={example}")
 
 
 def description(value: Any) -> Any:

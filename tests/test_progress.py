@@ -34,7 +34,9 @@ def test_a_long_part_of_an_evaluation_says_how_long_it_will_take(monkeypatch):
     monkeypatch.setattr(evaluator.time, "monotonic", lambda: next(clock))
     (test,) = load("digits", ("test",))
     with watched(evaluator._time_left("evaluating", said.append)):
-        map_examples(lambda batch: batch["x"], test._replace(size=300, arrays={k: v[:300] for k, v in test.arrays.items()}))
+        map_examples(
+            lambda batch: batch["x"], test._replace(size=300, arrays={k: v[:300] for k, v in test.arrays.items()})
+        )
     assert said == []  # after four seconds, and then at the end
     clock = iter(range(0, 1000, 8))
     with watched(evaluator._time_left("evaluating", said.append)):

@@ -6,6 +6,7 @@ Each is a function whose typed arguments are its flags. Errors that a user can c
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -60,7 +61,9 @@ def main(args: Sequence[str] | None = None) -> int:
             print(f"aejax {version('aejax')}")
             return 0
         if command not in COMMANDS:
-            raise UsageError(f"no command {command!r}; choose from {', '.join(COMMANDS)} (aejax --help)")
+            near = difflib.get_close_matches(command, COMMANDS, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(f"no command {command!r}; {meant}choose from {', '.join(COMMANDS)} (aejax --help)")
         return COMMANDS[command](rest)
     except UsageError as error:
         if debug:

@@ -79,8 +79,25 @@ def parse(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(_condensed(complaint.getvalue(), " ".join([prog, *positional]))) from None
+        told = _condensed(complaint.getvalue(), " ".join([prog, *positional]))
+        elsewhere = next(
+            (hint for word, hint in ELSEWHERE.items() if f"--{word}" in told.split("; see")[0].split(", ")[0]), ""
+        )
+        raise UsageError(f"{told}{elsewhere and f'; {elsewhere}'}") from None
     return [{name: getattr(values, name) for name in inspect.signature(f).parameters} for f in functions]
+
+
+ELSEWHERE = {
+    "epochs": "training is counted in steps, of one batch each: --steps",
+    "learning": "the learning rate is --lr",
+    "gpu": "JAX takes the accelerator that it finds; --devices is how many",
+    "device": "JAX takes the accelerator that it finds; --devices is how many",
+    "workers": "data are loaded in the background without a flag",
+    "output": "the run directory is --run",
+    "save": "the run directory is --run, and checkpoints are written every --save-every steps",
+    "wandb": "write --track wandb",
+}
+"""Beginning of a flag that other programs have -> what it is called here."""
 
 
 def _condensed(text: str, usage: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from rich import table as rich_table
 from rich.console import Console
 
+from aejax.data import has_data
+from aejax.errors import UsageError
 from aejax.evaluation.bounds import DRAWS
 from aejax.evaluation.part import Context
 from aejax.evaluation.parts import PARTS
@@ -51,6 +53,8 @@ def evaluate(
     Raises:
         UsageError: The run was opened without its data.
     """
+    if not has_data(run.experiment.test):
+        raise UsageError(f"{run.directory} was opened without its data; open it with aejax.open_run(…, with_data=True)")
     context = Context(run, draws)
     missing = context.test.found is not None and context.test.found.missing > 0
     applying = [

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -81,6 +82,11 @@ def fit(
         >>> aejax.fit(model, (train, test), steps=2000, sweep=masking).steps
         2000
     """
+    for name, value in (("batch_size", batch_size), ("steps", steps)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise UsageError(f"fit({name}={value!r}): it must be a whole number, at least 1")
+    if isinstance(lr, str):
+        raise UsageError(f"fit(lr={lr!r}): it must be a number")
     train, *validation, test = _datasets(splits)
     if monitor is None:
         monitor = "nll" if model.latent is None and model.discrete is None else "nelbo"

@@ -19,6 +19,7 @@ from aejax.keys import evaluation_key
 from aejax.runs.batched import INFERENCE_BATCH, inference_batch, map_examples
 from aejax.runs.directory import datasets
 from aejax.runs.metrics_log import Log, read_log
+from aejax.runs.shapes import refuse_other_codes
 from aejax.types import Batch, Dataset, Experiment, Params, TrainState
 
 KEYS = {
@@ -212,6 +213,7 @@ class Run:
         """
         if data is None:
             data = self._placeholders(len(jax.tree.leaves(z)[0]))
+        refuse_other_codes(self.experiment, z)
         if "decode" not in self._compiled:
             self._compiled["decode"] = jax.jit(self._require("decode"))
         f, state = self._compiled["decode"], self.state
@@ -369,10 +371,10 @@ class Run:
     def _fitting(self, x: Any, name: str) -> Dataset:
         """The examples as a data set for the function of this name; UsageError if the run was trained on other ones."""
         data = self._as_read(x)
-        if data.shape != self.experiment.train.shape:
-            raise UsageError(
-                f"{data.name} holds examples of shape {data.shape}, this run was trained on {self.experiment.train.shape}"
-            )
+        shape = self.experiment.train.shape
+        if data.shape != shape:
+            one = "; a single example needs an axis before it, x[None]" if (data.size, *data.shape) == shape else ""
+            raise UsageError(f"{data.name} holds examples of shape {data.shape}, this run was trained on {shape}{one}")
         return self._in_units(data, name)
 
     def _placeholders(self, n: int) -> Dataset:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from aejax.errors import UsageError
 from aejax.types import Batch, Experiment, TrainState
 
 
@@ -30,3 +33,14 @@ def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     if experiment.train.classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((size,), np.int32)
     return batch
+
+
+def refuse_other_codes(experiment: Experiment, z: Any) -> None:
+    """UsageError for vector codes [n, ...] of another shape than the encoder's; what is known without data is compared."""
+    model = experiment.model
+    if model.encode is None or model.data.condition is not None or not hasattr(z, "shape") or z.dtype.kind != "f":
+        return
+    state, batch = abstract_state(experiment), abstract_batch(experiment)
+    expected = jax.eval_shape(model.encode, state.params, state.extras, batch, jax.random.key(0)).shape[1:]
+    if tuple(z.shape[1:]) != expected:
+        raise UsageError(f"the codes are of shape {tuple(z.shape[1:])}, those of this run of shape {expected}")

@@ -89,6 +89,15 @@ def train(
         >>> run.step, run.encode(splits[1]).shape
         (20, (359, 16))
     """
+    if not isinstance(experiment, Experiment):
+        raise UsageError(
+            f"train() takes an experiment, not a {type(experiment).__name__}; write aejax.train(aejax.fit(model, data), "
+            "directory)"
+        )
+    if not isinstance(settings, Settings):
+        raise UsageError(
+            f"train(settings=…) is a {type(settings).__name__}; write aejax.Settings(save_every=500), for example"
+        )
     directory = Path(directory)
     settings = settings._replace(devices=1) if settings.devices is None else settings
     recipe = recipe_of(experiment) if source is None else None
@@ -360,7 +369,8 @@ def refuse_occupied(directory: Path, overwrite: bool) -> None:
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")
     if not overwrite:
         raise UsageError(
-            f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it"
+            f"{directory} exists; resume it with `aejax resume {directory}`, or pass --overwrite to replace it "
+            "(in Python overwrite=True)"
         )
 
 

@@ -1,0 +1,77 @@
+"""What newcomers type by mistake, in Python and on the command line: one line that says what to type instead."""
+
+import numpy as np
+import pytest
+
+import aejax
+from aejax.cli import main
+from aejax.models import autoencoder, vae
+from aejax.nets import MLP
+from aejax.objective import bernoulli, masking
+from tiny import refusal
+
+X = np.random.default_rng(0).random((60, 4, 4), np.float32)
+
+
+def model(**options):
+    return autoencoder(MLP((8,), 2), MLP((8,), (4, 4)), **{"likelihood": bernoulli(), **options})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    return aejax.train(aejax.fit(model(), X, steps=2), folder / "run", aejax.Settings(verbose=False))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: model(likelihood="mse"),
+            "likelihood='mse'): give what a call returns, for example likelihood=bernoulli()",
+        ),
+        (lambda: model(likelihood=bernoulli), "likelihood=bernoulli): give what a call returns"),
+        (lambda: model(corrupt=0.3), "for example corrupt=masking(0.3)"),
+        (lambda: model(corrupt=masking), "corrupt=masking): give what a call returns"),
+        (lambda: autoencoder(MLP, MLP((), 4), bernoulli()), "encoder=MLP): give what a call returns"),
+        (lambda: vae(MLP((), 4), MLP((), 4), bernoulli(), 2, (4,), prior="normal"), "prior=standard_normal()"),
+        (lambda: aejax.train(model(), X), "write aejax.train(aejax.fit(model, data), directory)"),
+        (lambda: aejax.train(aejax.fit(model(), X), "runs/x", {"devices": 2}), "write aejax.Settings("),
+        (lambda: aejax.fit(model(), X, steps=1e3), "steps=1000.0): it must be a whole number"),
+        (lambda: aejax.fit(model(), X, batch_size=0), "batch_size=0): it must be a whole number, at least 1"),
+        (lambda: aejax.fit(model(), X, lr="fast"), "lr='fast'): it must be a number"),
+    ],
+)
+def test_a_mistake_in_python(call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal(call)
+
+
+def test_mistakes_with_a_run(run):
+    assert "a single example needs an axis before it, x[None]" in refusal(run.encode, X[0])
+    assert "the codes are of shape (3,), those of this run of shape (2,)" in refusal(
+        run.decode, np.zeros((5, 3), np.float32)
+    )
+    assert run.decode(np.zeros((5, 2), np.float32)).shape == (5, 4, 4)
+    opened = aejax.open_run(run.directory)
+    assert "open it with aejax.open_run(…, with_data=True)" in refusal(aejax.evaluate, opened)
+    again = aejax.fit(model(), X, steps=2)
+    assert "(in Python overwrite=True)" in refusal(aejax.train, again, run.directory)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train dae --epochs 3", "counted in steps, of one batch each: --steps"),
+        ("train dae --learning-rate 0.1", "the learning rate is --lr"),
+        ("train dae --gpu", "--devices is how many"),
+        ("train dae --output-dir x", "the run directory is --run"),
+        ("trian dae", "did you mean train?"),
+        ("train dea", "did you mean dae?"),
+    ],
+)
+def test_a_mistake_on_the_command_line(words, message, capsys):
+    assert main(words.split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
