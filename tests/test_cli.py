@@ -191,7 +191,7 @@ def test_wrong_types_and_values(refused):
     refused("rate is nan", "train", DAE, "--rate", "nan")
     refused("batch size 10 is not divisible by 4 devices", "train", DAE, "--batch-size", "10", "--devices", "4")
     refused("--devices 0", "train", DAE, "--devices", "0")
-    refused("steps=0.*positive", "train", DAE, "--steps", "0")
+    refused("steps=0.*at least 1", "train", DAE, "--steps", "0")
     refused("--seed -1", "train", DAE, "--seed", "-1", "--run", "out")
     refused(r"lr is inf", "train", DAE, "--lr", "inf")
     assert not Path("out").exists()

@@ -232,10 +232,10 @@ def _near_and_far(eta: Array) -> tuple[Array, Array]:
 
 def _check_unit(name: str) -> Check:
     def check(x: np.ndarray, where: str) -> None:
-        low, high = float(np.nanmin(x)), float(np.nanmax(x))
-        if not (low >= 0.0 and high <= 1.0):
+        low, high, missing = float(np.nanmin(x)), float(np.nanmax(x)), bool(np.isnan(x).any())
+        if missing or not (low >= 0.0 and high <= 1.0):
             raise UsageError(
-                f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]; "
+                f"{name}() admits data in [0, 1], but {where} spans [{low:g}, {high:g}]{', with missing values' * missing}; "
                 "scale the data to it, or pass --likelihood gaussian where the experiment has it; "
                 "`aejax data inspect` lists the experiments that take the data"
             )

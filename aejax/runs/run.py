@@ -214,9 +214,7 @@ class Run:
         if data is None:
             data = self._placeholders(len(jax.tree.leaves(z)[0]))
         refuse_other_codes(self.experiment, z)
-        if "decode" not in self._compiled:
-            self._compiled["decode"] = jax.jit(self._require("decode"))
-        f, state = self._compiled["decode"], self.state
+        f, state = self._compiled.setdefault("decode", jax.jit(self._require("decode"))), self.state
 
         def of_batch(batch: Batch) -> Any:
             rows = jax.tree.map(lambda leaf: leaf[batch["index"]], z)
