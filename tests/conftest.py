@@ -14,6 +14,7 @@ from jaxtyping import install_import_hook
 _session = tempfile.TemporaryDirectory(prefix="aejax-tests-")
 os.environ["AEJAX_CACHE"] = f"{_session.name}/cache"
 os.environ["TFDS_DATA_DIR"] = f"{_session.name}/tfds"
+os.environ["XDG_STATE_HOME"] = f"{_session.name}/state"
 # Most tests run what they compile a few times: half of the suite's time would be XLA's, making it fast. What trains for long
 # is marked `optimized`.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")

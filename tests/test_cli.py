@@ -266,6 +266,9 @@ def test_a_changed_experiment_file(refused, command, finished, tmp_path):
     (tmp_path / "mine.py").write_text((tmp_path / "mine.py").read_text() + "\n# a second thought\n")
     refused("mine.py has changed.*--allow-changed", "resume", "run")
     refused("mine.py has changed", "verify", "run")
+    # It was changed by somebody: only where the user names it, it is executed.
+    refused("which you have not trained with on this machine", "resume", "run", "--allow-changed")
+    assert command("resume", "run", "--allow-changed", "--file", "mine.py", "--no-evaluate")[0] == 0
     assert command("resume", "run", "--allow-changed", "--no-evaluate")[0] == 0
     (tmp_path / "mine.py").rename(tmp_path / "run" / "mine.py")
     refused("no code is loaded", "evaluate", "run", "--file", "run/mine.py")

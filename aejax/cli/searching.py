@@ -56,7 +56,7 @@ def sweep(args: list[str]) -> int:
     automatic = 1 if len(seeds) == 1 else cores()
     start(automatic if settings.devices is None else settings.devices, settings.deterministic)
     directory = wanted["run"] or default_directory(file, arguments, f"{wanted['trials']}trials")
-    given, source = given_and_source(file, arguments, how)
+    given, source = given_and_source(file, module, arguments, how)
     best = search(
         function, given, space, directory, wanted["trials"], seeds, settings, source, overwrite=wanted["overwrite"]
     )

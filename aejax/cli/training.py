@@ -33,7 +33,7 @@ from aejax.runs.directory import (
     read_sweep,
     refuse_member,
 )
-from aejax.runs.experiment import Source, build, find, load_file, sha256
+from aejax.runs.experiment import DIGEST, Source, build, find, load_file
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
 from aejax.training.callbacks import stop_at
@@ -100,7 +100,7 @@ def train(args: list[str]) -> int:
         raise UsageError("several processes write one run; name it with --run, in a folder that all of them see")
     if not any(word.split("=")[0] == "--data" for word in args):
         arguments, how = with_data_of_parent(arguments, how)
-    given, source = given_and_source(file, arguments, how)
+    given, source = given_and_source(file, module, arguments, how)
     if wanted["seeds"] != 1 or wanted["sweep"]:
         if wanted["start_from"] is not None:
             raise UsageError("--start-from starts a single run; leave out --seeds and --sweep")
@@ -142,14 +142,16 @@ def with_data_of_parent(arguments: dict[str, Any], how: dict[str, Any]) -> tuple
     return {**arguments, "data": config["source"]["arguments"]["data"]}, {**how, **config["data"].get("reading", {})}
 
 
-def given_and_source(file: str, arguments: dict[str, Any], how: dict[str, Any]) -> tuple[dict[str, Any], Source]:
+def given_and_source(
+    file: str, module: ModuleType, arguments: dict[str, Any], how: dict[str, Any]
+) -> tuple[dict[str, Any], Source]:
     """What the experiment's function is called with, and what is recorded; both are valid from any folder."""
     arguments = {**plain(arguments), "data": located(arguments["data"])}
     if arguments.get("parent"):
         arguments["parent"] = os.path.abspath(arguments["parent"])
     data = read_as(arguments["data"], how)
     given = {**arguments, "data": data} if data.stream or data.options() else arguments
-    return given, Source(str(Path(file).resolve()), sha256(file), arguments)
+    return given, Source(str(Path(file).resolve()), getattr(module, DIGEST), arguments)
 
 
 def cores() -> int:

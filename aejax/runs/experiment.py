@@ -221,17 +221,26 @@ def listed(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {written(v)}" for k, v in arguments.items())
 
 
-def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
-    """The module and its `experiment` function. Importing runs the file, which is the user's own code."""
+DIGEST = "__aejax_sha256__"
+"""Attribute of an experiment's module: the SHA-256 of the bytes that were executed."""
+
+
+def load_file(file: str | Path, content: bytes | None = None) -> tuple[ModuleType, Callable[..., Experiment]]:
+    """The module and its `experiment` function. This executes the file, which is the user's own code.
+
+    It is read once, or given as `content` by who has compared its digest: what is executed is what was compared.
+    """
     file = find(file)
     spec = importlib.util.spec_from_file_location(f"aejax_experiment_{file.stem}", file)
     if file.suffix != ".py" or spec is None or spec.loader is None:
         raise UsageError(f"{file} is not a Python file; give the path of a .py file with a function `experiment`")
     module = importlib.util.module_from_spec(spec)
-    if file.resolve() not in {shipped_file.resolve() for shipped_file in shipped().values()}:
+    if not is_shipped(file):
         _make_importable(file.resolve().parent)
     try:
-        spec.loader.exec_module(module)
+        content = file.read_bytes() if content is None else content
+        setattr(module, DIGEST, hashlib.sha256(content).hexdigest())
+        exec(compile(content, str(file), "exec", dont_inherit=True), module.__dict__)
     except UsageError:
         raise
     except Exception as error:
@@ -243,6 +252,11 @@ def load_file(file: str | Path) -> tuple[ModuleType, Callable[..., Experiment]]:
     if missing:
         raise UsageError(f"{file}: `experiment` lacks the arguments {', '.join(missing)}, which every experiment takes")
     return module, function
+
+
+def is_shipped(file: Path) -> bool:
+    """Whether it is one of the files that come with the package."""
+    return file.resolve() in {shipped_file.resolve() for shipped_file in shipped().values()}
 
 
 _importable: list[str] = []

@@ -5,8 +5,9 @@ Nothing in the directory is executable, and no code is loaded from it.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from aejax.data import Name, as_recorded_source, describe, is_missing, load, loc
 from aejax.described import NotDescribed, made_of
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest, open_checkpoints, restore
-from aejax.runs.directory import datasets, read_config
-from aejax.runs.experiment import build, fit, load_file, sha256, shipped, with_datasets
+from aejax.runs.directory import datasets, holds_runs, read_config
+from aejax.runs.experiment import build, fit, is_shipped, load_file, sha256, shipped, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
+from aejax.runs.trusted import is_remembered, remember
 from aejax.types import Experiment, Parent
 
 
@@ -242,18 +244,35 @@ def rebuild_function(
             f"{directory} was trained from Python, without an experiment file; pass function= to the function that resumes it"
         )
     path = Path(file or source["file"])
-    if path.resolve().is_relative_to(directory.resolve()):
+    ours = shipped().get(path.stem)
+    if file is None and ours is not None and sha256(ours) == source["sha256"]:
+        return load_file(ours)[1]  # the same file, wherever the run comes from
+    if any(path.resolve().is_relative_to(folder) for folder in _run_directories(directory.resolve())):
         raise UsageError(
             f"{path} lies in the run directory, from which no code is loaded; keep experiment files elsewhere"
         )
-    ours = shipped().get(path.stem)
-    if not path.is_file() and ours is not None and sha256(ours) == source["sha256"]:
-        path = ours  # the run comes from another machine or installation
-    if not path.is_file():
+    if not path.is_file() or (file is None and not path.is_absolute()):
         raise UsageError(f"{directory} was trained from {path}, which is not there; say where it is with --file")
-    # Compared before it is loaded, because loading runs it.
-    if sha256(path) != source["sha256"] and not allow_changed:
+    # Read once, and compared before it is executed.
+    content = path.read_bytes()
+    content_digest = hashlib.sha256(content).hexdigest()
+    if content_digest != source["sha256"] and not allow_changed:
         raise UsageError(
             f"{path} has changed since {directory} was started; restore it, or pass --allow-changed if that is harmless"
         )
-    return load_file(path)[1]
+    if file is not None:
+        remember(path, content_digest)
+    elif not is_remembered(path, content_digest, allow_changed) and not is_shipped(path):
+        raise UsageError(
+            f"opening {directory} executes {path} (sha256 {content_digest[:12]}…), which you have not trained with on this "
+            f"machine; if you trust it, pass --file {path}"
+        )
+    return load_file(path, content)[1]
+
+
+def _run_directories(directory: Path) -> Iterator[Path]:
+    """The directory of a run, and of the group and the sweep that it belongs to."""
+    yield directory
+    for folder in directory.parents[:2]:
+        if holds_runs(folder):
+            yield folder

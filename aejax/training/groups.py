@@ -34,6 +34,7 @@ from aejax.runs.experiment import Source, build
 from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
+from aejax.runs.trusted import remember
 from aejax.training.checks import checked
 from aejax.training.cost import cost_of
 from aejax.training.loop import Program, train_to_end
@@ -118,6 +119,8 @@ def train_members(
     group = group._replace(variants=checked_members(group.variants, settings))
     members = [Member(directory / v.name, _config(v, source, settings, fixed), v.experiment) for v in group.variants]
     with new_directory(directory, overwrite):
+        if source is not None:
+            remember(Path(source.file), source.sha256)
         for member in members:
             member.directory.mkdir()
             write_json(member.directory / "config.json", member.config)

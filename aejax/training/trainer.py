@@ -37,6 +37,7 @@ from aejax.runs.metrics_log import read_log, truncate_log
 from aejax.runs.opening import given, open_run, rebuild
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
+from aejax.runs.trusted import remember
 from aejax.training import processes
 from aejax.training.callbacks import Callback, early_stopping, without_improvement
 from aejax.training.checks import checked
@@ -106,6 +107,8 @@ def train(
     config = make_config(experiment, source, settings._asdict(), _origin(start), recipe)
     state = first_state(experiment, start)
     with new_directory(directory, overwrite):
+        if source is not None:
+            processes.first_alone(lambda: remember(Path(source.file), source.sha256))
         processes.first_alone(lambda: write_json(directory / "config.json", config))
         say_what_was_found(config)
         (run,) = train_to_end(
