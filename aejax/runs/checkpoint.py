@@ -7,7 +7,8 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.directory))
     if jax.process_count() > 1:  # every process has a copy; Orbax writes that of the first
         state = jax.tree.map(np.asarray, state)
-    checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics)
+    whole = {"digest": digest(state)}  # Orbax itself does not notice a flipped bit
+    checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics, custom_metadata=whole)
 
 
 def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> TrainState:
@@ -79,11 +81,48 @@ def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> 
 
     Raises:
         UsageError: The checkpoint's structure, a shape or a dtype differs; the message names the leaf. Orbax alone would cast.
+        Damaged: It cannot be read, is that of another step, or its numbers are not those that were saved.
     """
-    _refuse_difference(_leaves(like), _leaves(checkpoints.item_metadata(step)), f"{checkpoints.directory}/{step}")
+    where = f"{checkpoints.directory}/{step}"
+    try:
+        saved = _leaves(checkpoints.item_metadata(step))
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+        raise Damaged(where, _reason(error)) from error
+    _refuse_difference(_leaves(like), saved, where)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
-    return checkpoints.restore(step, args=ocp.args.StandardRestore(target))
+    try:
+        state = checkpoints.restore(step, args=ocp.args.StandardRestore(target))
+        expected = (checkpoints.metadata(step).custom_metadata or {}).get("digest")  # version 0.1 saved none
+    except Exception as error:
+        raise Damaged(where, _reason(error)) from error
+    if int(state.step) != step:
+        raise Damaged(where, f"it holds step {int(state.step)}")
+    if expected is not None and digest(state) != expected:
+        raise Damaged(where, "its numbers are not those that were saved")
+    return state
+
+
+class Damaged(UsageError):
+    """A checkpoint that is not what was saved."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"the checkpoint {where} is damaged: {reason}; `aejax resume` goes on from the one before it")
+
+
+def restore_intact(checkpoints: ocp.CheckpointManager, like: TrainState, steps: Sequence[int]) -> TrainState | None:
+    """The state of the last of these steps whose checkpoint is intact; later, damaged ones are deleted. None if none is."""
+    for step in sorted(steps, reverse=True):
+        try:
+            return restore(checkpoints, like, step)
+        except Damaged as damaged:
+            print(f"{damaged}".partition("; `aejax")[0] + "; it is deleted", file=sys.stderr, flush=True)
+            checkpoints.delete(step)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def digest(*trees: PyTree) -> str:

@@ -14,13 +14,13 @@ from typing import Any
 from aejax.data import Name, as_recorded_source, describe, is_missing, load, located, recorded
 from aejax.described import NotDescribed, made_of
 from aejax.errors import UsageError
-from aejax.runs.checkpoint import digest, open_checkpoints, restore
-from aejax.runs.directory import datasets, holds_runs, read_config
+from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore
+from aejax.runs.directory import datasets, holds_runs, read_config, read_json
 from aejax.runs.experiment import build, fit, is_shipped, load_file, sha256, shipped, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.runs.trusted import is_remembered, remember
-from aejax.types import Experiment, Parent
+from aejax.types import Experiment, Parent, TrainState
 
 
 def open_run(
@@ -82,7 +82,17 @@ def open_run(
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
         state = restore(checkpoints, abstract_state(experiment), step)
+    _refuse_other_result(directory, state)
     return Run(directory, config, experiment, state, any_units=allow_changed)
+
+
+def _refuse_other_result(directory: Path, state: TrainState) -> None:
+    """Raises Damaged if the last state of a finished run is not the one that result.json describes."""
+    if not (directory / "result.json").exists():
+        return
+    result = read_json(directory / "result.json", "")
+    if result.get("step") == int(state.step) and result.get("digest") != digest(state.params, state.extras):
+        raise Damaged(f"{directory / 'checkpoints'}/{int(state.step)}", "result.json describes other parameters")
 
 
 def open_parent(directory: str | Path) -> Parent:

@@ -28,7 +28,7 @@ from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
 from aejax.runs.batched import map_examples
-from aejax.runs.checkpoint import open_checkpoints, restore
+from aejax.runs.checkpoint import Damaged, open_checkpoints, restore_intact
 from aejax.runs.directory import FORMAT, GROUP, datasets, make_config, read_config, read_group
 from aejax.runs.experiment import Source, build
 from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
@@ -161,10 +161,14 @@ def resume_members(
     with held_directory(directory):
         folders = [directory / v.name for v in group.variants]
         if all((folder / "result.json").exists() for folder in folders):
-            return [
-                open_run(folder, experiment=v.experiment, allow_changed=allow_changed)
-                for folder, v in zip(folders, group.variants)
-            ]
+            try:
+                return [
+                    open_run(folder, experiment=v.experiment, allow_changed=allow_changed)
+                    for folder, v in zip(folders, group.variants)
+                ]
+            except Damaged:  # they are trained again from the last checkpoints that are intact
+                for folder in folders:
+                    (folder / "result.json").unlink()
         members = [Member(f, read_config(f), v.experiment) for f, v in zip(folders, group.variants)]
         states, step = _last_states(members, settings)
         for member in members:
@@ -355,11 +359,15 @@ def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState 
             stack.enter_context(open_checkpoints(m.directory / "checkpoints", settings.keep, m.experiment.monitor))
             for m in members
         ]
-        common = set.intersection(*(set(checkpoints.all_steps()) for checkpoints in every))
-        if not common:
-            return None, 0
-        step = max(common)
-        states = [restore(c, abstract_state(m.experiment), step) for c, m in zip(every, members)]
+        states: list[TrainState] | None = None
+        while states is None:
+            common = set.intersection(*(set(checkpoints.all_steps()) for checkpoints in every))
+            if not common:
+                return None, 0
+            step = max(common)
+            found = [restore_intact(c, abstract_state(m.experiment), [step]) for c, m in zip(every, members)]
+            intact = [state for state in found if state is not None]
+            states = intact if len(intact) == len(members) else None
         for checkpoints in every:
             for later in [s for s in checkpoints.all_steps() if s > step]:
                 checkpoints.delete(later)

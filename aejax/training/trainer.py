@@ -21,7 +21,7 @@ from aejax.data import batch_at, batch_loader, found_line
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import run_keys
-from aejax.runs.checkpoint import digest, open_checkpoints, restore
+from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore_intact
 from aejax.runs.directory import (
     environment,
     holds_runs,
@@ -186,7 +186,10 @@ def resume(
     program = program_of(experiment, settings)
     with held_directory(directory):
         if _is_complete(directory, experiment, config):
-            return open_run(directory, experiment=experiment, allow_changed=allow_changed)
+            try:
+                return open_run(directory, experiment=experiment, allow_changed=allow_changed)
+            except Damaged:  # it is trained again from the last intact checkpoint
+                processes.first_alone(lambda: (directory / "result.json").unlink(missing_ok=True))
         state, validations = _last_state(directory, experiment, settings, config)
         if experiment.steps != config["steps"]:
             _extended(directory, config, int(state.step), experiment.steps)
@@ -330,11 +333,10 @@ def _last_state(
     checkpoint.
     """
     with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
-        step = checkpoints.latest_step()
-        if step is None:
+        state = restore_intact(checkpoints, abstract_state(experiment), checkpoints.all_steps())
+        if state is None:
             return first_state(experiment, start_of(config)), None
-        metrics = checkpoints.metrics(step)
-        state = restore(checkpoints, abstract_state(experiment), step)
+        metrics = checkpoints.metrics(int(state.step))
         return state, None if metrics is None else [Validation(dict(metrics), {})]
 
 

@@ -1,0 +1,114 @@
+"""Damaged checkpoints: every flipped bit is noticed, and a run goes on from the checkpoint before."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import aejax
+from aejax.cli import main
+from aejax.errors import UsageError
+from aejax.runs.checkpoint import digest
+from tiny import refusal
+
+# Orbax leaves coroutines behind that nobody asks for their errors.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+SMALL = ["--steps", "12", "--save-every", "4", "--hidden", "8", "--latent", "2", "--no-evaluate", "--no-verbose"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damage")
+    assert main(["train", "ae", *SMALL, "--run", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def files_of(run, step):
+    return sorted(p for p in (run / "checkpoints" / str(step)).rglob("*") if p.is_file() and p.stat().st_size)
+
+
+def flip(file, bit):
+    content = bytearray(file.read_bytes())
+    content[(bit // 8) % len(content)] ^= 1 << (bit % 8)
+    file.write_bytes(content)
+
+
+def test_no_flipped_bit_goes_unnoticed(run):
+    """In any file of a checkpoint: it is refused in one line, or the state is the same to the bit."""
+    whole = digest(aejax.open_run(run).state)
+    rng, noticed = np.random.default_rng(0), 0
+    files = files_of(run, 12)
+    large = [file for file in files if file.stat().st_size > 2000]
+    for trial in range(40):
+        file = (large if trial % 2 else files)[int(rng.integers(len(large if trial % 2 else files)))]
+        before, bit = file.read_bytes(), int(rng.integers(8 * file.stat().st_size))
+        flip(file, bit)
+        try:
+            found = digest(aejax.open_run(run).state)
+        except UsageError as error:
+            noticed += "\n" not in str(error)
+        else:
+            assert found == whole, (file, bit)
+        file.write_bytes(before)
+    assert noticed >= 15
+    assert digest(aejax.open_run(run).state) == whole
+
+
+def corrupt(run, step):
+    for file in files_of(run, step):
+        if file.stat().st_size > 2000:
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 0xFF
+            file.write_bytes(content)
+
+
+def test_a_damaged_run_is_resumed_from_the_checkpoint_before_to_the_same_bits(run, finished, capsys):
+    corrupt(run, 12)
+    assert "the checkpoint" in refusal(aejax.open_run, run)
+    assert main(["encode", str(run), "digits:test", str(run.parent / "z.npy")]) == 2
+    assert "/12 is damaged" in capsys.readouterr().err
+    assert main(["resume", str(run), "--no-evaluate"]) == 0
+    assert "/12 is damaged" in capsys.readouterr().err
+    assert digest(aejax.open_run(run).state) == digest(aejax.open_run(finished).state)
+    result = lambda folder: json.loads((folder / "result.json").read_text())["digest"]
+    assert result(run) == result(finished)
+
+
+def test_all_checkpoints_damaged_means_from_the_start(run, finished):
+    for step in (4, 8, 12):
+        corrupt(run, step)
+    assert main(["resume", str(run), "--no-evaluate"]) == 0
+    assert digest(aejax.open_run(run).state) == digest(aejax.open_run(finished).state)
+
+
+def test_an_older_checkpoint_under_a_newer_name_is_refused(run):
+    shutil.rmtree(run / "checkpoints" / "12")
+    shutil.copytree(run / "checkpoints" / "8", run / "checkpoints" / "12")
+    assert "damaged: it holds step 8" in refusal(aejax.open_run, run)
+
+
+def test_other_parameters_than_those_of_the_result_are_refused(run, tmp_path):
+    assert main(["train", "ae", *SMALL, "--seed", "1", "--run", str(tmp_path / "other")]) == 0
+    shutil.rmtree(run / "checkpoints" / "12")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "12", run / "checkpoints" / "12")
+    assert "result.json describes other parameters" in refusal(aejax.open_run, run)
+
+
+def test_a_group_goes_on_from_the_last_step_that_is_intact_in_all(tmp_path, capsys):
+    group = tmp_path / "group"
+    assert main(["train", "ae", *SMALL, "--seeds", "2", "--run", str(group)]) == 0
+    whole = [digest(aejax.open_run(group / f"seed{i}").state) for i in range(2)]
+    corrupt(group / "seed1", 12)
+    assert main(["resume", str(group), "--no-evaluate"]) == 0
+    assert "seed1/checkpoints/12 is damaged" in capsys.readouterr().err
+    again = [digest(aejax.open_run(group / f"seed{i}").state) for i in range(2)]
+    jax.tree.map(np.testing.assert_equal, again, whole)
