@@ -63,6 +63,15 @@ def test_no_flipped_bit_goes_unnoticed(run):
     assert digest(aejax.open_run(run).state) == whole
 
 
+def test_a_checkpoint_that_cannot_be_opened_is_named_and_passed_over(run, finished, capsys):
+    metadata = run / "checkpoints" / "12" / "_CHECKPOINT_METADATA"
+    metadata.write_text(metadata.read_text().replace("commit_timestamp", "commit_ti-estamp"))
+    assert "/12 is damaged" in refusal(aejax.open_run, run)
+    assert main(["resume", str(run), "--no-evaluate"]) == 0
+    assert "/12 is damaged" in capsys.readouterr().err
+    assert digest(aejax.open_run(run).state) == digest(aejax.open_run(finished).state)
+
+
 def corrupt(run, step):
     for file in files_of(run, step):
         if file.stat().st_size > 2000:
@@ -112,3 +121,26 @@ def test_a_group_goes_on_from_the_last_step_that_is_intact_in_all(tmp_path, caps
     assert "seed1/checkpoints/12 is damaged" in capsys.readouterr().err
     again = [digest(aejax.open_run(group / f"seed{i}").state) for i in range(2)]
     jax.tree.map(np.testing.assert_equal, again, whole)
+
+
+@pytest.mark.parametrize("flags", [[], ["--seeds", "2"]], ids=["run", "group"])
+def test_the_log_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path, flags):
+    """Also where a checkpoint lies between two lines: 4 steps of 7."""
+    log = ["--steps", "24", "--log-every", "7", "--save-every", "4", "--hidden", "8", "--latent", "2", "--no-evaluate"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["train", "dae", *log, *flags, "--run", str(whole)]) == 0
+    shutil.copytree(whole, cut)
+    runs = ["."] if not flags else ["seed0", "seed1"]
+    for run in runs:  # as if it had been killed after step 16
+        for step in (20, 24):
+            shutil.rmtree(cut / run / "checkpoints" / str(step))
+        (cut / run / "result.json").unlink()
+    assert main(["resume", str(cut), "--no-evaluate"]) == 0
+
+    def lines(run):
+        found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in found]
+
+    for run in runs:
+        assert lines(cut / run) == lines(whole / run)
+        assert [line["step"] for line in lines(cut / run) if line["split"] == "train"] == [7, 14, 21, 24]

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,49 @@ def open_checkpoints(
         create=not read_only,
         read_only=read_only,
     )
-    return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler())
+    manager = lambda: ocp.CheckpointManager(
+        directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+    )
+    try:
+        return manager()
+    except Exception as error:  # Orbax reads what each checkpoint says of itself
+        broken = [step for step in directory.iterdir() if step.name.isdigit() and not _opens(step)]
+        if not broken:
+            raise
+        for step in broken:
+            damaged = Damaged(str(step), _reason(error))
+            if read_only:
+                raise damaged from error
+            print(_deleted(damaged), file=sys.stderr, flush=True)
+            shutil.rmtree(step)
+        return manager()
 
 
-def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None) -> None:
+def _opens(step: Path) -> bool:
+    """Whether a checkpoint alone can be opened."""
+    with tempfile.TemporaryDirectory() as alone:
+        os.symlink(step.absolute(), os.path.join(alone, step.name))
+        try:
+            options = ocp.CheckpointManagerOptions(read_only=True, best_fn=lambda metrics: 0.0)
+            ocp.CheckpointManager(alone, options=options, item_handlers=ocp.StandardCheckpointHandler()).close()
+        except Exception:
+            return False
+    return True
+
+
+def save(
+    checkpoints: ocp.CheckpointManager,
+    state: TrainState,
+    metrics: Mapping[str, float] | None,
+    unwritten: Mapping[str, np.ndarray] = {},
+) -> None:
     """Saves in the background.
 
     Args:
         checkpoints: From `open_checkpoints`.
         state: State to save.
         metrics: Metrics of this state on the validation split; None if it was not validated.
+        unwritten: Training terms [n] of the steps since the last line of the log, whose mean the next line needs.
 
     Raises:
         OSError: ENOSPC, before anything is written, if the disk cannot hold the state. Orbax would only notice in a thread,
@@ -64,7 +98,8 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState, metrics: Mapping
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoints.directory))
     if jax.process_count() > 1:  # every process has a copy; Orbax writes that of the first
         state = jax.tree.map(np.asarray, state)
-    whole = {"digest": digest(state)}  # Orbax itself does not notice a flipped bit
+    terms = {name: np.asarray(values, np.float64).tolist() for name, values in unwritten.items()}
+    whole = {"digest": digest(state), "unwritten": terms}  # a digest, as Orbax itself does not notice a flipped bit
     checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics, custom_metadata=whole)
 
 
@@ -103,6 +138,14 @@ def restore(checkpoints: ocp.CheckpointManager, like: TrainState, step: int) -> 
     return state
 
 
+def unwritten_at(checkpoints: ocp.CheckpointManager, step: int) -> dict[str, np.ndarray]:
+    """The training terms [n] of the steps before a checkpoint that were not in the log yet."""
+    if step not in checkpoints.all_steps():
+        return {}
+    known = (checkpoints.metadata(step).custom_metadata or {}).get("unwritten", {})
+    return {name: np.asarray(values, np.float64) for name, values in known.items()}
+
+
 class Damaged(UsageError):
     """A checkpoint that is not what was saved."""
 
@@ -116,9 +159,13 @@ def restore_intact(checkpoints: ocp.CheckpointManager, like: TrainState, steps: 
         try:
             return restore(checkpoints, like, step)
         except Damaged as damaged:
-            print(f"{damaged}".partition("; `aejax")[0] + "; it is deleted", file=sys.stderr, flush=True)
+            print(_deleted(damaged), file=sys.stderr, flush=True)
             checkpoints.delete(step)
     return None
+
+
+def _deleted(damaged: Damaged) -> str:
+    return str(damaged).partition("; `aejax")[0] + "; it is deleted"
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from aejax.runs.batched import means
-from aejax.runs.checkpoint import open_checkpoints, save
+from aejax.runs.checkpoint import open_checkpoints, save, unwritten_at
 from aejax.runs.metrics_log import Write, metrics_log
 from aejax.training import processes
 from aejax.training.callbacks import Callback
@@ -74,7 +74,8 @@ class Recorder:
             self._writes = [stack.enter_context(metrics_log(m.directory, settings.track)) for m in members]
             if settings.verbose:
                 self.progress = stack.enter_context(show_progress(title, self._steps, start))
-        self._unwritten: list[Sequence[Mapping[str, np.ndarray]]] = []
+        before = [unwritten_at(checkpoints, start) for checkpoints in self._checkpoints]
+        self._unwritten: list[Sequence[Mapping[str, np.ndarray]]] = [before] if all(before) else []
         self.lost: dict[int, NonFinite] = {}
         """Members that stopped, by position, and the reason."""
 
@@ -118,7 +119,9 @@ class Recorder:
         def one(i: int) -> None:
             state = state_of(i)
             refuse_non_finite_state(state)
-            save(self._checkpoints[i], state, None if validations is None else validations[i].metrics)
+            since = [chunk[i] for chunk in self._unwritten]
+            unwritten = {name: np.concatenate([terms[name] for terms in since]) for name in since[0]} if since else {}
+            save(self._checkpoints[i], state, None if validations is None else validations[i].metrics, unwritten)
 
         self._each(one)
 
