@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -144,3 +146,95 @@ def test_the_log_after_a_resume_is_that_of_an_uninterrupted_run(tmp_path, flags)
     for run in runs:
         assert lines(cut / run) == lines(whole / run)
         assert [line["step"] for line in lines(cut / run) if line["split"] == "train"] == [7, 14, 21, 24]
+
+
+# Files of a run as JSON
+
+VALUES = (5, [], "x", None, {}, True, -1, 1e300, [[]])
+TEXTS = ("5", "[]", "null", "{}", '{"a":', "[" * 100_000, b"\xff\xfe")
+
+
+def places(value, path=()):
+    """The paths of all values in JSON, of lists those of the first."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, part in items:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def tampered(text):
+    """The whole text replaced, and each value replaced by others."""
+    yield from TEXTS
+    for path in places(json.loads(text)):
+        for value in VALUES:
+            whole = part = json.loads(text)
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = value
+            yield json.dumps(whole)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tampered")
+    flags = [
+        "--steps",
+        "4",
+        "--save-every",
+        "2",
+        "--hidden",
+        "4",
+        "--latent",
+        "2",
+        "--evaluate",
+        "quick",
+        "--no-verbose",
+    ]
+    assert main(["train", "ae", *flags, "--run", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+TRIED = """
+import json, shutil, sys
+from pathlib import Path
+from aejax.cli import main
+
+run, name, folder = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+for case in json.loads((folder / "cases.json").read_text()):
+    copy = folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(run, copy)
+    (copy / name).write_bytes(case.encode("latin-1"))
+    for command in (
+        ["encode", str(copy), "digits:test", str(folder / "z.npy"), "--overwrite"],
+        ["resume", str(copy), "--no-evaluate"],
+        ["report", str(copy)],
+    ):
+        try:
+            assert main(command) in (0, 1, 2)
+        except BaseException:
+            print("TRACEBACK", command[0], case[:2000], file=sys.stderr)
+            raise
+"""
+
+
+def survives(run, tmp_path, name, cases):
+    """In a process of its own, without the checks of types, which would be met first."""
+    texts = [case.decode("latin-1") if isinstance(case, bytes) else case for case in cases]
+    (tmp_path / "cases.json").write_text(json.dumps(texts))
+    words = [sys.executable, "-c", TRIED, str(run), name, str(tmp_path)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=1500)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "eval.json"])
+def test_a_tampered_file_ends_in_no_traceback(evaluated, tmp_path, name):
+    cases = list(tampered((evaluated / name).read_text()))
+    chosen = np.random.default_rng(0).choice(len(cases), 12, replace=False)
+    survives(evaluated, tmp_path, name, [*TEXTS[:2], *(cases[i] for i in chosen)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["config.json", "result.json", "eval.json"])
+def test_all_tampered_files_end_in_no_traceback(evaluated, tmp_path, name):
+    survives(evaluated, tmp_path, name, list(tampered((evaluated / name).read_text()))[::2])

@@ -43,7 +43,7 @@ from aejax.training.groups import open_group, resume_members, train_members
 from aejax.training.processes import is_first
 from aejax.training.recorder import NonFinite
 from aejax.training.search import is_search, resume_search
-from aejax.training.settings import Settings
+from aejax.training.settings import Settings, settings_of
 from aejax.training.trainer import resume as resume_run
 from aejax.training.trainer import start_of
 from aejax.training.trainer import train as train_run
@@ -338,4 +338,4 @@ def _settings(directory: Path) -> Settings:
     """Settings of a run or of a group."""
     read = read_sweep if is_sweep(directory) else read_group if is_group(directory) else read_config
     recorded = read(directory)
-    return Settings(**recorded["settings"])
+    return settings_of(recorded["settings"], directory)

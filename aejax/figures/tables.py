@@ -70,7 +70,7 @@ def written(column: Column) -> tuple[list[str], set[str]]:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    return value is not None and math.isfinite(value)
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
 
 
 def decimals(values: Sequence[float | int], significant: int = 3) -> int:

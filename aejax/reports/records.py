@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aejax.errors import UsageError
+from aejax.evaluation.parts import PARTS
 from aejax.runs.directory import read_evaluation, read_json
 from aejax.runs.experiment import command_of
 from aejax.runs.metrics_log import Log, read_log
@@ -55,12 +57,24 @@ class Record(NamedTuple):
 
 
 def read(run: Run) -> Record:
-    return Record(
-        run,
-        read_log(run.directory / "metrics.jsonl"),
-        _optional(run.directory / "result.json"),
-        read_evaluation(run.directory) if (run.directory / "eval.json").exists() else None,
-    )
+    evaluation = read_evaluation(run.directory) if (run.directory / "eval.json").exists() else None
+    if evaluation is not None:
+        refuse_damaged(evaluation, run.directory / "eval.json")
+    return Record(run, read_log(run.directory / "metrics.jsonl"), _optional(run.directory / "result.json"), evaluation)
+
+
+def refuse_damaged(evaluation: Mapping[str, Any], file: Path) -> None:
+    """UsageError for an evaluation from which a part cannot make its tables."""
+    for part in PARTS:
+        found = evaluation.get(part.name)
+        if found is None:
+            continue
+        try:
+            part.tables(found), part.numbers(found)
+        except Exception as error:
+            raise UsageError(
+                f"{file} is damaged ({part.name}: {type(error).__name__}); `aejax evaluate {file.parent}` writes it again"
+            ) from error
 
 
 def _optional(file: Path) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ import jax
 from aejax.data import describe
 from aejax.errors import UsageError
 from aejax.runs.experiment import Source
+from aejax.runs.fields import CONFIG, FIELDS, wrong_field
 from aejax.types import Dataset, Experiment
 
 GROUP = "group.json"
@@ -115,7 +116,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UsageError(
             f"{directory} is not a run directory: its config.json is another program's; give a run of aejax"
         )
-    return modernized(config)
+    return modernized(_with_fields(config, CONFIG, directory / "config.json", f"{directory} is not a run directory"))
 
 
 def read_group(directory: Path) -> dict[str, Any]:
@@ -222,13 +223,24 @@ def refuse_member(directory: Path, config: Mapping[str, Any], what: str) -> None
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
-    """A JSON object, or a UsageError that starts with `otherwise`."""
+    """A JSON object with the fields that a file of this name has (FIELDS), or a UsageError that starts with `otherwise`."""
+    otherwise = otherwise or f"{file.parent} cannot be used"
     try:
-        return json.loads(file.read_text())
+        value = json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{otherwise}: it has no {file.name}; give a directory that `aejax train` made") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:  # also of bytes that are not UTF-8
         raise UsageError(f"{otherwise}: {file} is damaged ({error}); restore it from a copy") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{otherwise}: {file} is damaged (it is not an object); restore it from a copy")
+    return _with_fields(value, FIELDS.get(file.name, {}), file, otherwise)
+
+
+def _with_fields(value: dict[str, Any], fields: Mapping[str, Any], file: Path, otherwise: str) -> dict[str, Any]:
+    wrong = wrong_field(value, fields)
+    if wrong is not None:
+        raise UsageError(f"{otherwise}: {file} is damaged ({wrong}); restore it from a copy")
+    return value
 
 
 @contextmanager

@@ -81,9 +81,23 @@ def open_run(
         step = checkpoints.latest_step() if checkpoint == "last" else checkpoints.best_step()
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
-        state = restore(checkpoints, abstract_state(experiment), step)
+        state = restore(checkpoints, _shapes_of(directory, experiment), step)
     _refuse_other_result(directory, state)
     return Run(directory, config, experiment, state, any_units=allow_changed)
+
+
+def _shapes_of(directory: Path, experiment: Experiment) -> TrainState:
+    """Shapes of the state; UsageError where the recorded arguments make no model."""
+    try:
+        return abstract_state(experiment)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever Flax and JAX raise
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"the model of {directory} cannot be built with its recorded arguments ({type(error).__name__}: {reason}); restore "
+            "its config.json from a copy"
+        ) from error
 
 
 def _refuse_other_result(directory: Path, state: TrainState) -> None:

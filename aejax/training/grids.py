@@ -22,7 +22,7 @@ from aejax.runs.opening import moved, rebuild_function
 from aejax.runs.run import Run
 from aejax.training.groups import Function, resume_members, train_members, variants_of
 from aejax.training.recorder import NonFinite
-from aejax.training.settings import Settings
+from aejax.training.settings import Settings, settings_of
 from aejax.training.trainer import held_directory, new_directory
 
 Values = Mapping[str, Sequence[Any]]
@@ -106,7 +106,7 @@ def resumed_sweep(
     if begun:
         first = read_config(begun[0] / read_group(begun[0])["members"][0])
         arguments["data"] = as_recorded_source(first["data"], read_as(arguments["data"]).data)
-    settings = Settings(**record["settings"])
+    settings = settings_of(record["settings"], directory)
     settings = settings if devices is None else settings._replace(devices=devices)
     source = None if record["source"] is None else Source(**record["source"])
 

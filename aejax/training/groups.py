@@ -39,7 +39,7 @@ from aejax.training.checks import checked
 from aejax.training.cost import cost_of
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
-from aejax.training.settings import Settings, layout_of
+from aejax.training.settings import Settings, layout_of, settings_of
 from aejax.training.step import PlacedRunner, chunk, init_state, make_step, on_one_device
 from aejax.training.trainer import held_directory, new_directory, say_what_was_found, session, turn_back
 from aejax.training.validation import Validation, summary_of, terms_of, validation_split
@@ -198,7 +198,7 @@ def open_group(
     variants = variants_of(function, arguments, record["varied"])
     if not allow_changed:
         refuse_other_data(directory, first["data"], variants[0].experiment)
-    return Group(function, arguments, variants), Settings(**record["settings"])
+    return Group(function, arguments, variants), settings_of(record["settings"], directory)
 
 
 def variants_of(function: Function, arguments: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]) -> list[Variant]:

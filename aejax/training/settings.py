@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from aejax.errors import UsageError
 from aejax.runs.tracking import Tracker
 from aejax.training.step import Layout
 
@@ -44,6 +47,16 @@ class Settings(NamedTuple):
     profile: int = 0
     patience: int = 0
     verbose: bool = True
+
+
+def settings_of(recorded: Mapping[str, Any], where: str | Path) -> Settings:
+    """The settings that a run recorded; UsageError if they are damaged."""
+    defaults = Settings()
+    for name, value in recorded.items():
+        kind = (int, type(None)) if name == "devices" else type(getattr(defaults, name, None))
+        if name not in Settings._fields or not isinstance(value, kind):
+            raise UsageError(f"the settings in {where} are damaged ({name} is {value!r}); restore them from a copy")
+    return Settings(**recorded)
 
 
 def layout_of(settings: Settings) -> Layout:

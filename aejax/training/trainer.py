@@ -44,7 +44,7 @@ from aejax.training.checks import checked
 from aejax.training.cost import Cost, cost_of, step_cost
 from aejax.training.loop import Program, train_to_end
 from aejax.training.recorder import Member
-from aejax.training.settings import Settings, layout_of
+from aejax.training.settings import Settings, layout_of, settings_of
 from aejax.training.step import init_state, make_runner, total_devices
 from aejax.training.validation import Validation, make_validate, split_name
 from aejax.types import Experiment, TrainState
@@ -179,7 +179,7 @@ def resume(
         experiment = given(directory, config, experiment, allow_changed)
         if steps not in (None, experiment.steps):
             raise UsageError(f"the experiment has {experiment.steps} steps and steps={steps}; give one of them")
-    settings = Settings(**config["settings"])
+    settings = settings_of(config["settings"], directory)
     if devices is not None:
         settings = settings._replace(devices=devices)
     experiment = checked(experiment, settings)
