@@ -16,11 +16,11 @@ from typing import Any
 from aejax.data import as_recorded_source, read_as
 from aejax.errors import UsageError
 from aejax.files import write_json
-from aejax.runs.directory import FORMAT, SWEEP, is_group, read_config, read_group, read_sweep
+from aejax.runs.directory import FORMAT, SWEEP, read_config, read_group, read_sweep
 from aejax.runs.experiment import Source, written
 from aejax.runs.opening import moved, rebuild_function
 from aejax.runs.run import Run
-from aejax.training.groups import Function, resume_members, train_members, variants_of
+from aejax.training.groups import Function, has_begun, resume_members, train_members, variants_of
 from aejax.training.recorder import NonFinite
 from aejax.training.settings import Settings, settings_of
 from aejax.training.trainer import held_directory, new_directory
@@ -102,7 +102,7 @@ def resumed_sweep(
         function = rebuild_function(directory, record["source"], file=file, allow_changed=allow_changed)
     arguments = moved(directory, record["arguments"], True, data, parent)
     arguments["data"] = read_as(arguments["data"], {k: v for k, v in record["reading"].items() if k != "data"})
-    begun = [directory / name for name in record["groups"] if is_group(directory / name)]
+    begun = [directory / name for name in record["groups"] if has_begun(directory / name)]
     if begun:
         first = read_config(begun[0] / read_group(begun[0])["members"][0])
         arguments["data"] = as_recorded_source(first["data"], read_as(arguments["data"]).data)
@@ -111,7 +111,7 @@ def resumed_sweep(
     source = None if record["source"] is None else Source(**record["source"])
 
     def resumed(folder: Path) -> list[Run] | None:
-        if not is_group(folder):
+        if not has_begun(folder):
             return None
         return resume_members(
             folder, function=function, devices=devices, allow_changed=allow_changed, data=data, parent=parent

@@ -29,7 +29,16 @@ from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
 from aejax.runs.batched import map_examples
 from aejax.runs.checkpoint import Damaged, open_checkpoints, restore_intact
-from aejax.runs.directory import FORMAT, GROUP, datasets, make_config, read_config, read_group
+from aejax.runs.directory import (
+    FORMAT,
+    GROUP,
+    datasets,
+    is_group,
+    make_config,
+    members_in,
+    read_config,
+    read_group,
+)
 from aejax.runs.experiment import Source, build
 from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_data
 from aejax.runs.run import Run
@@ -121,9 +130,6 @@ def train_members(
     with new_directory(directory, overwrite):
         if source is not None:
             remember(Path(source.file), source.sha256)
-        for member in members:
-            member.directory.mkdir()
-            write_json(member.directory / "config.json", member.config)
         data = arguments["data"]
         record = {
             "format": FORMAT,
@@ -134,6 +140,9 @@ def train_members(
             "source": None if source is None else source._asdict(),
         }
         write_json(directory / GROUP, record)
+        for member in members:
+            member.directory.mkdir()
+            write_json(member.directory / "config.json", member.config)
         say_what_was_found(members[0].config)
         return train_to_end(program_of(group, settings, 0), members, settings, first_states(group), directory)
 
@@ -179,6 +188,11 @@ def resume_members(
         return train_to_end(program_of(group, settings, step), members, settings, states, directory)
 
 
+def has_begun(directory: Path) -> bool:
+    """Whether the directory is a group all of whose members were recorded, and not what a kill left before that."""
+    return is_group(directory) and all((member / "config.json").exists() for member in members_in(directory))
+
+
 def open_group(
     directory: Path,
     *,
@@ -190,6 +204,8 @@ def open_group(
 ) -> tuple[Group, Settings]:
     """The members of a group's directory with their data, and how they were trained."""
     record = read_group(directory)
+    if not has_begun(directory):
+        raise UsageError(f"{directory} was stopped before its first step; start it again with --overwrite")
     if function is None:
         function = rebuild_function(directory, record["source"], file=file, allow_changed=allow_changed)
     arguments = moved(directory, record["arguments"], True, data, parent)

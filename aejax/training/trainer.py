@@ -23,6 +23,8 @@ from aejax.files import write_json
 from aejax.keys import run_keys
 from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore_intact
 from aejax.runs.directory import (
+    GROUP,
+    SWEEP,
     environment,
     holds_runs,
     is_run,
@@ -380,7 +382,11 @@ def refuse_occupied(directory: Path, overwrite: bool) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Empties a run directory that is to be overwritten, except for its lock."""
-    for entry in directory.iterdir():
+    """Empties a run directory that is to be overwritten, except for its lock.
+
+    The file that marks it as one goes last: if the process is killed in between, it can still be overwritten.
+    """
+    marks = ("config.json", GROUP, SWEEP)
+    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name in marks):
         if entry.name != ".lock":
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
