@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -67,7 +68,10 @@ def _typed(flag: str, term: str, value: str, hint: Any) -> Any:
         if hint is bool:
             return {"true": True, "yes": True, "false": False, "no": False}[value.lower()]
         if hint in (int, float, str):
-            return hint(value)
+            typed = hint(value)
+            if isinstance(typed, float) and not math.isfinite(typed):
+                raise ValueError
+            return typed
     except (ValueError, KeyError, StopIteration):
         expected = ", ".join(map(str, choices)) if get_origin(hint) is Literal else getattr(hint, "__name__", str(hint))
         raise UsageError(f"{flag} {term}: {value!r} is not one of its values ({expected})") from None

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import math
 import os
 import shlex
 import sys
@@ -85,8 +86,8 @@ def fit(
     for name, value in (("batch_size", batch_size), ("steps", steps)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise UsageError(f"fit({name}={value!r}): it must be a whole number, at least 1")
-    if isinstance(lr, str):
-        raise UsageError(f"fit(lr={lr!r}): it must be a number")
+    if isinstance(lr, str) or (isinstance(lr, (int, float)) and not 0 < lr < math.inf):
+        raise UsageError(f"the learning rate is {lr!r}; it must be a positive number")
     train, *validation, test = _datasets(splits)
     if monitor is None:
         monitor = "nll" if model.latent is None and model.discrete is None else "nelbo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import jax
@@ -53,7 +54,22 @@ def checked(experiment: Experiment, settings: Settings) -> Experiment:
     return _with_checked_data(experiment)
 
 
+def _refuse_too_large(experiment: Experiment) -> None:
+    """UsageError, before anything is allocated, for a state that no device here can hold."""
+    state = abstract_state(experiment)
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    there = (stats or {}).get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise UsageError(
+            f"parameters and the optimizer's state take {needed / 2**30:.3g} GiB, and there are {there / 2**30:.3g}; make the "
+            "nets smaller"
+        )
+
+
 def _check_model(experiment: Experiment, settings: Settings) -> None:
+    _refuse_too_large(experiment)
     check_contract(experiment)
     state, batch = abstract_state(experiment), abstract_batch(experiment)
     refuse_coupling(experiment.model, layout_of(settings), state.params, state.extras, batch)

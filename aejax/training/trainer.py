@@ -367,6 +367,11 @@ def held_directory(directory: Path) -> Iterator[None]:
 
 def refuse_occupied(directory: Path, overwrite: bool) -> None:
     """Refuses a folder that is not empty; `--overwrite` empties a run directory, never another folder."""
+    name = str(directory)
+    if "\\" in name or name != name.encode("utf-8", "replace").decode():
+        raise UsageError(
+            f"{name!r}: the path of a run holds no backslash and only UTF-8, or its checkpoints would lie elsewhere"
+        )
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
     leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
