@@ -1,5 +1,6 @@
 """Damaged checkpoints: every flipped bit is noticed, and a run goes on from the checkpoint before."""
 
+import gc
 import json
 import shutil
 import subprocess
@@ -20,6 +21,13 @@ from tiny import refusal
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 SMALL = ["--steps", "12", "--save-every", "4", "--hidden", "8", "--latent", "2", "--no-evaluate", "--no-verbose"]
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What Orbax leaves behind is collected before the next test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_a_run_is_trained_once_and_taken_up_again(root, tmp_path):
 
 
 def test_a_run_is_evaluated_once_for_its_parameters(tmp_path, monkeypatch):
-    (tmp_path / "result.json").write_text(json.dumps({"digest": "of these"}))
+    (tmp_path / "result.json").write_text(json.dumps({"digest": "of these", "step": 1, "metrics": {}, "seconds": 1.0}))
     data, asked = open_split(np.zeros((1, 2), np.float32)), []
     experiment = Experiment(Model(None, None, None), None, data, data, 1, 1, 0)
     run = Run(tmp_path, {}, experiment, TrainState(0, {}, {}, None))
@@ -51,11 +51,12 @@ def test_a_run_is_evaluated_once_for_its_parameters(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "aejax.reports.study.evaluate", lambda directory, draws: asked.append(draws) or {"digest": "of these"}
     )
+    found = {"step": 1, "data": "array:all", "examples": 1, "terms": {}}
     assert evaluated(run, draws=7) == {"digest": "of these"}
-    (tmp_path / "eval.json").write_text(json.dumps({"digest": "of others"}))
+    (tmp_path / "eval.json").write_text(json.dumps(found | {"digest": "of others"}))
     evaluated(run, draws=8)
     assert asked == [7, 8]
-    (tmp_path / "eval.json").write_text(json.dumps({"digest": "of these", "kept": True}))
+    (tmp_path / "eval.json").write_text(json.dumps(found | {"digest": "of these", "kept": True}))
     assert evaluated(run)["kept"]
     assert asked == [7, 8]
 
