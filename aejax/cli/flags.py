@@ -79,11 +79,11 @@ def parse(
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        told = _condensed(complaint.getvalue(), " ".join([prog, *positional]))
+        message = _condensed(complaint.getvalue(), " ".join([prog, *positional]))
         elsewhere = next(
-            (hint for word, hint in ELSEWHERE.items() if f"--{word}" in told.split("; see")[0].split(", ")[0]), ""
+            (hint for word, hint in ELSEWHERE.items() if f"--{word}" in message.split("; see")[0].split(", ")[0]), ""
         )
-        raise UsageError(f"{told}{elsewhere and f'; {elsewhere}'}") from None
+        raise UsageError(f"{message}{elsewhere and f'; {elsewhere}'}") from None
     return [{name: getattr(values, name) for name in inspect.signature(f).parameters} for f in functions]
 
 

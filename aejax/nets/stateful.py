@@ -32,7 +32,7 @@ from aejax.keys import each
 from aejax.types import Axis, Params
 
 FLAGS = {"train": True, "training": True, "is_training": True, "deterministic": False}
-"""Argument by which a module is told how it is used -> its value in training."""
+"""Argument that says how a module is used -> its value in training."""
 
 
 @struct.dataclass
@@ -87,7 +87,7 @@ def carried(net: nn.Module, variables: Mapping[str, Any]) -> Params:
 
 
 def flag(net: nn.Module, method: Callable[..., Any] | None, training: bool) -> dict[str, Any]:
-    """The keyword argument that tells a module whether it is used in training; {} if it has none."""
+    """The keyword argument that says whether a module is used in training; {} if it has none."""
     arguments = inspect.signature(type(net).__call__ if method is None else method).parameters
     return {name: value is training for name, value in FLAGS.items() if name in arguments}
 

@@ -34,7 +34,7 @@ _watching: ContextVar[Watch | None] = ContextVar("watching", default=None)
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Calls `watch` after each batch that `map_examples` is done with inside, so that a person can be told how long it takes."""
+    """Calls `watch` after each batch that `map_examples` is done with inside, so that the time left can be shown."""
     token = _watching.set(watch)
     try:
         yield
