@@ -69,8 +69,8 @@ def _refuse_too_large(experiment: Experiment) -> None:
 
 
 def _check_model(experiment: Experiment, settings: Settings) -> None:
-    _refuse_too_large(experiment)
     check_contract(experiment)
+    _refuse_too_large(experiment)
     state, batch = abstract_state(experiment), abstract_batch(experiment)
     refuse_coupling(experiment.model, layout_of(settings), state.params, state.extras, batch)
 
