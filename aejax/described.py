@@ -60,13 +60,7 @@ def _refuse_unmade(function: str, arguments: Mapping[str, Any]) -> None:
     for name, example in MADE.items():
         value = arguments.get(name)
         called = inspect.isfunction(value) and value.__name__ == example.split("(")[0]
-        a_class = isinstance(value, type)
-        if (
-            isinstance(value, (str, float))
-            or a_class
-            or called
-            or (getattr(value, "is_described", False) and name != "sweep")
-        ):
+        if isinstance(value, (str, float, type)) or called or getattr(value, "is_described", False):
             shown = getattr(value, "__name__", repr(value))
             raise UsageError(f"{function}({name}={shown}): give what a call returns, for example {name}={example}")
 

@@ -98,6 +98,7 @@ def test_a_damaged_run_is_resumed_from_the_checkpoint_before_to_the_same_bits(ru
     assert main(["resume", str(run), "--no-evaluate"]) == 0
     assert "/12 is damaged" in capsys.readouterr().err
     assert digest(aejax.open_run(run).state) == digest(aejax.open_run(finished).state)
+    assert (run / "damaged" / "12").is_dir()  # nothing is thrown away
     result = lambda folder: json.loads((folder / "result.json").read_text())["digest"]
     assert result(run) == result(finished)
 

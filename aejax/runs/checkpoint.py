@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ def open_checkpoints(
             damaged = Damaged(str(step), _reason(error))
             if read_only:
                 raise damaged from error
-            print(_deleted(damaged), file=sys.stderr, flush=True)
-            shutil.rmtree(step)
+            _set_aside(step, damaged)
         return manager()
 
 
@@ -154,18 +154,25 @@ class Damaged(UsageError):
 
 
 def restore_intact(checkpoints: ocp.CheckpointManager, like: TrainState, steps: Sequence[int]) -> TrainState | None:
-    """The state of the last of these steps whose checkpoint is intact; later, damaged ones are deleted. None if none is."""
+    """The state of the last of these steps whose checkpoint is intact; later, damaged ones are set aside. None if none is."""
     for step in sorted(steps, reverse=True):
         try:
             return restore(checkpoints, like, step)
         except Damaged as damaged:
-            print(_deleted(damaged), file=sys.stderr, flush=True)
-            checkpoints.delete(step)
+            _set_aside(Path(checkpoints.directory) / str(step), damaged)
+            checkpoints.reload()
     return None
 
 
-def _deleted(damaged: Damaged) -> str:
-    return str(damaged).partition("; `aejax")[0] + "; it is deleted"
+def _set_aside(checkpoint: Path, damaged: Damaged) -> None:
+    """Moves a checkpoint into the run's folder `damaged`: what could not be read today may be read tomorrow."""
+    folder = checkpoint.parent.parent / "damaged"
+    folder.mkdir(exist_ok=True)
+    taken = sum(1 for other in folder.iterdir() if other.name.split("-")[0] == checkpoint.name)
+    place = folder / (f"{checkpoint.name}-{taken + 1}" if taken else checkpoint.name)
+    with suppress(FileNotFoundError):  # another process of the run was faster
+        os.rename(checkpoint, place)
+    print(f"{str(damaged).partition('; `aejax')[0]}; it is set aside as {place}", file=sys.stderr, flush=True)
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,11 @@ aejax impute RUN table.csv complete.csv
 The denoising autoencoder learns to restore masked values from the others, which is what imputation asks for; the variational one
 has a density, by which unusual rows are found (`run.score`). Missing values are 0 in the encoder's input, the mean of
 standardized data, and are not scored (Nazábal et al. 2020; Mattei & Frellsen 2019).
+
+python experiments/results/tabular.py
+Over 5 seeds, the root mean squared error of values that the variational autoencoder imputes is .720 ± .035 on wine, .470 ± .040
+on breast cancer and .729 ± .007 on diabetes, in standard deviations of their columns. That of scikit-learn's iterative imputer
+is .757 ± .033, .417 ± .016 and .710 ± .033. docs/pages/studies/tabular.md has the other methods and the anomaly scores.
 """
 
 from typing import Literal

@@ -1,6 +1,12 @@
 """Convolutional variational autoencoder of images or signals (Kingma & Welling 2013; the nets of van den Oord et al. 2017).
 
-aejax train conv_vae --steps 300
+aejax train conv_vae --steps 300 --seeds 3
+2 CPU cores, 12 s for three seeds. The MSE of test digits is .055 ± .011, where the mean training digit has .073, and the bound on
+-log p(x) is 1.6 ± 17 nats: the standard deviations have only begun to shrink.
+
+aejax train conv_vae
+2 CPU cores, 21 s, one seed. After 5000 steps the MSE is .0137 and the bound -73.5 nats, of which the KL term is 25.7.
+
 aejax train conv_vae --data photos/ --image-size 64 --image-channels 3 --hidden 32 64 128 --latent 64
 aejax train conv_vae --data signals.npy --standardize zscore
 
