@@ -8,21 +8,22 @@ z = run.encode(x)
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aejax.data import load, usual_splits
-from aejax.errors import UsageError
-from aejax.runs.experiment import fit
-from aejax.runs.opening import open_run
-from aejax.runs.run import Run
-from aejax.training.recorder import Interrupted, NonFinite
-from aejax.training.settings import Settings
-from aejax.training.trainer import resume, train
-from aejax.types import Dataset, Experiment, Model, TrainState
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from aejax.data import load, usual_splits
+    from aejax.errors import UsageError
+    from aejax.runs.experiment import fit
+    from aejax.runs.opening import open_run
+    from aejax.runs.run import Run
+    from aejax.training.recorder import Interrupted, NonFinite
+    from aejax.training.settings import Settings
+    from aejax.training.trainer import resume, train
+    from aejax.types import Dataset, Experiment, Model, TrainState
 
 __all__ = [
     "Dataset",
@@ -44,6 +45,37 @@ __all__ = [
     "train",
     "usual_splits",
 ]
+
+_HOMES = {
+    "data": ("load", "usual_splits"),
+    "errors": ("UsageError",),
+    "runs.experiment": ("fit",),
+    "runs.opening": ("open_run",),
+    "runs.run": ("Run",),
+    "training.recorder": ("Interrupted", "NonFinite"),
+    "training.settings": ("Settings",),
+    "training.trainer": ("resume", "train"),
+    "types": ("Dataset", "Experiment", "Model", "TrainState"),
+}
+"""Module -> the names that are imported from it at their first use: JAX alone takes a second to import."""
+
+
+def __getattr__(name: str) -> Any:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is not None:
+        globals()[name] = value = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
+    if not name.startswith("_"):
+        try:
+            return import_module(f"{__name__}.{name}")  # `import aejax` alone gives aejax.models and the others
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def evaluate(

@@ -22,6 +22,15 @@ class UsageError(Exception):
         digits has no split 'trian'
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Text on one line, with control characters, such as a name in a stranger's file may have, as escapes."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
 
 def non_negative(name: str, what: str, value: Any) -> Any:
     """A number of at least 0; a traced number, which differs between members of one program, is not checked."""

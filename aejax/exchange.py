@@ -25,7 +25,7 @@ import numpy as np
 from aejax.errors import UsageError
 from aejax.evaluation.parts import PARTS
 from aejax.figures.tables import decimals, fixed
-from aejax.files import replacing, write_json
+from aejax.files import copy, replacing, write_json, write_text
 from aejax.onnx import write_onnx
 from aejax.runs.checkpoint import digest, open_checkpoints, save
 from aejax.runs.directory import read_evaluation, read_json
@@ -72,13 +72,13 @@ def export_run(run: Run, folder: Path, onnx: bool = False) -> None:
     write_json(folder / "config.json", {"format": FORMAT, "run": run.config, "result": result})
     evaluation = read_evaluation(run.directory) if (run.directory / "eval.json").exists() else None
     if evaluation is not None:
-        shutil.copyfile(run.directory / "eval.json", folder / "eval.json")
+        copy(run.directory / "eval.json", folder / "eval.json")
     pictures = [name for name in PICTURES if (run.directory / "figures" / f"{name}.png").exists()]
     if pictures:
         (folder / "figures").mkdir()
         for name in pictures:
-            shutil.copyfile(run.directory / "figures" / f"{name}.png", folder / "figures" / f"{name}.png")
-    (folder / "README.md").write_text(_card(run, folder.name, result, evaluation, pictures, onnx))
+            copy(run.directory / "figures" / f"{name}.png", folder / "figures" / f"{name}.png")
+    write_text(folder / "README.md", _card(run, folder.name, result, evaluation, pictures, onnx))
 
 
 def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
@@ -119,7 +119,7 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
         save(checkpoints, whole, result["metrics"])
     write_json(directory / "result.json", result)
     if (folder / "eval.json").exists():
-        shutil.copyfile(folder / "eval.json", directory / "eval.json")
+        copy(folder / "eval.json", directory / "eval.json")
     return open_run(directory, experiment=experiment, allow_changed=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -19,7 +20,8 @@ from aejax.cli.searching import sweep
 from aejax.cli.sharing import export, import_
 from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, impute, reconstruct, report, sample
-from aejax.errors import UsageError
+from aejax.errors import UsageError, printable
+from aejax.signals import Stopped, raised_signals
 from aejax.training.recorder import Interrupted, NonFinite
 
 USAGE = """usage: aejax COMMAND ...
@@ -53,47 +55,46 @@ def main(args: Sequence[str] | None = None) -> int:
     args = [a for a in args if a != "--debug"]
 
     try:
-        if not args or args[0] in ("-h", "--help", "help"):
-            print(USAGE, end="")
-            return 0 if args else 2
-        command, rest = args[0], args[1:]
-        if command == "--version":
-            print(f"aejax {version('aejax')}")
-            return 0
-        if command not in COMMANDS:
-            near = difflib.get_close_matches(command, COMMANDS, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise UsageError(f"no command {command!r}; {meant}choose from {', '.join(COMMANDS)} (aejax --help)")
-        return COMMANDS[command](rest)
+        with raised_signals():
+            return _run(args)
     except UsageError as error:
         if debug:
             raise
-        print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"aejax: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("aejax: interrupted", file=sys.stderr)
-        return 130
+        return 128 + (stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT)
     except Interrupted as stopped:
-        print(f"aejax: {stopped}", file=sys.stderr)
+        print(f"aejax: {printable(str(stopped))}", file=sys.stderr)
         return 128 + stopped.signum
     except NonFinite as error:
-        print(f"aejax: error: {error}", file=sys.stderr)
+        print(f"aejax: error: {printable(str(error))}", file=sys.stderr)
         return 1
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        if debug:
-            raise
-        print(f"aejax: error: {error.strerror}: {error.filename}; choose a path that can be used", file=sys.stderr)
-        return 2
     except Exception as error:
-        where = _no_space(error)
-        if debug or where is None:
+        said = _of_the_disk(error)
+        if debug or said is None:
             raise
-        mend = "free some and try again; continue a run that had begun with `aejax resume`"
-        print(f"aejax: error: no space left on the device{where}; {mend}", file=sys.stderr)
+        print(f"aejax: error: {printable(said)}", file=sys.stderr)
         return 2
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    command, rest = args[0], args[1:]
+    if command == "--version":
+        print(f"aejax {version('aejax')}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"no command {command!r}; {meant}choose from {', '.join(COMMANDS)} (aejax --help)")
+    return COMMANDS[command](rest)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -119,12 +120,18 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _no_space(error: BaseException | None) -> str | None:
-    """The full disk, if an error or its cause says so; TensorStore says it only in its message."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f" ({error.filename})" if error.filename else ""
-        if "No space left on device" in str(error) or "RESOURCE_EXHAUSTED: Error writing" in str(error):
-            return ""
-        error = error.__cause__ or error.__context__
+def _of_the_disk(error: Exception) -> str | None:
+    """What the operating system says of a file or a disk; None for other errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        # TensorStore names a full disk only in its message.
+        if full or "No space left on device" in str(cause) or "RESOURCE_EXHAUSTED: Error writing" in str(cause):
+            where = f" ({name})" if (name := getattr(cause, "filename", None)) else ""
+            mend = "free some and try again; continue a run that had begun with `aejax resume`"
+            return f"no space left on the device{where}; {mend}"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}; choose a path that can be used"
     return None

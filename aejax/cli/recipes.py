@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 from pathlib import Path
 
 from aejax.cli.flags import parse
 from aejax.errors import UsageError
+from aejax.files import copy
 from aejax.runs.experiment import FAMILIES, find, shipped
 
 
@@ -44,7 +44,7 @@ def new(args: list[str]) -> int:
         raise UsageError(f"{file} exists; choose another name, or remove it first")
     if not file.parent.is_dir():
         raise UsageError(f"{file}: there is no folder {file.parent}; make it first")
-    shutil.copyfile(source, file)
+    copy(source, file)
     print(f"{file}: a copy of {wanted['name']}; edit it, then: aejax train {file}")
     return 0
 

@@ -22,6 +22,7 @@ import numpy as np
 from aejax.data.splits import Reader, all_as_stored
 from aejax.data.units import found_in
 from aejax.errors import UsageError
+from aejax.files import write_json
 from aejax.types import Found
 
 # Part of every key. Increase it when the files below, or the output of one of our builders, change their meaning.
@@ -102,7 +103,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             ._asdict(),
             "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
         }
-        (temporary / "meta.json").write_text(json.dumps(meta))
+        write_json(temporary / "meta.json", meta)
     entry = open_entry(folder)
     if entry is None:
         raise UsageError(f"the cache folder {folder} cannot be read back; set AEJAX_CACHE to a folder on another disk")

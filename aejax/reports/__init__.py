@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Sequence
 from html import unescape
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aejax.errors import UsageError
+from aejax.files import write_bytes, write_text
 from aejax.runs.run import Run
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def report(runs: Sequence[Run], out: Path | None = None) -> Path:
     try:
         figure_folder.mkdir(exist_ok=True)
         for name, png in pngs.items():
-            write(figure_folder / f"{name}.png", png)
-        write(page_file, document.encode("utf-8", "replace"))
+            write_bytes(figure_folder / f"{name}.png", png)
+        write_text(page_file, document)
     except PermissionError as error:
         raise UsageError(
             f"{error.filename} cannot be written ({error.strerror}); choose another place with --out"
@@ -108,10 +108,3 @@ def is_ours(file: Path) -> bool:
         return False
     with open(file, "rb") as handle:
         return GENERATOR.encode() in handle.read(4096)
-
-
-def write(file: Path, content: bytes) -> None:
-    """Writes a file atomically: under a temporary name, then renamed."""
-    beside = file.with_name(file.name + ".tmp")
-    beside.write_bytes(content)
-    os.replace(beside, file)

@@ -16,6 +16,7 @@ from aejax.errors import UsageError
 from aejax.evaluation import evaluate
 from aejax.evaluation.bounds import DRAWS
 from aejax.figures.tables import mean_sd
+from aejax.files import write_text
 from aejax.runs.directory import finished_in, is_group, read_config, read_evaluation, read_group, read_json
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.opening import open_run
@@ -78,7 +79,7 @@ def put_between(file: Path, begin: str, end: str, heading: str, text: str) -> No
     if begin not in text_:
         text_ = f"{text_.rstrip()}\n\n## {heading}\n\n{begin}\n{end}\n"
     before, rest = text_.split(begin)
-    file.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}")
+    write_text(file, f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def markdown(corner: str, headings: Iterable[str], rows: Mapping[str, Iterable[str]]) -> list[str]:

@@ -21,6 +21,7 @@ import jax
 
 from aejax.data import describe
 from aejax.errors import UsageError
+from aejax.files import parsed_object
 from aejax.runs.experiment import Source
 from aejax.runs.fields import CONFIG, FIELDS, wrong_field
 from aejax.types import Dataset, Experiment
@@ -172,11 +173,10 @@ def modernized(record: dict[str, Any]) -> dict[str, Any]:
 
 def is_run(directory: Path) -> bool:
     """Whether config.json is one of ours; other programs use the same file name."""
-    try:
-        config = json.loads((directory / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and {"source", "settings", "monitor", "versions"} <= config.keys()
+    config = None
+    with contextlib.suppress(OSError):
+        config = parsed_object((directory / "config.json").read_text("utf-8", "replace"))
+    return config is not None and {"source", "settings", "monitor", "versions"} <= config.keys()
 
 
 def is_group(directory: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aejax.files import write_bytes
+from aejax.files import parsed_object, write_text
 from aejax.runs.tracking import Tracker, tracked
 
 Log = Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
@@ -44,25 +44,14 @@ def truncate_log(directory: Path, step: int) -> None:
     file = directory / "metrics.jsonl"
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (json.JSONDecodeError, KeyError):
-            continue
-    write_bytes(file, "".join(line + "\n" for line in kept).encode())
+    write_text(file, "".join(f"{line}\n" for line, entry in _entries(file) if entry["step"] <= step))
 
 
 def read_log(file: Path) -> Log:
-    """The numbers in metrics.jsonl. Damaged lines, which a kill can leave, are skipped."""
+    """The numbers in metrics.jsonl."""
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            entry = json.loads(line)
-            step, split = entry.pop("step"), entry.pop("split")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+    for _, entry in _entries(file) if file.exists() else []:
+        step, split = entry.pop("step"), entry.pop("split")
         for name, value in entry.items():
             if name != "examples_per_second" and isinstance(value, (int, float)):
                 points.setdefault(split, {}).setdefault(name, []).append((step, value))
@@ -70,3 +59,11 @@ def read_log(file: Path) -> Log:
         split: {name: tuple(np.array(pairs, float).T) for name, pairs in terms.items()}
         for split, terms in points.items()
     }
+
+
+def _entries(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line of a log and its content. Damaged lines, such as one cut short by a kill, are passed over."""
+    for line in file.read_text("utf-8", "replace").splitlines():
+        entry = parsed_object(line)
+        if entry is not None and type(entry.get("step")) is int and isinstance(entry.get("split"), str):
+            yield line, entry

@@ -8,12 +8,11 @@ default `~/.local/state/aejax/`). Both count: beside another copy of the same fi
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from aejax.files import write_json
+from aejax.files import parsed_object, write_json
 
 MOST = 1000
 """Number of files that are remembered, the last ones."""
@@ -42,8 +41,6 @@ def is_remembered(file: Path, digest: str, allow_changed: bool = False) -> bool:
 
 
 def _known() -> dict[str, str]:
-    with suppress(OSError, ValueError):
-        known = json.loads(record_file().read_text())
-        if isinstance(known, dict):
-            return known
+    with suppress(OSError):
+        return parsed_object(record_file().read_text("utf-8", "replace")) or {}
     return {}

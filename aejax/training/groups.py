@@ -119,7 +119,7 @@ def train_members(
     Raises:
         UsageError: Something is wrong that the user can correct; nothing has been written.
         NonFinite: At the end, with the names of the members that stopped.
-        Interrupted: SIGINT or SIGTERM arrived; all members are saved and `resume_members` continues.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; all members are saved and `resume_members` continues.
     """
     directory = Path(directory)
     group = Group(function, arguments, variants_of(function, arguments, varied))

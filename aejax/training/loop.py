@@ -16,10 +16,10 @@ from aejax.data import cache_folder
 from aejax.files import write_json
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import Run
+from aejax.signals import noted_signals
 from aejax.training import processes
 from aejax.training.callbacks import Callback
 from aejax.training.cost import Cost, cost_record
-from aejax.training.progress import noted_signals
 from aejax.training.recorder import Interrupted, Member, Recorder
 from aejax.training.settings import Settings
 from aejax.training.step import Runner, on_one_device
@@ -80,7 +80,7 @@ def train_to_end(
 
     Raises:
         NonFinite: At the end, if members stopped.
-        Interrupted: SIGINT or SIGTERM arrived; all members are saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; all members are saved.
     """
     first, start = members[0].experiment, _step_of(state)
     with ExitStack() as stack:
@@ -127,6 +127,10 @@ def train_to_end(
             write_result(run, validations[i], clock, cost)
             runs.append(run)
         recorder.raise_lost()
+        if signum := clock.latest_signal():
+            raise Interrupted(
+                f"stopped after the last of {first.steps} steps; go on with: aejax resume {directory}", signum
+            )
     return runs
 
 
@@ -227,14 +231,18 @@ class Clock:
         self._started = time.perf_counter()
 
     def stop(self, steps: int) -> None:
-        elapsed, signal = processes.most([time.perf_counter() - self._started, float(self._noted())])
-        self.signal = int(signal)
+        elapsed, signum = processes.most([time.perf_counter() - self._started, float(self._noted())])
+        self.signal = int(signum)
         self.seconds += elapsed
         self._calls += 1
         if self._calls > 1:
             self._timed_steps += steps
             self._timed_seconds += elapsed
             self._latest = elapsed / steps
+
+    def latest_signal(self) -> int:
+        """Signal that any process has received by now."""
+        return int(processes.most([float(self._noted())])[0])
 
     def steps_in(self, seconds: float) -> int:
         """Number of steps in this time; one until something has been timed."""

@@ -1,14 +1,11 @@
-"""Progress for a person while a run trains: a bar on a terminal, plain lines elsewhere; and SIGINT and SIGTERM."""
+"""Progress for a person while a run trains: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -90,32 +87,3 @@ def _line(step: int, terms: Mapping[str, float]) -> str:
 
 def _per_second(examples_per_second: float | None) -> str:
     return "" if examples_per_second is None else f"{examples_per_second:,.0f} examples/s"
-
-
-@contextmanager
-def noted_signals() -> Iterator[Callable[[], int]]:
-    """Records SIGINT and SIGTERM instead of acting on them, so that a run can save first.
-
-    It yields a function that returns the signal's number, or 0. A second signal acts at once. Outside the main thread Python
-    delivers no signals, and nothing is installed.
-    """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: 0
-        return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for s, handler in previous.items():
-            signal.signal(s, handler)
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        noted.append(signum)
-        restore()
-
-    for s in previous:
-        signal.signal(s, note)
-    try:
-        yield lambda: noted[0] if noted else 0
-    finally:
-        restore()

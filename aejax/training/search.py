@@ -74,7 +74,7 @@ def search(
     Raises:
         UsageError: The space is empty or impossible, there is no validation split, or Optuna is missing.
         NonFinite: All trials diverged.
-        Interrupted: SIGINT or SIGTERM arrived; `resume_search` continues.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; `resume_search` continues.
     """
     _optuna()
     if trials < 1:

@@ -1,7 +1,7 @@
 """Training a run from its first step, or from its last checkpoint, to its end, and the files that it writes.
 
-`metrics.jsonl` gets a line per log point. Every `save_every` steps, at the end, and on SIGINT and SIGTERM, the validation split
-is evaluated and a checkpoint saved. `result.json` is written when the run is complete.
+`metrics.jsonl` gets a line per log point. Every `save_every` steps, at the end, and on a signal that ends the process, the
+validation split is evaluated and a checkpoint saved. `result.json` is written when the run is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from aejax.data import batch_at, batch_loader, found_line
 from aejax.errors import UsageError
-from aejax.files import write_json
+from aejax.files import PARTIAL, write_json
 from aejax.keys import run_keys
 from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore_intact
 from aejax.runs.directory import (
@@ -80,7 +80,7 @@ def train(
     Raises:
         UsageError: Something is wrong that the user can correct; nothing has been written.
         NonFinite: A term became NaN or Inf; the last finite checkpoint is kept.
-        Interrupted: SIGINT or SIGTERM arrived; the run is saved and can be resumed.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived; the run is saved and can be resumed.
 
     Example:
         >>> from aejax.models import autoencoder
@@ -374,8 +374,8 @@ def refuse_occupied(directory: Path, overwrite: bool) -> None:
         )
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return
-    leftovers = directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {".lock", "config.json.tmp"}
-    if leftovers:  # left behind by a disk that was full at the start
+    if directory.is_dir() and all(entry.name.startswith((".lock", PARTIAL)) for entry in directory.iterdir()):
+        # left behind by a disk that was full at the start, or by a kill
         return
     if not is_run(directory) and not holds_runs(directory):
         raise UsageError(f"{directory} exists and is not a run directory; choose another --run")

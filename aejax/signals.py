@@ -1,0 +1,107 @@
+"""The signals that end a process: SIGINT, SIGTERM and SIGHUP.
+
+While the package is imported they end it at once, in a command they are raised, so that it cleans up on its way out, and while a
+run trains they are noted, so that it saves first. Signals that are ignored, as SIGHUP is under nohup, stay ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_INTERRUPTED = b"aejax: interrupted\n"
+
+
+def end_at_once() -> None:
+    """Ends the process on a signal from here on. Nothing has begun that would be lost."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        os.write(2, _INTERRUPTED)
+        os._exit(128 + signum)
+
+    for signum in _handlers():
+        signal.signal(signum, leave)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the command."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def raised_signals() -> Iterator[None]:
+    """Raises Stopped on the first signal. A second one ends the process at once, as does one that Python could not raise."""
+    if threading.current_thread() is not threading.main_thread():  # where Python delivers no signals
+        yield
+        return
+    handlers = _handlers()
+    unraisable = sys.unraisablehook
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        for other in handlers:
+            signal.signal(other, leave)
+        raise Stopped(signum)
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        os._exit(128 + signum)
+
+    def not_raised(lost: Any) -> None:
+        """Called for an exception inside a destructor or a callback of the garbage collector, where it would get lost."""
+        if isinstance(lost.exc_value, Stopped):
+            os.write(2, _INTERRUPTED)
+            os._exit(128 + lost.exc_value.signum)
+        unraisable(lost)
+
+    sys.unraisablehook = not_raised
+    for signum in handlers:
+        signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = unraisable
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def noted_signals() -> Iterator[Callable[[], int]]:
+    """Records SIGINT, SIGTERM and SIGHUP instead of acting on them, so that a run can save first.
+
+    It yields a function that returns the signal's number, or 0. A second signal acts at once. Outside the main thread Python
+    delivers no signals, and nothing is installed.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    previous = _handlers()
+
+    def restore() -> None:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        noted.append(signum)
+        restore()
+
+    for s in previous:
+        signal.signal(s, note)
+    try:
+        yield lambda: noted[0] if noted else 0
+    finally:
+        restore()
+
+
+def _handlers() -> dict[int, Any]:
+    """The handler of each signal that is not ignored."""
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    return {signum: handler for signum, handler in handlers.items() if handler is not signal.SIG_IGN}
