@@ -280,10 +280,42 @@ def test_fingerprints_are_stable_and_tell_slices_apart(digits, prepared):
     assert len({a.fingerprint for a in once}) == 4
     assert once[2].fingerprint == once[4].fingerprint  # 50 % of 1438
     assert all(data.fingerprint == cache.fingerprint_of(data.arrays) for data in once)
-    (kept,) = Path(prepared["AEJAX_CACHE"]).glob("data/*/train/0-719.sha256")
-    kept.write_text("torn")
-    assert load(digits, specs)[2].fingerprint == once[2].fingerprint
-    assert kept.read_text() == once[2].fingerprint
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_fingerprint_of_a_slice_does_not_depend_on_what_is_kept(empty, monkeypatch, large):
+    path = saved(empty / "a.npy", x=np.random.default_rng(0).random((20, 3)))
+    expected = open_split(f"{path}:train[:9]").fingerprint
+    monkeypatch.setattr(cache, "SMALL", 0 if large else cache.SMALL)
+    for kept in [None, "torn"] if large else [None]:
+        if kept is not None:
+            (file,) = (empty.parent / "cache" / "data").glob("*/train/0-9.sha256")
+            file.write_text(kept)
+        assert open_split(f"{path}:train[:9]").fingerprint == expected
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("file", ["x.npy", "label.npy", "meta.json"])
+def test_every_flipped_bit_in_the_cache_is_noticed(empty, monkeypatch, capsys, file, large):
+    """Of small splits all bytes are compared, of large ones a sample, which here is all of it."""
+    monkeypatch.setattr(cache, "SMALL", 0 if large else cache.SMALL)
+    monkeypatch.setattr(cache, "BLOCK", 64)
+    path = saved(empty / "a.npz", x=np.random.default_rng(0).random((20, 3)), y=np.arange(20))
+    before = open_split(path)
+    (folder,) = (empty.parent / "cache" / "data").glob("*/all")
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        content = bytearray((folder / file).read_bytes())
+        position = rng.integers(len(content))
+        content[position] ^= 1 << rng.integers(8)
+        (folder / file).write_bytes(content)
+        after = open_split(path)
+        assert after.fingerprint == before.fingerprint == cache.fingerprint_of(after.arrays)
+        assert after.classes == before.classes
+        assert after.found == before.found
+        said = f"the cached data {folder} are damaged; they are made again\n"
+        in_header = file.endswith(".npy") and position < 128  # of spaces for the most part
+        assert capsys.readouterr().err in ([said, ""] if in_header else [said])
 
 
 @pytest.mark.parametrize("change", ["byte", "dtype", "shape", "name"])

@@ -17,10 +17,11 @@ import jax
 from aejax.cli.flags import parse, plain
 from aejax.cli.start import existing, joined, reading, start
 from aejax.cli.varying import varied_by
-from aejax.data import located, read_as
+from aejax.data import located, read_as, refuse_damaged
 from aejax.errors import UsageError
 from aejax.runs.checkpoint import Damaged
 from aejax.runs.directory import (
+    datasets,
     environment,
     finished_in,
     holds_runs,
@@ -265,6 +266,8 @@ def verify(args: list[str]) -> int:
     start(settings.devices or 1, settings.deterministic)
 
     experiment = rebuild(directory, config, **opened)
+    for data in datasets(experiment):
+        refuse_damaged(data)
     extended = config.get("extended", [])
     try:
         open_run(directory, experiment=experiment, allow_changed=opened["allow_changed"])
@@ -299,6 +302,8 @@ def _verify_group(directory: Path, settings: Settings, **opened: Any) -> int:
     expected = {m.name: read_json(m / "result.json", f"{m} is not complete") for m in members}
     start(settings.devices or 1, settings.deterministic)
     group, _ = open_group(directory, **opened)
+    for data in datasets(group.variants[0].experiment):
+        refuse_damaged(data)
     varied = read_group(directory)["varied"]
     with tempfile.TemporaryDirectory() as folder:
         with suppress(NonFinite):  # including members that diverged then

@@ -9,7 +9,7 @@ from typing import Any
 from aejax.cli.flags import parse
 from aejax.cli.outputs import check_output, write_output
 from aejax.cli.start import chosen_checkpoint, existing, reading, start
-from aejax.data import available, column_names, file_names, load, open_split, prepare, read_as, usual_splits
+from aejax.data import ReadAs, available, column_names, file_names, load, open_split, prepare, read_as, usual_splits
 from aejax.errors import UsageError
 from aejax.files import replacing
 from aejax.runs.directory import finished_in, holds_runs
@@ -80,11 +80,17 @@ def output(out: Path, /, overwrite: bool = False, sample_rate: int = 16_000) -> 
     """
 
 
-def source(source: str, /) -> None:
+def source(source: str, /, large: bool = False) -> None:
     """
     Args:
         source: A .npy, .npz, .csv, .tsv or .parquet file, a folder of images, or NAME:SPLIT (digits:test).
+        large: Accept a file that takes more than 8 GiB in memory, and images of more than 179 million pixels.
     """
+
+
+def as_given(source: Any, large: bool) -> Any:
+    """A source of data as the flags say it."""
+    return ReadAs(source, large=True) if large and source is not None else source
 
 
 def encode(args: list[str]) -> int:
@@ -121,11 +127,9 @@ def impute(args: list[str]) -> int:
     )
     start(1)
     check_output(out["out"], out["overwrite"])
-    run = open_run(opened.pop("run"), **opened, **which)
-    columns = column_names(given["source"])
-    write_output(
-        out, run.impute(given["source"], **more), run.experiment.train.found, file_names(given["source"]), columns
-    )
+    run, data = open_run(opened.pop("run"), **opened, **which), as_given(**given)
+    columns = column_names(data)
+    write_output(out, run.impute(data, **more), run.experiment.train.found, file_names(data), columns)
     return 0
 
 
@@ -133,9 +137,9 @@ def _apply(name: str, opened: dict[str, Any], given: dict[str, Any], out: dict[s
     start(1)
 
     check_output(out["out"], out["overwrite"])
-    run = open_run(opened.pop("run"), **opened, **which)
+    run, data = open_run(opened.pop("run"), **opened, **which), as_given(**given)
     found = run.experiment.train.found if name == "reconstruct" else None
-    write_output(out, getattr(run, name)(given["source"]), found, file_names(given["source"]))
+    write_output(out, getattr(run, name)(data), found, file_names(data))
     return 0
 
 
@@ -150,6 +154,7 @@ def sample(args: list[str]) -> int:
         fit_mixture: int = 0,
         prefix: int | None = None,
         gaps: tuple[int, ...] = (),
+        large: bool = False,
     ) -> None:
         """
         Args:
@@ -166,6 +171,7 @@ def sample(args: list[str]) -> int:
             prefix: For a model of sequences: how many frames of each it sees; by default half of them.
             gaps: Steps from each frame of a sample to the next, the first from the last frame of the prefix; by default steps
                 of one up to the length of a whole sequence.
+            large: For --given, as in `aejax encode`.
         """
 
     about = "Samples of a generative model, or of a density fitted to any model's codes, as a .npy file or a folder of images."
@@ -178,7 +184,8 @@ def sample(args: list[str]) -> int:
     components = wanted.pop("fit_mixture")
     if components < 0:
         raise UsageError(f"--fit-mixture {components}: it must be at least 1, or 0 for the model's own prior")
-    given, label, classifier, keep = (wanted.pop(name) for name in ("given", "label", "classifier", "keep"))
+    label, classifier, keep = (wanted.pop(name) for name in ("label", "classifier", "keep"))
+    given = as_given(wanted.pop("given"), wanted.pop("large"))
     prefix, gaps = wanted.pop("prefix"), wanted.pop("gaps")
     if classifier is not None and (label is None or given is not None):
         raise UsageError("--classifier accepts samples of one class; say which with --label, and leave out --given")

@@ -11,7 +11,7 @@ from aejax.data.batches import (
     subset,
     take,
 )
-from aejax.data.cache import cache_folder
+from aejax.data.cache import cache_folder, refuse_damaged
 from aejax.data.factor_traversal import factor_traversal_of
 from aejax.data.kinds import is_image
 from aejax.data.loading import (
@@ -62,6 +62,7 @@ __all__ = [
     "prepare",
     "read_as",
     "recorded",
+    "refuse_damaged",
     "subset",
     "take",
     "unscaled",

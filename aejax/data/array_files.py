@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from aejax.data.arrays import known_names, mapping_readers, refuse_shape
+from aejax.data.limits import refuse_many_bytes
+from aejax.data.reading import ReadAs
 from aejax.data.splits import Reader, Readers, checked, with_a_tenth_held_out
 from aejax.errors import UsageError
 
 
-def npy_readers(path: Path, missing: bool = False) -> Readers:
+def npy_readers(path: Path, reading: ReadAs) -> Readers:
     """One array [n, ...] of examples, a tenth of which is the test split."""
     shape, *_ = _npy_header(path)
     refuse_shape(shape, str(path))
     try:
         x = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _unreadable(path) from error
-    return mapping_readers({"x": x}, str(path), missing=missing)
+    return mapping_readers({"x": x}, str(path), missing=reading.missing == "mask")
 
 
-def npy_streams(path: Path, missing: bool = False) -> Readers | None:
+def npy_streams(path: Path, reading: ReadAs) -> Readers | None:
     """The same splits, with each example read from the file on demand.
 
     None for an array in Fortran order, in which the numbers of one example are scattered over the whole file.
@@ -53,7 +56,8 @@ def npy_streams(path: Path, missing: bool = False) -> Readers | None:
             os.close(file)
         return {"x": x}
 
-    return with_a_tenth_held_out(checked(Reader(shape[0], None, read, missing=missing), str(path)))
+    whole = Reader(shape[0], None, read, missing=reading.missing == "mask")
+    return with_a_tenth_held_out(checked(whole, str(path)))
 
 
 def npy_header(path: Path) -> str:
@@ -68,7 +72,7 @@ def npz_splits(path: Path) -> list[str]:
         return [name.removeprefix("x_") for name in file.files if name.startswith("x_")]
 
 
-def npz_readers(path: Path, missing: bool = False) -> Readers:
+def npz_readers(path: Path, reading: ReadAs) -> Readers:
     """Splits of a .npz: `x` and, if present, `label` (or `y`), a tenth of which is the test split; or `x_train`, `x_test`, …
 
     Any other word after `x_` names a split of that name. Labels are numbers from 0 on or strings; `label_names` gives the names
@@ -79,25 +83,55 @@ def npz_readers(path: Path, missing: bool = False) -> Readers:
     with _opened_npz(path) as file:
         names = list(file.files)
         known = known_names(names, str(path))
+        refuse_many_bytes(sum(_bytes_of(file, name) for name in names if name in known), str(path), reading.large)
         arrays = {name: _without_objects(file, name, path) for name in names if name in known}
     others = {f"array {name}": 1 for name in names if name not in known}
-    return mapping_readers(arrays, str(path), others, missing)
+    return mapping_readers(arrays, str(path), others, reading.missing == "mask")
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Shape, whether in Fortran order, dtype and the offset of the data. NumPy's own messages for object arrays mention
-    pickles.
+    """Shape, whether in Fortran order, dtype and the offset of the data, which are there. NumPy's own messages for object arrays
+    mention pickles.
     """
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran_order, dtype = headers[version](file)
+            shape, fortran_order, dtype = _header(file)
             offset = file.tell()
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        if offset + _size(shape, dtype) > path.stat().st_size:
+            raise ValueError("its header describes more than it holds")
+    except Exception as error:
         raise _unreadable(path) from error
     _refuse_objects(dtype, str(path))
     return shape, fortran_order, dtype, offset
+
+
+def _header(file: IO[bytes] | zipfile.ZipExtFile) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The header of a .npy. NumPy evaluates it as a literal, so damage raises many kinds of errors, a TokenError among them."""
+    version = np.lib.format.read_magic(file)
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return headers[version](file)
+
+
+def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """Bytes of an array; ValueError for a negative side."""
+    if any(side < 0 for side in shape):
+        raise ValueError("its shape is negative")
+    return math.prod(shape) * dtype.itemsize
+
+
+def _bytes_of(file: np.lib.npyio.NpzFile, name: str) -> int:
+    """Bytes that an array of a .npz takes, by its header; ValueError if the file cannot hold them.
+
+    The size of a member, which `zipfile` never exceeds when it decompresses, bounds what the header may claim.
+    """
+    assert file.zip is not None  # which it is of a file that is open
+    member = next(key for key in (f"{name}.npy", name) if key in file.zip.namelist())
+    with file.zip.open(member) as content:
+        shape, _, dtype = _header(content)
+    size = _size(shape, dtype)
+    if size > file.zip.getinfo(member).file_size and not dtype.hasobject:
+        raise ValueError("a header describes more than the file holds")
+    return size
 
 
 @contextlib.contextmanager
@@ -108,7 +142,9 @@ def _opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
             raise zipfile.BadZipFile
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # also for encryption, other compressions, and headers that are damaged
         raise UsageError(f"{path} cannot be read as a .npz file; save it again with np.savez") from error
 
 

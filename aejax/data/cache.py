@@ -1,7 +1,8 @@
 """Decoded splits on disk: a folder of plain .npy files, which are memory-mapped, and a meta.json that describes them.
 
 Every folder is written under a temporary name and then renamed, so it is either complete or absent. If two processes write the
-same folder, one wins and both read it.
+same folder, one wins and both read it. What is read is compared with digests that were taken when it was written, and a folder
+that is damaged is made again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,12 +24,18 @@ import numpy as np
 from aejax.data.splits import Reader, all_as_stored
 from aejax.data.units import found_in
 from aejax.errors import UsageError
-from aejax.files import write_json
-from aejax.types import Found
+from aejax.files import write_json, write_text
+from aejax.types import Dataset, Found
 
 # Part of every key. Increase it when the files below, or the output of one of our builders, change their meaning.
-_LAYOUT = 7
+_LAYOUT = 8
 _CHUNK = 1024
+
+SMALL = 64 * 2**20
+"""Bytes of a split up to which all of it is compared when it is opened; of a larger split only a few blocks are."""
+BLOCK = 4 * 2**20
+_COMPARED = 8
+"""Number of blocks of each array of a large split that are compared, drawn anew each time."""
 
 
 class Entry(NamedTuple):
@@ -64,9 +72,20 @@ def folder_of(name: str, identity: object, split: str) -> Path:
 
 
 def open_entry(folder: Path) -> Entry | None:
-    """The split in this folder, or None if it is missing or damaged (a file missing, or of the wrong size or kind)."""
+    """The split in this folder, or None if it is missing or damaged, of which standard error is told."""
+    if not folder.exists():
+        return None
+    entry = _read(folder)
+    if entry is None:
+        print(f"the cached data {folder} are damaged; they are made again", file=sys.stderr, flush=True)
+    return entry
+
+
+def _read(folder: Path) -> Entry | None:
     try:
         meta = json.loads((folder / "meta.json").read_text())
+        if meta["digest"] != _digest_of(meta):
+            return None
         arrays = {}
         for name, expected in meta["arrays"].items():
             # A plain view of the map: indexing np.memmap itself is slower.
@@ -76,8 +95,9 @@ def open_entry(folder: Path) -> Entry | None:
         classes, factors, states = (
             None if meta[names] is None else tuple(meta[names]) for names in ("classes", "factors", "states")
         )
-        return Entry(folder, arrays, classes, meta["fingerprint"], factors, states, Found(**meta["found"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        entry = Entry(folder, arrays, classes, meta["fingerprint"], factors, states, Found(**meta["found"]))
+        return entry if _intact(entry, meta["blocks"]) else None
+    except Exception:  # whatever JSON and NumPy raise for damaged files
         return None
 
 
@@ -92,7 +112,7 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
         _write(temporary, reader, where)
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in temporary.glob("*.npy")}
         meta = {
-            "shape": arrays["x"].shape[1:],
+            "shape": list(arrays["x"].shape[1:]),
             "size": reader.size,
             "classes": reader.classes,
             "factors": reader.factors,
@@ -101,10 +121,11 @@ def make_entry(folder: Path, reader: Reader, where: str) -> Entry:
             "found": found_in(arrays["x"], reader.origin, where)
             ._replace(passed_over=reader.passed_over, columns=reader.columns)
             ._asdict(),
-            "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
+            "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+            "blocks": {name: [_hash(block) for block in _blocks(array)] for name, array in arrays.items()},
         }
-        write_json(temporary / "meta.json", meta)
-    entry = open_entry(folder)
+        write_json(temporary / "meta.json", {**meta, "digest": _digest_of(meta)})
+    entry = _read(folder)
     if entry is None:
         raise UsageError(f"the cache folder {folder} cannot be read back; set AEJAX_CACHE to a folder on another disk")
     return entry
@@ -120,22 +141,78 @@ def fingerprint_of(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _intact(entry: Entry, blocks: Mapping[str, list[str]]) -> bool:
+    """Whether the arrays are as they were written; of a large split only some blocks are compared."""
+    if _bytes(entry.arrays) <= SMALL:
+        return _fingerprint(entry) == entry.fingerprint
+    rng = np.random.default_rng()
+    for name, array in entry.arrays.items():
+        own = blocks[name]
+        for i in rng.choice(len(own), min(len(own), _COMPARED), replace=False):
+            if _hash(_blocks(array, int(i))[0]) != own[i]:
+                return False
+    return True
+
+
+_known: dict[object, str] = {}
+"""Small splits, and slices of them, whose files this process has read already -> their fingerprint."""
+
+
+def _fingerprint(entry: Entry, start: int = 0, stop: int | None = None) -> str:
+    """The fingerprint of a small split or of a slice of it, computed once while its files stay as they are."""
+    stats = [(entry.folder / f"{name}.npy").stat() for name in sorted(entry.arrays)]
+    key = (entry.folder, start, stop, *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
+    if key not in _known:
+        _known[key] = fingerprint_of({name: array[start:stop] for name, array in entry.arrays.items()})
+    return _known[key]
+
+
+def _bytes(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _blocks(array: np.ndarray, only: int | None = None) -> list[memoryview]:
+    """The bytes of an array in blocks, or one of the blocks."""
+    content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    numbers = range(-(-len(content) // BLOCK)) if only is None else [only]
+    return [content[i * BLOCK : (i + 1) * BLOCK] for i in numbers]
+
+
+def _hash(block: memoryview) -> str:
+    return hashlib.blake2b(block, digest_size=16).hexdigest()
+
+
+def _digest_of(meta: Mapping[str, Any]) -> str:
+    """sha256 of what meta.json says, without the digest itself."""
+    rest = {name: value for name, value in meta.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_damaged(dataset: Dataset) -> None:
+    """Compares all examples of a data set in memory with its fingerprint; UsageError if they differ."""
+    if dataset.arrays is not None and fingerprint_of(dataset.arrays) != dataset.fingerprint:
+        raise UsageError(
+            f"the examples of {dataset.name} in the cache are not those that were decoded; remove {cache_folder() / 'data'}, "
+            "which is made again"
+        )
+
+
 def part_of(entry: Entry, start: int, stop: int) -> tuple[Mapping[str, np.ndarray], str]:
-    """Views of the examples from `start` to `stop`, and their fingerprint, which is stored beside the arrays."""
+    """Views of the examples from `start` to `stop`, and their fingerprint; of a large split it is stored beside the arrays."""
     if (start, stop) == (0, len(entry.arrays["x"])):
         return entry.arrays, entry.fingerprint
     arrays = {name: array[start:stop] for name, array in entry.arrays.items()}
+    if _bytes(entry.arrays) <= SMALL:
+        return arrays, _fingerprint(entry, start, stop)
     path = entry.folder / f"{start}-{stop}.sha256"
     with contextlib.suppress(OSError):
-        known = path.read_text()
+        known = path.read_text("utf-8", "replace")
         if re.fullmatch("[0-9a-f]{64}", known):
             return arrays, known
     fingerprint = fingerprint_of(arrays)
     # An optimization only: if it cannot be written, it is computed again.
     with contextlib.suppress(OSError):
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        temporary.write_text(fingerprint)
-        temporary.replace(path)
+        write_text(path, fingerprint)
     return arrays, fingerprint
 
 
@@ -159,7 +236,7 @@ def _put(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:  # rename does not replace a folder that is not empty
-        if open_entry(folder) is not None:
+        if _read(folder) is not None:
             return  # another process was faster
         aside = temporary.with_name(f"{temporary.name}.damaged")
         with contextlib.suppress(FileNotFoundError):

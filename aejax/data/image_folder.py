@@ -169,7 +169,11 @@ def _listed(folder: Path | str, passed_over: Counter[str], depth: int = 0) -> _N
     images, folders, table = [], {}, None
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
-            passed_over["hidden files"] += sum(1 for _ in _files_in(entry)) if entry.is_dir() else 1
+            passed_over["hidden files"] += (
+                sum(1 for _ in _files_in(entry)) if entry.is_dir(follow_symlinks=False) else 1
+            )
+        elif _leads_nowhere(entry):
+            passed_over["broken links and other entries that are not files"] += 1
         elif entry.is_dir(follow_symlinks=depth < 2):
             folders[entry.name] = _listed(entry.path, passed_over, depth + 1)
         elif not entry.is_file():
@@ -181,6 +185,17 @@ def _listed(folder: Path | str, passed_over: Counter[str], depth: int = 0) -> _N
         else:
             passed_over[f"{os.path.splitext(entry.name)[1].lower() or 'unnamed'} files"] += 1
     return _Node(images, folders, table, len(images) + sum(node.images_below for node in folders.values()))
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to nothing, to itself or in a circle."""
+    if not entry.is_symlink():
+        return False
+    try:
+        entry.stat()
+    except OSError:
+        return True
+    return False
 
 
 def _files_in(entry: os.DirEntry[str]) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from aejax.data.arrays import numbered_names, refuse_factors
 from aejax.data.image_folder import ImageFolder, no_images, table_of
+from aejax.data.limits import refuse_many_pixels
 from aejax.data.splits import Reader, Readers, checked, permuted_with_all, with_a_tenth_held_out
 from aejax.errors import UsageError
 
@@ -21,6 +24,7 @@ _TO_RGB = ("P", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 """The EXIF tag, and those of its values that swap width and height."""
 
@@ -31,11 +35,14 @@ _LOOKED_AT = 500  # files whose headers are read first
 
 
 class Fit(NamedTuple):
-    """The size and the number of channels to which every image is fitted, see `aejax.data.ReadAs`; None keeps its own."""
+    """The size and the number of channels to which every image is fitted, None for its own; and whether it may be of any size.
+    See `aejax.data.ReadAs`.
+    """
 
     size: int | None = None
     channels: int | None = None
     crop: str = "center"
+    large: bool = False
 
 
 def image_readers(folder: Path, held: ImageFolder, fit: Fit = Fit(), streamed: bool = False) -> Readers:
@@ -106,7 +113,7 @@ def _said(held: ImageFolder, paths: list[str]) -> _Said:
 
 
 def _reader(paths: list[str], said: _Said, part: slice, first: str, folder: Path, fit: Fit) -> Reader:
-    _, kind = _opened(first)
+    _, kind = _opened(first, fit)
     kind = _fitted_kind(kind, fit)
     arrays = {name: array[part] for name, array in said.arrays.items()}
 
@@ -119,7 +126,7 @@ def _reader(paths: list[str], said: _Said, part: slice, first: str, folder: Path
 
 def _decode(path: str, kind: Kind, first: str, folder: Path, fit: Fit) -> np.ndarray:
     """[height, width, channels]."""
-    image, own_kind = _opened(path)
+    image, own_kind = _opened(path, fit)
     if _fitted_kind(own_kind, fit) != kind:
         raise _unlike(first, kind, path, _fitted_kind(own_kind, fit))
     image = _in_mode(image, own_kind[1], kind[1])
@@ -176,12 +183,12 @@ def _cut(image: Any, size: int, crop: str, name: str) -> Any:
 def _refuse_unlike(paths: list[str], fit: Fit) -> None:
     """Compares the headers of some images before anything is decoded."""
     first, *others = paths
-    _, kind = _opened(first)
+    _, kind = _opened(first, fit)
     kind = _fitted_kind(kind, fit)
     for other in others:
-        _, own_kind = _opened(other, pixels=False)
+        _, own_kind = _opened(other, fit, pixels=False)
         if _fitted_kind(own_kind, fit) != kind:
-            _, own_kind = _opened(other)
+            _, own_kind = _opened(other, fit)
         if _fitted_kind(own_kind, fit) != kind:
             raise _unlike(first, kind, other, _fitted_kind(own_kind, fit))
 
@@ -222,12 +229,13 @@ def _orientation(image: Any) -> int:
     return image.getexif().get(_ORIENTATION, 1) if said else 1
 
 
-def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
+def _opened(path: str, fit: Fit, pixels: bool = True) -> tuple[Any, Kind]:
     """The image and its kind; without pixels, as far as the header tells."""
     from PIL import Image, ImageOps  # not needed on a warm cache
 
     try:
-        with Image.open(path) as image:
+        with _unlimited(Image), Image.open(path, formats=_formats()) as image:
+            refuse_many_pixels(*image.size, path, fit.large)
             if not pixels:
                 return image, _kind(image, path, _orientation(image))
             refused_before = _kind(image, path, 1)  # before a file of any size is decoded
@@ -237,7 +245,26 @@ def _opened(path: str, pixels: bool = True) -> tuple[Any, Kind]:
                 return image, refused_before
             kind = _kind(image, path, orientation)
             return ImageOps.exif_transpose(image), kind
-    except Image.DecompressionBombError as error:
-        raise UsageError(f"{path} has more pixels than Pillow decodes; make it smaller") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for broken files are all of these
+    except UsageError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for broken files
         raise UsageError(f"{path} cannot be read as an image; replace or remove it") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """The formats that are read, whatever the suffix of a file says. Pillow itself would hand PostScript to an interpreter."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+@contextmanager
+def _unlimited(image: Any) -> Iterator[None]:
+    """Pillow without its own limit on pixels, which only warns at first: ours has been checked."""
+    most, image.MAX_IMAGE_PIXELS = image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        image.MAX_IMAGE_PIXELS = most

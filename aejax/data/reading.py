@@ -44,6 +44,8 @@ class ReadAs(NamedTuple):
     row, or each channel of a signal, by the statistics of the first split that is opened."""
     missing: Missing = "refuse"
     """`mask`: NaN is a missing value, which the likelihood does not score; `refuse`: it is an error."""
+    large: bool = False
+    """Whether files may take any amount of memory (`aejax.data.limits`)."""
 
     def options(self) -> dict[str, Any]:
         """The options that differ from their defaults, without `stream`, which the fingerprint tells."""
@@ -66,8 +68,9 @@ class ReadAs(NamedTuple):
 
 
 def read_as(data: Any, options: Mapping[str, Any] = {}) -> ReadAs:
-    """Data as a `ReadAs`; options of a `ReadAs` that is given are kept."""
-    return (data if isinstance(data, ReadAs) else ReadAs(data)._replace(**options)).checked()
+    """Data as a `ReadAs`; options of a `ReadAs` that is given go before the others."""
+    given = data if isinstance(data, ReadAs) else ReadAs(data)
+    return given._replace(**{**options, **given.options()}).checked()
 
 
 def scaling_of(x: np.ndarray, how: Standardize, where: str) -> Scaling:

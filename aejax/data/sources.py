@@ -98,13 +98,13 @@ _OF_ARRAYS = {
 
 
 def _of_arrays(given: str, path: Path, reading: ReadAs) -> Source:
-    missing = reading.missing == "mask"
+    read_as = ["with missing values"] if reading.missing == "mask" else []
     return Source(
         given,
         path.name,
-        lambda: _stamps(path, [str(path)], *(["with missing values"] if missing else [])),
-        functools.cache(functools.partial(_OF_ARRAYS[path.suffix], path, missing)),
-        functools.cache(lambda: npy_streams(path, missing) if path.suffix == ".npy" else None),
+        lambda: _stamps(path, [str(path)], *read_as),
+        functools.cache(functools.partial(_OF_ARRAYS[path.suffix], path, reading)),
+        functools.cache(lambda: npy_streams(path, reading) if path.suffix == ".npy" else None),
         lambda: digest_of_files([f"{path.name} {path.stat().st_size} {npy_header(path)}"]),
         functools.cache(lambda: npz_splits(path) if path.suffix == ".npz" else ()),
         of_arrays=True,
@@ -113,8 +113,8 @@ def _of_arrays(given: str, path: Path, reading: ReadAs) -> Source:
 
 def _of_images(given: str, path: Path, held: ImageFolder, reading: ReadAs) -> Source:
     listed = [*held.listed(), *held.tables]
-    fit = Fit(reading.image_size, reading.image_channels, reading.image_crop)
-    fitted = [] if fit == Fit() else [f"fitted to {tuple(fit)}"]
+    fit = Fit(reading.image_size, reading.image_channels, reading.image_crop, reading.large)
+    fitted = [] if fit[:3] == Fit()[:3] else [f"fitted to {fit[:3]}"]
 
     def lines() -> Iterator[str]:
         yield "turned as EXIF says"  # the way they are read is part of their identity

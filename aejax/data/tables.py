@@ -8,28 +8,33 @@ from pathlib import Path
 import numpy as np
 
 from aejax.data.arrays import mapping_readers
+from aejax.data.limits import refuse_many_bytes
+from aejax.data.reading import ReadAs
 from aejax.data.splits import Readers
 from aejax.errors import UsageError
 
 TABLES = (".csv", ".tsv", ".parquet")
 
+_NUMBER = 8
+"""Bytes of a number in a table."""
+
 LABELS = ("label", "y")
 """Names of a column that holds the class of each row."""
 
 
-def table_readers(path: Path, missing: bool = False) -> Readers:
+def table_readers(path: Path, reading: ReadAs) -> Readers:
     """The rows of a .csv, .tsv or .parquet file, a tenth of which is the test split.
 
     The first row of a text file names the columns. A column `label` (or `y`) holds classes, numbers or words; all others must be
     numbers.
     """
-    columns = _columns(path)
+    columns, missing = _columns(path, reading.large), reading.missing == "mask"
     return with_columns(mapping_readers(table_arrays(columns, str(path)), str(path), missing=missing), columns)
 
 
 def table_columns(path: Path) -> list[str]:
     """Names of the columns of numbers."""
-    return _of_numbers(_columns(path))
+    return _of_numbers(_columns(path, large=True))
 
 
 def with_columns(readers: Readers, columns: Iterable[str]) -> Readers:
@@ -44,22 +49,30 @@ def _of_numbers(columns: Iterable[str]) -> list[str]:
     return [name for name in names if name != label]
 
 
-def _columns(path: Path) -> dict[str, np.ndarray]:
-    from pyarrow import ArrowInvalid, csv, parquet  # takes a tenth of a second to import
+def _columns(path: Path, large: bool) -> dict[str, np.ndarray]:
+    from pyarrow import csv, parquet  # takes a tenth of a second to import
 
     try:
         if path.suffix == ".parquet":
-            table = parquet.read_table(path)
+            with parquet.ParquetFile(path) as file:
+                refuse_many_bytes(_NUMBER * file.metadata.num_rows * file.metadata.num_columns, str(path), large)
+                table = file.read()
         else:
+            # Two characters, a digit and a comma, can become a number of eight bytes.
+            refuse_many_bytes(_NUMBER // 2 * path.stat().st_size, str(path), large)
             delimiter = "\t" if path.suffix == ".tsv" else ","
             table = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=delimiter))
-    except (ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}; save it again") from error
-    names = table.column_names
+        names = table.column_names
+        columns = [column.to_numpy() for column in table.columns]
+    except UsageError:
+        raise
+    except Exception as error:  # errors of Arrow, of the disk, and of bytes that are not UTF-8
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"{path} cannot be read as a table: {reason}; save it again") from error
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UsageError(f"{path} has several columns called {', '.join(repeated[:5])}; give each its own name")
-    return {name: table.column(name).to_numpy() for name in names}
+    return dict(zip(names, columns))
 
 
 def table_arrays(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aejax.data import cache_folder
 from aejax.files import write_json
 from aejax.runs.checkpoint import digest
 from aejax.runs.run import Run
@@ -265,10 +264,3 @@ class Clock:
 def _step_of(state: TrainState) -> int:
     """The step of the state; members are all at the same step."""
     return int(np.ravel(state.step)[0])
-
-
-def keep_compiled() -> None:
-    """Keeps compiled programs between processes, in the user's own cache folder."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
