@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _INTERRUPTED = b"aejax: interrupted\n"
 
 
@@ -103,5 +105,5 @@ def noted_signals() -> Iterator[Callable[[], int]]:
 
 def _handlers() -> dict[int, Any]:
     """The handler of each signal that is not ignored."""
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
     return {signum: handler for signum, handler in handlers.items() if handler is not signal.SIG_IGN}

@@ -16,6 +16,7 @@ from aejax.errors import UsageError
 from aejax.runs.checkpoint import digest
 from aejax.runs.experiment import Source, build, load_file, sha256
 from aejax.runs.opening import open_run
+from aejax.supervision import LOST
 from aejax.training.processes import first_alone, join, most
 from aejax.training.settings import Settings
 from aejax.training.trainer import resume, train
@@ -31,21 +32,21 @@ def made(root, **changes):
     return build(function, arguments), Source(str(file), sha256(file), arguments)
 
 
-def start(command, *flags, number=2):
-    """The command in two processes with two devices each; they share the port that is free now."""
+def start(command, *flags, number=2, each=([], [])):
+    """The command in processes with two devices each, with the flags of `each`; they share the port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
     where = ["--coordinator", coordinator, "--processes", str(number), "--devices", "2"]
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "aejax", *command, *flags, *where, "--process", str(i)],
+            [sys.executable, "-m", "aejax", *command, *flags, *where, "--process", str(i), *own],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"JAX_PLATFORMS": "cpu"},
         )
-        for i in range(number)
+        for i, own in enumerate(each)
     ]
 
 
@@ -125,3 +126,44 @@ def test_alone_there_is_nothing_to_agree_on():
     assert most([1.0, 2.0]) == [1.0, 2.0]
     with pytest.raises(KeyError, match="mine"):
         first_alone(lambda: {}["mine"])
+
+
+@pytest.mark.parametrize(("flags", "named"), [(["--lr", "0.01"], "argument.lr"), (["--keep", "7"], "settings.keep")])
+def test_processes_that_disagree_stop_before_the_first_step(root, tmp_path, flags, named):
+    errors = finish(start(training(root), "--run", str(tmp_path / "run"), each=[[], flags]), code=2)
+    for error in errors:
+        assert error.startswith(f"aejax: error: the processes differ: {named} is ")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_process_ends_the_other_in_one_line_and_the_run_goes_on(root, tmp_path, lost):
+    experiment, source = made(root, steps=100_000)
+    run = tmp_path / "run"
+    train(experiment._replace(steps=4), run, EXACT._replace(devices=4), source)
+    log = run / "metrics.jsonl"
+    size = log.stat().st_size
+    pair = start(["resume"], str(run), "--no-evaluate")
+    while log.stat().st_size <= size and all(p.poll() is None for p in pair):
+        time.sleep(0.01)
+    began = time.monotonic()
+    pair[lost].kill()
+    _, error = pair[1 - lost].communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert pair[1 - lost].returncode == 1
+    assert error.splitlines()[-1] == f"aejax: error: {LOST}"
+    assert "Traceback" not in error
+    pair[lost].communicate()
+    assert resume(run, experiment=experiment._replace(steps=open_run(run, experiment=experiment).step + 2)).step > 4
+
+
+@pytest.mark.slow
+def test_a_process_that_is_alone_ends_in_one_line(root, tmp_path):
+    began = time.monotonic()
+    (alone,) = start(training(root), "--run", str(tmp_path / "run"), each=[[]], number=2)
+    _, error = alone.communicate(timeout=60)
+    assert time.monotonic() - began < 35
+    assert (alone.returncode, error.count("\n")) == (1, 1)
+    assert "not all processes came to the --coordinator" in error

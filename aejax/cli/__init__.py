@@ -22,6 +22,8 @@ from aejax.cli.training import resume, train, verify
 from aejax.cli.using import data, encode, evaluate, impute, reconstruct, report, sample
 from aejax.errors import UsageError, printable
 from aejax.signals import Stopped, raised_signals
+from aejax.supervision import LOST
+from aejax.training.processes import is_lost
 from aejax.training.recorder import Interrupted, NonFinite
 
 USAGE = """usage: aejax COMMAND ...
@@ -75,6 +77,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"aejax: error: {printable(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:
+        if is_lost(error) and not debug:
+            print(f"aejax: error: {LOST}", file=sys.stderr, flush=True)
+            os._exit(1)  # an orderly end would wait for the others
         said = _of_the_disk(error)
         if debug or said is None:
             raise

@@ -25,6 +25,7 @@ def start(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
+    peer_timeout: int = 30,
 ) -> None:
     """Configures JAX before its first use: CPU devices, kernels, other processes, and the cache of compiled programs."""
     if devices < 1:
@@ -39,7 +40,7 @@ def start(
             ) from None
     if deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {GPU_DETERMINISM}".strip()
-    join(coordinator, processes, process)
+    join(coordinator, processes, process, peer_timeout)
     keep_compiled()
 
 
@@ -115,11 +116,14 @@ def reading(
     """
 
 
-def joined(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+def joined(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, peer_timeout: int = 30
+) -> None:
     """The flags of the commands that several processes can share.
     Args:
         coordinator: HOST:PORT of the first of several processes that train as one, or auto to read it from what SLURM,
             Kubernetes or Cloud TPU set.
         processes: How many processes there are.
         process: Which of them this is, from 0.
+        peer_timeout: Seconds without a sign of one of the processes after which the others stop.
     """
