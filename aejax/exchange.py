@@ -28,7 +28,7 @@ from aejax.figures.tables import decimals, fixed
 from aejax.files import copy, replacing, write_json, write_text
 from aejax.onnx import write_onnx
 from aejax.runs.checkpoint import digest, open_checkpoints, save
-from aejax.runs.directory import read_evaluation, read_json
+from aejax.runs.directory import determined, read_evaluation, read_json
 from aejax.runs.experiment import command_of
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
@@ -116,7 +116,7 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     directory.mkdir(parents=True)
     write_json(directory / "config.json", config)
     with open_checkpoints(directory / "checkpoints", 1, experiment.monitor) as checkpoints:
-        save(checkpoints, whole, result["metrics"])
+        save(checkpoints, whole, result["metrics"], config=determined(config))
     write_json(directory / "result.json", result)
     if (folder / "eval.json").exists():
         copy(folder / "eval.json", directory / "eval.json")

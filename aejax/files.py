@@ -6,6 +6,7 @@ foresee, which is opened only if it does not exist, and then renamed. A link at 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -53,6 +54,11 @@ def write_text(file: Path, content: str) -> None:
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Writes JSON; numbers that JSON lacks (NaN, Inf) become null."""
     write_text(file, json.dumps(_finite(value), indent=1) + "\n")
+
+
+def json_digest(value: Mapping[str, Any]) -> str:
+    """sha256 of a value as JSON, the same before it is written and after it is read."""
+    return hashlib.sha256(json.dumps(_finite(value), sort_keys=True).encode()).hexdigest()
 
 
 def copy(source: Path, file: Path) -> None:

@@ -135,7 +135,8 @@ def test_verify_replays(command, finished, tmp_path):
     config["versions"]["jax"] = "0.1"
     config["source"]["arguments"]["lr"] = 0.5
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
-    code, out, err = command("verify", "other")
+    assert "config.json is not the one with which the run was trained" in command("verify", "other")[2]
+    code, out, err = command("verify", "other", "--allow-changed")
     assert code == 1
     assert "differs: jax 0.1 then" in out
     assert "then," in err

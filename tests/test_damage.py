@@ -120,7 +120,16 @@ def test_other_parameters_than_those_of_the_result_are_refused(run, tmp_path):
     assert main(["train", "ae", *SMALL, "--seed", "1", "--run", str(tmp_path / "other")]) == 0
     shutil.rmtree(run / "checkpoints" / "12")
     shutil.copytree(tmp_path / "other" / "checkpoints" / "12", run / "checkpoints" / "12")
-    assert "result.json describes other parameters" in refusal(aejax.open_run, run)
+    assert "config.json is not the one with which the run was trained" in refusal(aejax.open_run, run)
+    assert "result.json describes other parameters" in refusal(aejax.open_run, run, allow_changed=True)
+
+
+def test_a_changed_argument_that_changes_no_shape_is_noticed(run):
+    config = json.loads((run / "config.json").read_text())
+    config["source"]["arguments"]["batch_size"] = 64
+    (run / "config.json").write_text(json.dumps(config))
+    assert "config.json is not the one" in refusal(aejax.open_run, run)
+    assert main(["resume", str(run), "--no-evaluate"]) == 2
 
 
 def test_a_group_goes_on_from_the_last_step_that_is_intact_in_all(tmp_path, capsys):

@@ -80,6 +80,7 @@ def save(
     state: TrainState,
     metrics: Mapping[str, float] | None,
     unwritten: Mapping[str, np.ndarray] = {},
+    config: str = "",
 ) -> None:
     """Saves in the background.
 
@@ -88,6 +89,7 @@ def save(
         state: State to save.
         metrics: Metrics of this state on the validation split; None if it was not validated.
         unwritten: Training terms [n] of the steps since the last line of the log, whose mean the next line needs.
+        config: Digest of what the run's config.json says of the model (`aejax.runs.directory.determined`).
 
     Raises:
         OSError: ENOSPC, before anything is written, if the disk cannot hold the state. Orbax would only notice in a thread,
@@ -99,7 +101,11 @@ def save(
     if jax.process_count() > 1:  # every process has a copy; Orbax writes that of the first
         state = jax.tree.map(np.asarray, state)
     terms = {name: np.asarray(values, np.float64).tolist() for name, values in unwritten.items()}
-    whole = {"digest": digest(state), "unwritten": terms}  # a digest, as Orbax itself does not notice a flipped bit
+    whole = {
+        "digest": digest(state),
+        "unwritten": terms,
+        "config": config,
+    }  # a digest, as Orbax itself does not notice a flipped bit
     checkpoints.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics, custom_metadata=whole)
 
 
@@ -144,6 +150,16 @@ def unwritten_at(checkpoints: ocp.CheckpointManager, step: int) -> dict[str, np.
         return {}
     known = (checkpoints.metadata(step).custom_metadata or {}).get("unwritten", {})
     return {name: np.asarray(values, np.float64) for name, values in known.items()}
+
+
+def refuse_other_config(checkpoints: ocp.CheckpointManager, step: int, config: str) -> None:
+    """UsageError if a run's config.json (its digest, as given to `save`) is not the one with which it was trained."""
+    known = (checkpoints.metadata(step).custom_metadata or {}).get("config")
+    if known and known != config:
+        run = Path(checkpoints.directory).parent
+        raise UsageError(
+            f"{run}/config.json is not the one with which the run was trained; restore it from a copy, or pass --allow-changed"
+        )
 
 
 class Damaged(UsageError):

@@ -21,7 +21,7 @@ import jax
 
 from aejax.data import describe
 from aejax.errors import UsageError
-from aejax.files import parsed_object
+from aejax.files import json_digest, parsed_object
 from aejax.runs.experiment import Source
 from aejax.runs.fields import CONFIG, FIELDS, wrong_field
 from aejax.types import Dataset, Experiment
@@ -65,6 +65,23 @@ def make_config(
         "settings": dict(settings),
         **environment(),
     }
+
+
+def determined(config: Mapping[str, Any]) -> str:
+    """Digest of what config.json says of the model, its training and its data: all but paths, times, settings and steps."""
+    source, recipe, data = config["source"], config.get("recipe"), config["data"]
+    named = {} if recipe is None else {k: v for k, v in recipe.get("named", {}).items() if k != "steps"}
+    arguments = {} if source is None else source["arguments"]
+    return json_digest(
+        {
+            **{name: config[name] for name in ("seed", "batch_size", "monitor", "member")},
+            "file": None if source is None else source["sha256"],
+            "arguments": {name: value for name, value in arguments.items() if name not in ("data", "parent", "steps")},
+            "recipe": None if recipe is None else {**recipe, "named": named},
+            "data": {name: value for name, value in data.items() if name != "name"},
+            **{name: (config.get(name) or {}).get("digest") for name in ("parent", "started_from")},
+        }
+    )
 
 
 def datasets(experiment: Experiment) -> tuple[Dataset, ...]:

@@ -14,8 +14,8 @@ from typing import Any
 from aejax.data import Name, as_recorded_source, describe, is_missing, load, located, recorded
 from aejax.described import NotDescribed, made_of
 from aejax.errors import UsageError
-from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore
-from aejax.runs.directory import datasets, holds_runs, read_config, read_json
+from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, refuse_other_config, restore
+from aejax.runs.directory import datasets, determined, holds_runs, read_config, read_json
 from aejax.runs.experiment import build, fit, is_shipped, load_file, sha256, shipped, with_datasets
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
@@ -82,6 +82,8 @@ def open_run(
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
         state = restore(checkpoints, _shapes_of(directory, experiment), step)
+        if not allow_changed:
+            refuse_other_config(checkpoints, step, determined(config))
     _refuse_other_result(directory, state)
     return Run(directory, config, experiment, state, any_units=allow_changed)
 

@@ -28,11 +28,12 @@ from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
 from aejax.runs.batched import map_examples
-from aejax.runs.checkpoint import Damaged, open_checkpoints, restore_intact
+from aejax.runs.checkpoint import Damaged, open_checkpoints, refuse_other_config, restore_intact
 from aejax.runs.directory import (
     FORMAT,
     GROUP,
     datasets,
+    determined,
     is_group,
     make_config,
     members_in,
@@ -179,7 +180,7 @@ def resume_members(
                 for folder in folders:
                     (folder / "result.json").unlink()
         members = [Member(f, read_config(f), v.experiment) for f, v in zip(folders, group.variants)]
-        states, step = _last_states(members, settings)
+        states, step = _last_states(members, settings, allow_changed)
         for member in members:
             member.config["resumed"].append(session(step, settings))
             turn_back(member.directory, member.config, step)
@@ -368,7 +369,7 @@ def _stacked(variants: list[Variant]) -> dict[str, jax.Array]:
     return {name: jnp.asarray([variant.varied[name] for variant in variants], kind[name]) for name in names}
 
 
-def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState | None, int]:
+def _last_states(members: list[Member], settings: Settings, allow_changed: bool) -> tuple[TrainState | None, int]:
     """The stacked states of the last step that all members have saved, and the step; None and 0 if there is none."""
     with ExitStack() as stack:
         every = [
@@ -384,7 +385,9 @@ def _last_states(members: list[Member], settings: Settings) -> tuple[TrainState 
             found = [restore_intact(c, abstract_state(m.experiment), [step]) for c, m in zip(every, members)]
             intact = [state for state in found if state is not None]
             states = intact if len(intact) == len(members) else None
-        for checkpoints in every:
+        for checkpoints, member in zip(every, members):
+            if not allow_changed:
+                refuse_other_config(checkpoints, step, determined(member.config))
             for later in [s for s in checkpoints.all_steps() if s > step]:
                 checkpoints.delete(later)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), step

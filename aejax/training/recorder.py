@@ -17,6 +17,7 @@ import numpy as np
 
 from aejax.runs.batched import means
 from aejax.runs.checkpoint import open_checkpoints, save, unwritten_at
+from aejax.runs.directory import determined
 from aejax.runs.metrics_log import Write, metrics_log
 from aejax.training import processes
 from aejax.training.callbacks import Callback
@@ -121,7 +122,13 @@ class Recorder:
             refuse_non_finite_state(state)
             since = [chunk[i] for chunk in self._unwritten]
             unwritten = {name: np.concatenate([terms[name] for terms in since]) for name in since[0]} if since else {}
-            save(self._checkpoints[i], state, None if validations is None else validations[i].metrics, unwritten)
+            save(
+                self._checkpoints[i],
+                state,
+                None if validations is None else validations[i].metrics,
+                unwritten,
+                determined(self._members[i].config),
+            )
 
         self._each(one)
 

@@ -21,10 +21,11 @@ from aejax.data import batch_at, batch_loader, found_line
 from aejax.errors import UsageError
 from aejax.files import PARTIAL, write_json
 from aejax.keys import run_keys
-from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, restore_intact
+from aejax.runs.checkpoint import Damaged, digest, open_checkpoints, refuse_other_config, restore_intact
 from aejax.runs.directory import (
     GROUP,
     SWEEP,
+    determined,
     environment,
     holds_runs,
     is_run,
@@ -194,7 +195,7 @@ def resume(
                 return open_run(directory, experiment=experiment, allow_changed=allow_changed)
             except Damaged:  # it is trained again from the last intact checkpoint
                 processes.first_alone(lambda: (directory / "result.json").unlink(missing_ok=True))
-        state, validations = _last_state(directory, experiment, settings, config)
+        state, validations = _last_state(directory, experiment, settings, config, allow_changed)
         if experiment.steps != config["steps"]:
             _extended(directory, config, int(state.step), experiment.steps)
         config["resumed"].append(session(int(state.step), settings))
@@ -347,7 +348,7 @@ def _is_complete(directory: Path, experiment: Experiment, config: dict[str, Any]
 
 
 def _last_state(
-    directory: Path, experiment: Experiment, settings: Settings, config: dict[str, Any]
+    directory: Path, experiment: Experiment, settings: Settings, config: dict[str, Any], allow_changed: bool
 ) -> tuple[TrainState, list[Validation] | None]:
     """The last saved state, with its validation if it has one; the initial state of a run killed before its first
     checkpoint.
@@ -356,6 +357,8 @@ def _last_state(
         state = restore_intact(checkpoints, abstract_state(experiment), checkpoints.all_steps())
         if state is None:
             return first_state(experiment, start_of(config)), None
+        if not allow_changed:
+            refuse_other_config(checkpoints, int(state.step), determined(config))
         metrics = checkpoints.metrics(int(state.step))
         return state, None if metrics is None else [Validation(dict(metrics), {})]
 
