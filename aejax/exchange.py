@@ -28,8 +28,9 @@ from aejax.figures.tables import decimals, fixed
 from aejax.files import copy, replacing, write_json, write_text
 from aejax.onnx import write_onnx
 from aejax.runs.checkpoint import digest, open_checkpoints, save
-from aejax.runs.directory import determined, read_evaluation, read_json
+from aejax.runs.directory import determined, read_evaluation, read_json, with_fields
 from aejax.runs.experiment import command_of
+from aejax.runs.fields import CONFIG, FIELDS
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
@@ -101,7 +102,9 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     exported = read_json(folder / "config.json", f"{folder} is not an exported run")
     if exported.get("format") != FORMAT or not isinstance(exported.get("run"), dict):
         raise UsageError(f"{folder}/config.json is not that of a run exported by aejax")
-    config, result = exported["run"], exported["result"]
+    where, otherwise = folder / "config.json", f"{folder} is not an exported run"
+    config = with_fields(exported["run"], CONFIG, where, otherwise)
+    result = with_fields(exported.get("result") or {}, FIELDS["result.json"], where, otherwise)
     try:
         leaves = safetensors.load((folder / WEIGHTS).read_bytes())
     except Exception as error:  # the library's own error, or one of the disk

@@ -61,7 +61,9 @@ def raised_signals() -> Iterator[None]:
         if isinstance(lost.exc_value, Stopped):
             os.write(2, _INTERRUPTED)
             os._exit(128 + lost.exc_value.signum)
-        unraisable(lost)
+        # Of what Orbax was still reading when a checkpoint turned out to be damaged, which is said by an exception.
+        if str(lost.exc_value) != "Event loop is closed":
+            unraisable(lost)
 
     sys.unraisablehook = not_raised
     for signum in handlers:

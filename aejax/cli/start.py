@@ -18,6 +18,9 @@ from aejax.errors import UsageError
 from aejax.training.checks import GPU_DETERMINISM
 from aejax.training.processes import join
 
+MOST_DEVICES = 1024
+"""Each device of a CPU is a thread with files of its own."""
+
 
 def start(
     devices: int,
@@ -28,8 +31,8 @@ def start(
     peer_timeout: int = 30,
 ) -> None:
     """Configures JAX before its first use: CPU devices, kernels, other processes, and the cache of compiled programs."""
-    if devices < 1:
-        raise UsageError(f"--devices {devices}: it must be at least 1")
+    if not 1 <= devices <= MOST_DEVICES:
+        raise UsageError(f"--devices {devices}: it must be from 1 to {MOST_DEVICES}")
     if devices > max(1, jax.config.jax_num_cpu_devices):  # type: ignore[attr-defined]
         try:
             jax.config.update("jax_num_cpu_devices", devices)

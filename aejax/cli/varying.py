@@ -9,6 +9,9 @@ from typing import Any, Literal, get_args, get_origin
 from aejax.errors import UsageError
 from aejax.training.search import Range, Space
 
+MOST_SEEDS = 10_000
+"""A program of more members is a mistake, and would only fail for lack of memory."""
+
 
 def varied_by(
     seeds: int, sweep: Sequence[str], arguments: Mapping[str, Any], hints: Mapping[str, Any]
@@ -40,8 +43,8 @@ def space_of(terms: Sequence[str], arguments: Mapping[str, Any], hints: Mapping[
 
 
 def seeds_from(first: int, count: int) -> list[int]:
-    if count < 1:
-        raise UsageError(f"--seeds {count}: it must be at least 1")
+    if not 1 <= count <= MOST_SEEDS:
+        raise UsageError(f"--seeds {count}: it must be from 1 to {MOST_SEEDS}")
     return [first + i for i in range(count)]
 
 

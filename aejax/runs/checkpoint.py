@@ -34,7 +34,8 @@ def open_checkpoints(
     """
     # Orbax warns of what is intended: of read_only, and of a checkpoint without metrics, which was saved on a signal before
     # validation. Its errors are raised as well.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     lowest = policies.BestN(
         get_metric_fn=lambda metrics: metrics[monitor], reverse=True, n=1, keep_checkpoints_without_metrics=False
     )

@@ -134,7 +134,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UsageError(
             f"{directory} is not a run directory: its config.json is another program's; give a run of aejax"
         )
-    return modernized(_with_fields(config, CONFIG, directory / "config.json", f"{directory} is not a run directory"))
+    return modernized(with_fields(config, CONFIG, directory / "config.json", f"{directory} is not a run directory"))
 
 
 def read_group(directory: Path) -> dict[str, Any]:
@@ -250,10 +250,11 @@ def read_json(file: Path, otherwise: str) -> dict[str, Any]:
         raise UsageError(f"{otherwise}: {file} is damaged ({error}); restore it from a copy") from None
     if not isinstance(value, dict):
         raise UsageError(f"{otherwise}: {file} is damaged (it is not an object); restore it from a copy")
-    return _with_fields(value, FIELDS.get(file.name, {}), file, otherwise)
+    return with_fields(value, FIELDS.get(file.name, {}), file, otherwise)
 
 
-def _with_fields(value: dict[str, Any], fields: Mapping[str, Any], file: Path, otherwise: str) -> dict[str, Any]:
+def with_fields(value: dict[str, Any], fields: Mapping[str, Any], file: Path, otherwise: str) -> dict[str, Any]:
+    """The JSON object, or a UsageError if it lacks one of the fields."""
     wrong = wrong_field(value, fields)
     if wrong is not None:
         raise UsageError(f"{otherwise}: {file} is damaged ({wrong}); restore it from a copy")

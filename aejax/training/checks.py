@@ -58,6 +58,7 @@ def _refuse_too_large(experiment: Experiment) -> None:
     """UsageError, before anything is allocated, for a state that no device here can hold."""
     state = abstract_state(experiment)
     needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    batch = 4 * experiment.batch_size * math.prod(experiment.train.shape)
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     there = (stats or {}).get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -65,6 +66,11 @@ def _refuse_too_large(experiment: Experiment) -> None:
         raise UsageError(
             f"parameters and the optimizer's state take {needed / 2**30:.3g} GiB, and there are {there / 2**30:.3g}; make the "
             "nets smaller"
+        )
+    if needed + 2 * batch > there:  # one is gathered while the device computes with the other
+        raise UsageError(
+            f"--batch-size {experiment.batch_size}: a batch takes {batch / 2**30:.3g} GiB, and there are {there / 2**30:.3g}; "
+            "make it smaller"
         )
 
 
