@@ -34,10 +34,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "kills": Kind("runs, groups and pairs of processes killed, and resumed to the same bits", 300, 0.62, seconds=240),
-    "signals": Kind("Ctrl-C, SIGTERM and SIGHUP at any moment: one line, exit code 128 + n", 120, 0.08),
-    "tampering": Kind("files of runs changed: refused in one line, or the same result", 500, 0.12, seconds=120),
-    "arguments": Kind("odd arguments of every experiment: trained, or refused in one line", 2000, 0.12, seconds=120),
+    "kills": Kind("runs, groups and pairs of processes killed, and resumed to the same bits", 300, 0.7, seconds=240),
+    "signals": Kind("Ctrl-C, SIGTERM and SIGHUP at any moment: one line, exit code 128 + n", 120, 0.06),
+    "tampering": Kind("files of runs changed: refused in one line, or the same result", 500, 0.1, seconds=120),
+    "arguments": Kind("odd arguments of every experiment: trained, or refused in one line", 2000, 0.08, seconds=120),
     "files": Kind("odd data files: read, or refused in one line", 20_000, 0.06, each=500, seconds=600),
 }
 
