@@ -42,9 +42,16 @@ def non_negative(name: str, what: str, value: Any) -> Any:
 
 
 def at_least_one(name: str, what: str, value: int | Sequence[int]) -> None:
-    """A number of at least 1, or a tuple of such numbers."""
-    if isinstance(value, Sequence):
-        if any(one < 1 for one in value):
-            raise UsageError(f"{name}({what}={tuple(value)}): each number in {what} must be at least 1")
-    elif value < 1:
-        raise UsageError(f"{name}({what}={value}): {what} must be at least 1")
+    """A number of at least 1, or a tuple of such numbers; sizes of arrays have 32 bits."""
+    numbers = value if isinstance(value, Sequence) else (value,)
+    if any(not 1 <= one < 2**31 for one in numbers):
+        shown = tuple(value) if isinstance(value, Sequence) else value
+        each = f"each number in {what}" if isinstance(value, Sequence) else what
+        how = "at least 1" if any(one < 1 for one in numbers) else "below 2³¹"
+        raise UsageError(f"{name}({what}={shown}): {each} must be {how}")
+
+
+def at_most(name: str, what: str, value: int, most: int = 1000) -> None:
+    """A number of parts that are built one after the other, of which many would take for ever."""
+    if value > most:
+        raise UsageError(f"{name}({what}={value}): {what} must be at most {most}")

@@ -91,6 +91,20 @@ def test_a_divergence_in_closed_form_is_the_draws_mean(posterior, prior, parts):
     np.testing.assert_allclose(closed.sum(), each.mean(), atol=5 * each.std() / np.sqrt(MANY))
 
 
+@pytest.mark.parametrize("posterior", [diagonal(), full_rank()], ids=["diagonal", "full_rank"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+def test_a_divergence_in_closed_form_is_that_of_the_density(posterior, scale):
+    """KL(q‖N(0, I)) = E_q[−log p] − H(q), with mean and covariance found in log q itself, and the entropy by SciPy."""
+    h = normal(posterior.width(D), scale=scale, seed=3)
+    log_q = lambda z: posterior.log_prob({}, h, z)
+    curvature = double(jax.jit(jax.hessian(log_q))(jnp.zeros(D)))
+    cov = -np.linalg.inv(curvature)
+    mean = cov @ double(jax.jit(jax.grad(log_q))(jnp.zeros(D)))
+    cross = 0.5 * (D * np.log(2 * np.pi) + np.trace(cov) + mean @ mean)
+    found = standard_normal().kl({}, Encoding(None, posterior, {}), h[None], jnp.zeros((1, 0))).sum()
+    np.testing.assert_allclose(found, cross - multivariate_normal(mean, cov).entropy(), rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_flows_log_determinant_is_autodiffs(name):
     f, seen, z = FLOWS[name], normal(2, seed=1), normal(50, D, scale=2.0, seed=2)

@@ -80,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if is_lost(error) and not debug:
             print(f"aejax: error: {LOST}", file=sys.stderr, flush=True)
             os._exit(1)  # an orderly end would wait for the others
-        said = _of_the_disk(error)
+        said = _of_the_machine(error)
         if debug or said is None:
             raise
         print(f"aejax: error: {printable(said)}", file=sys.stderr)
@@ -125,8 +125,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _of_the_disk(error: Exception) -> str | None:
-    """What the operating system says of a file or a disk; None for other errors."""
+def _of_the_machine(error: Exception) -> str | None:
+    """What the operating system says of a file, a disk or memory; None for other errors."""
     cause: BaseException | None = error
     while cause is not None:
         full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -136,6 +136,8 @@ def _of_the_disk(error: Exception) -> str | None:
             mend = "free some and try again; continue a run that had begun with `aejax resume`"
             return f"no space left on the device{where}; {mend}"
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory; make the batch (--batch-size, --accumulate) or the nets smaller"
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}; choose a path that can be used"

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from aejax.errors import UsageError
+from aejax.errors import UsageError, at_most
 from aejax.nets.code import apply, initialized
 from aejax.objective.posteriors import Posterior
 from aejax.types import Params
@@ -49,6 +49,7 @@ def layered(net: nn.Module, posterior: Posterior, latent: int, layers: int, what
     """
     if latent < 1 or layers < 1:
         raise UsageError(f"latent={latent}, layers={layers}: at least one of each")
+    at_most(what, "layers", layers)
     density = posterior.log_prob
     if density is None:
         raise UsageError(f"the density of a state is needed, which {posterior.name}() does not have; use diagonal()")

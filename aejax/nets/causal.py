@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from aejax.errors import at_least_one
+from aejax.errors import at_least_one, at_most
 from aejax.nets.code import apply
 from aejax.types import Params
 
@@ -51,6 +51,7 @@ class PixelCNN(nn.Module):
     def __post_init__(self) -> None:
         for name in ("sizes", "positions", "channels", "layers"):
             at_least_one("PixelCNN", name, getattr(self, name))
+        at_most("PixelCNN", "layers", self.layers)
         super().__post_init__()
 
     def setup(self) -> None:

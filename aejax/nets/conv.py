@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from aejax.errors import UsageError, at_least_one
+from aejax.errors import UsageError, at_least_one, at_most
 from aejax.kernels.convolution import conv, conv_transpose
 
 
@@ -52,6 +52,7 @@ class ConvEncoder(nn.Module):
     def __post_init__(self) -> None:
         for name in ("widths", "out"):
             at_least_one("ConvEncoder", name, getattr(self, name))
+        at_most("ConvEncoder", "blocks", self.blocks)
         super().__post_init__()
 
     @nn.compact
@@ -103,6 +104,7 @@ class ConvDecoder(nn.Module):
     def __post_init__(self) -> None:
         for name in ("widths", "out"):
             at_least_one("ConvDecoder", name, getattr(self, name))
+        at_most("ConvDecoder", "blocks", self.blocks)
         super().__post_init__()
 
     @nn.compact

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from aejax.errors import at_least_one
+from aejax.errors import at_least_one, at_most
 
 EMBEDDING = 9
 """Size of the embedding of a gap (`aejax.objective.time_gaps.embedding`), whose first number is δ / longest gap."""
@@ -38,6 +38,7 @@ class Gated(nn.Module):
     def __post_init__(self) -> None:
         for name in ("hidden", "out", "depth"):
             at_least_one("Gated", name, getattr(self, name))
+        at_most("Gated", "depth", self.depth)
         super().__post_init__()
 
     @nn.compact
