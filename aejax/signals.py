@@ -29,6 +29,16 @@ def end_at_once() -> None:
 
     for signum in _handlers():
         signal.signal(signum, leave)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(lost: Any) -> None:
+    """What is said of an exception that could not be raised: nothing of those of Orbax that it raises elsewhere too.
+
+    When a checkpoint turns out to be damaged, Orbax is still reading the rest of it.
+    """
+    if str(lost.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(lost)
 
 
 class Stopped(KeyboardInterrupt):
@@ -61,9 +71,7 @@ def raised_signals() -> Iterator[None]:
         if isinstance(lost.exc_value, Stopped):
             os.write(2, _INTERRUPTED)
             os._exit(128 + lost.exc_value.signum)
-        # Of what Orbax was still reading when a checkpoint turned out to be damaged, which is said by an exception.
-        if str(lost.exc_value) != "Event loop is closed":
-            unraisable(lost)
+        unraisable(lost)
 
     sys.unraisablehook = not_raised
     for signum in handlers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -262,9 +263,10 @@ def _formats() -> list[str]:
 
 @contextmanager
 def _unlimited(image: Any) -> Iterator[None]:
-    """Pillow without its own limit on pixels, which only warns at first: ours has been checked."""
+    """Pillow without its own limit on pixels, as ours is checked, and without warnings: what it cannot read is refused."""
     most, image.MAX_IMAGE_PIXELS = image.MAX_IMAGE_PIXELS, None
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         image.MAX_IMAGE_PIXELS = most

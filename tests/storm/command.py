@@ -7,6 +7,8 @@ import time
 
 import jax
 
+from aejax.signals import end_at_once
+
 jax.config.update("jax_num_cpu_devices", 8)  # before the first command, as its own `--devices` would be
 
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class", "os.startfile")
@@ -20,6 +22,7 @@ def _watch(event: str, details: tuple) -> None:
 
 
 sys.addaudithook(_watch)
+end_at_once()  # as in the process of a command
 
 
 def aejax(*args: object) -> tuple[int, str]:
@@ -39,7 +42,7 @@ def aejax(*args: object) -> tuple[int, str]:
             code = int(stop.code or 0)
     seconds, said = time.monotonic() - began, err.getvalue()
     assert not _executed, f"executed {_executed}"
-    assert "Traceback" not in said, said[-2000:]
+    assert "Traceback" not in said, f"{args}: {said[:1000]} ... {said[-1000:]}"
     assert code in (0, 1, 2), (code, said)
     if code == 2:
         assert said.count("aejax: error: ") == 1, said
