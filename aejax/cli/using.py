@@ -10,7 +10,7 @@ from aejax.cli.flags import parse
 from aejax.cli.outputs import check_output, write_output
 from aejax.cli.start import chosen_checkpoint, existing, reading, start
 from aejax.data import ReadAs, available, column_names, file_names, load, open_split, prepare, read_as, usual_splits
-from aejax.errors import UsageError
+from aejax.errors import UsageError, printable
 from aejax.files import replacing
 from aejax.runs.directory import finished_in, holds_runs
 from aejax.runs.opening import open_run
@@ -281,7 +281,7 @@ def _data_inspect(args: list[str]) -> int:
     data = read_as(given, how)
     splits = load(data, usual_splits(data))
     for line in inspection.lines(splits):
-        print(line)
+        print(printable(line))
     images = inspection.pictures(splits[0])
     print(inspection.in_text(images, sys.stdout.isatty()))
     with replacing(out) as handle:

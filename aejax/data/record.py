@@ -10,7 +10,7 @@ from aejax.data.loading import Recorded
 from aejax.data.reading import ReadAs
 from aejax.data.splits import divide, is_of_files, parse
 from aejax.data.units import units
-from aejax.errors import UsageError
+from aejax.errors import UsageError, printable
 from aejax.types import Dataset, Found, Scaling
 
 
@@ -107,7 +107,7 @@ def found_line(record: Mapping[str, Any]) -> str:
     if passed_over:
         line += "; passed over: " + _listed([f"{n} {what}" for what, n in passed_over.items()])
     doubts = {part.doubt: None for part in found if part.doubt}
-    return "; ".join([line, *doubts])
+    return printable("; ".join([line, *doubts]))
 
 
 def _listed(words: list[str]) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 
 from rich import table as rich_table
 from rich.console import Console
+from rich.text import Text
 
 from aejax.data import has_data
-from aejax.errors import UsageError
+from aejax.errors import UsageError, printable
 from aejax.evaluation.bounds import DRAWS
 from aejax.evaluation.part import Context
 from aejax.evaluation.parts import PARTS
@@ -99,20 +100,20 @@ def _time_left(what: str, show: Callable[[str], None]) -> Watch:
 @contextmanager
 def _progress(verbose: bool) -> Iterator[Callable[[str], None]]:
     """A function that shows a line on standard error: in place on a terminal, below each other elsewhere."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     if not verbose:
         yield lambda line: None
     elif console.is_terminal:
         with console.status("") as status:
-            yield status.update
+            yield lambda line: status.update(printable(line))
     else:
-        yield lambda line: print(line, file=sys.stderr, flush=True)
+        yield lambda line: print(printable(line), file=sys.stderr, flush=True)
 
 
 def print_table(result: Mapping[str, Any]) -> None:
     """Prints the numbers of eval.json to standard output."""
-    console = Console()
-    console.print(f"{result['data']}, {result['examples']} examples, step {result['step']}", highlight=False)
+    console = Console(markup=False)  # in names, brackets are brackets
+    console.print(printable(f"{result['data']}, {result['examples']} examples, step {result['step']}"), highlight=False)
     for part in PARTS:
         if result.get(part.name) is not None:
             for table in part.tables(result[part.name]):
@@ -123,9 +124,11 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 def _printed(table: Table) -> rich_table.Table:
     columns = with_numbers(table.columns)
-    titles = [f"{c.name}\n[dim]{c.unit}[/dim]" if c.unit else c.name for c in columns]
-    drawn = rich_table.Table(table.caption, *titles)
+    titles = [Text(printable(c.name)) + Text(f"\n{c.unit}" if c.unit else "", "dim") for c in columns]
+    drawn = rich_table.Table(table.caption)
+    for title in titles:
+        drawn.add_column(title)
     text = [written(column)[0] for column in columns]
     for row, name in enumerate(table.names):
-        drawn.add_row(name, *(column[row] for column in text), style="bold" if name == table.ours else None)
+        drawn.add_row(printable(name), *(column[row] for column in text), style="bold" if name == table.ours else None)
     return drawn

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from aejax.errors import printable
 from aejax.evaluation.parts import PARTS
 from aejax.figures.tables import is_number, mean_sd
 from aejax.figures.words import label
@@ -46,7 +47,7 @@ def summarize(directory: Path) -> dict[str, Any]:
 
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Prints the numbers by which runs are compared, and how settings rank; of many settings, the ranking only."""
-    settings, console = summary["settings"], Console()
+    settings, console = summary["settings"], Console(markup=False)
     columns = [_compared(directory, setting) for setting in settings]
     if len(settings) <= MOST_COLUMNS and all(column.keys() == columns[0].keys() for column in columns):
         console.print(_table_of(directory, settings, columns))
@@ -55,7 +56,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
             f"{directory}: {len(settings)} settings; all numbers are in {directory / 'summary.json'}", highlight=False
         )
     for line in _ranking(directory, summary):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, soft_wrap=True)
     if summary["unfinished"]:
         console.print(f"not complete: {', '.join(summary['unfinished'])}", highlight=False)
 
@@ -67,11 +68,11 @@ MOST_RANKED = 10
 
 
 def _table_of(directory: Path, settings: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, str]]) -> Table:
-    titles = [listed(setting["varied"]) for setting in settings]
+    titles = [printable(listed(setting["varied"])) for setting in settings]
     counts = ", ".join(sorted({str(len(setting["seeds"])) for setting in settings}))
     table = Table("", *titles, title=f"{directory}: mean ± sd over {counts} seeds")
     for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
+        table.add_row(printable(name), *(column.get(name, "") for column in columns))
     return table
 
 

@@ -193,7 +193,8 @@ def _set_aside(checkpoint: Path, damaged: Damaged) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said if len(said) <= 120 else said[:120].rpartition(' ')[0] + ' …'}"
 
 
 def digest(*trees: PyTree) -> str:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from aejax.errors import printable
+
 LINE_SECONDS = 5.0
 """Without a terminal, minimum seconds between plain lines; lines of the validation come in addition."""
 
@@ -42,7 +44,7 @@ def show_progress(name: str, steps: int, start: int) -> Iterator[Progress]:
 
 def _bar(console: Console) -> Bar:
     return Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
@@ -55,7 +57,7 @@ def _bar(console: Console) -> Bar:
 
 
 def _on_terminal(bar: Bar, name: str, steps: int, start: int) -> Progress:
-    task = bar.add_task(name, total=steps, completed=start, loss="compiling", speed="")
+    task = bar.add_task(printable(name), total=steps, completed=start, loss="compiling", speed="")
 
     def advance(step: int, loss: float, examples_per_second: float | None) -> None:
         bar.update(task, completed=step, loss=f"loss {loss:.4g}", speed=_per_second(examples_per_second))
