@@ -49,10 +49,9 @@ def kept():
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_raised_or_noted(kept, signum):
-    with pytest.raises(Stopped) as stopped:  # noqa: PT012 (the signal arrives in the sleep)
-        with raised_signals():
-            os.kill(os.getpid(), signum)
-            time.sleep(1)
+    with pytest.raises(Stopped) as stopped, raised_signals():  # noqa: PT012 (the signal arrives in the sleep)
+        os.kill(os.getpid(), signum)
+        time.sleep(1)
     assert stopped.value.signum == signum
     with noted_signals() as noted:
         assert noted() == 0
