@@ -256,3 +256,35 @@ def test_a_tampered_file_ends_in_no_traceback(evaluated, tmp_path, name):
 @pytest.mark.parametrize("name", ["config.json", "result.json", "eval.json"])
 def test_all_tampered_files_end_in_no_traceback(evaluated, tmp_path, name):
     survives(evaluated, tmp_path, name, list(tampered((evaluated / name).read_text()))[::2])
+
+
+def test_verify_compares_all_bytes_of_cached_data(tmp_path, monkeypatch, capsys):
+    """Of a large split only some blocks are compared when it is opened, here none."""
+    from aejax.data import cache
+
+    monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((50, 4), np.float32))
+    train = ["train", "ae", *SMALL, "--data", str(tmp_path / "rows.npy"), "--run", str(tmp_path / "run")]
+    assert main(train) == 0
+    monkeypatch.setattr(cache, "SMALL", 0)
+    monkeypatch.setattr(cache, "_COMPARED", 0)
+    for file in (tmp_path / "cache" / "data").rglob("x.npy"):
+        flip(file, 8 * 200)
+    aejax.open_run(tmp_path / "run", with_data=True)
+    capsys.readouterr()
+    assert main(["verify", str(tmp_path / "run")]) == 2
+    assert "in the cache are not those that were decoded" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_damaged_compiled_programs_are_one_line_and_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
+    train = [sys.executable, "-m", "aejax", "train", "ae", *SMALL, "--overwrite", "--run", str(tmp_path / "run")]
+    told = []
+    for damage in (None, b"damaged", None):
+        for file in (tmp_path / "cache" / "compiled").glob("*-cache") if damage else ():
+            file.write_bytes(damage)
+        told.append(subprocess.run(train, check=True, capture_output=True, text=True).stderr)
+    assert "compiled programs" not in told[0] + told[2]
+    assert told[1].count("\n") == 1
+    assert "they are made again" in told[1]
