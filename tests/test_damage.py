@@ -265,9 +265,9 @@ def test_verify_compares_all_bytes_of_cached_data(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((50, 4), np.float32))
     train = ["train", "ae", *SMALL, "--data", str(tmp_path / "rows.npy"), "--run", str(tmp_path / "run")]
-    assert main(train) == 0
     monkeypatch.setattr(cache, "SMALL", 0)
     monkeypatch.setattr(cache, "_COMPARED", 0)
+    assert main(train) == 0
     for file in (tmp_path / "cache" / "data").rglob("x.npy"):
         flip(file, 8 * 200)
     aejax.open_run(tmp_path / "run", with_data=True)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import warnings
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from aejax.data import cache_folder
 from aejax.data.reading import Crop, Missing, Standardize
 from aejax.errors import UsageError
 from aejax.training.checks import GPU_DETERMINISM
+from aejax.training.compiled import keep_compiled
 from aejax.training.processes import join
 
 MOST_DEVICES = 1024
@@ -45,30 +40,6 @@ def start(
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {GPU_DETERMINISM}".strip()
     join(coordinator, processes, process, peer_timeout)
     keep_compiled()
-
-
-def keep_compiled() -> None:
-    """Keeps compiled programs between processes, in the user's own cache folder."""
-    folder = cache_folder() / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    told: list[str] = []
-    show = warnings.showwarning
-
-    def once(message: Warning | str, *rest: Any, **more: Any) -> None:
-        """JAX warns of each program that it cannot read or write, and never replaces one that is damaged."""
-        if "persistent compilation cache" not in str(message):
-            show(message, *rest, **more)
-        elif not told:
-            told.append(str(message))
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
-            why = " ".join(str(message).split()).partition(": ")[2]
-            print(f"compiled programs in {folder} cannot be used ({why}); they are made again", file=sys.stderr)
-
-    warnings.showwarning = once
 
 
 def existing(

@@ -19,7 +19,7 @@ from aejax.reports.study import finished_members
 from aejax.runs.batched import map_examples, means
 from aejax.runs.experiment import find
 from aejax.runs.run import Run
-from aejax.training.loop import keep_compiled
+from aejax.training.compiled import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset
 

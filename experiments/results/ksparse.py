@@ -21,7 +21,7 @@ from aejax.reports.study import finished_members
 from aejax.runs.batched import means
 from aejax.runs.experiment import build, find, load_file
 from aejax.runs.run import Run
-from aejax.training.loop import keep_compiled
+from aejax.training.compiled import keep_compiled
 from aejax.training.settings import Settings
 
 EXPERIMENT = find("ksparse")

@@ -28,7 +28,7 @@ from aejax.runs.directory import read_json
 from aejax.runs.experiment import find
 from aejax.runs.opening import open_run
 from aejax.runs.run import Run
-from aejax.training.loop import keep_compiled
+from aejax.training.compiled import keep_compiled
 from aejax.training.settings import Settings
 from aejax.types import Dataset
 

@@ -21,7 +21,7 @@ from aejax.reports.records import read
 from aejax.reports.study import evaluated, finished_members, put_between
 from aejax.runs.experiment import find
 from aejax.runs.run import Run
-from aejax.training.loop import keep_compiled
+from aejax.training.compiled import keep_compiled
 from aejax.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent

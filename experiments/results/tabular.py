@@ -29,7 +29,7 @@ from aejax.files import write_json
 from aejax.reports.study import cell, markdown, put_between
 from aejax.runs.experiment import find, load_file
 from aejax.runs.run import Run
-from aejax.training.loop import keep_compiled
+from aejax.training.compiled import keep_compiled
 from aejax.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
