@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 FLOORS = [
-    {"errors", "files", "signals", "supervision", "keys", "described", "types", "collectives", "kernels"},
+    {"errors", "files", "signals", "supervision", "keys", "described", "types", "collectives", "kernels", "optimizers"},
     {"nets", "data"},
     {"objective"},
     {"models", "runs", "figures"},
@@ -19,7 +19,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = ["errors", "files", "signals", "supervision", "keys", "described", "types", "collectives", "kernels"]
+GROUND = ["errors", "files", "signals", "supervision", "keys", "described", "types", "collectives", "kernels", "optimizers"]
 """Rooms of the lowest floor, which may import those before them."""
 
 

@@ -43,9 +43,6 @@ def top_k(k: Strength, alpha: float | jax.Array = 1.0) -> Bottleneck:
     Raises:
         UsageError: `k` is below 1, or `alpha` is negative.
 
-    Raises:
-        UsageError: `k` is below 1, or `alpha` is negative.
-
     Example:
         >>> top_k(2)(jnp.array([[3.0, -5.0, 1.0, 2.0]]), None, 0).tolist()
         [[3.0, 0.0, 0.0, 2.0]]
