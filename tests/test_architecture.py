@@ -19,7 +19,18 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-GROUND = ["errors", "files", "signals", "supervision", "keys", "described", "types", "collectives", "kernels", "optimizers"]
+GROUND = [
+    "errors",
+    "files",
+    "signals",
+    "supervision",
+    "keys",
+    "described",
+    "types",
+    "collectives",
+    "kernels",
+    "optimizers",
+]
 """Rooms of the lowest floor, which may import those before them."""
 
 

@@ -34,6 +34,7 @@ AT_NIGHT = {
     "contractive",
     "conv_dae",
     "cvae",
+    "dictionary",
     "dip_vae",
     "factor_vae",
     "fashion_nll",

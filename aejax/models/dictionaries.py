@@ -23,7 +23,12 @@ from aejax.types import Axis, Batch, Corrupt, DataContract, Extras, Model, Objec
 
 
 class AuxiliaryLoss(NamedTuple):
-    """The loss that revives dead units (Gao et al. 2024, appendix A.2), of `dictionary`."""
+    """The loss that revives dead units (Gao et al. 2024, appendix A.2), of `dictionary`.
+
+    Example:
+        >>> AuxiliaryLoss(dead_after=100_000).weight
+        0.03125
+    """
 
     k: int | None = None
     """Number of dead units that reconstruct what the others leave; half of the dimensions by default."""

@@ -3,6 +3,15 @@
 Each function here returns one part, to be passed to a model. Time gaps for TD-VAE are in `aejax.objective.time_gaps`.
 """
 
+from aejax.objective.activations import (
+    Activation,
+    batch_top_k,
+    gated,
+    jump_relu,
+    matching_pursuit,
+    relu_l1,
+    relu_top_k,
+)
 from aejax.objective.bottlenecks import spatial_winner_take_all, top_k, winner_take_all
 from aejax.objective.corruptions import (
     Corruption,
@@ -42,6 +51,7 @@ from aejax.objective.sparsity import above_half, nonzero
 from aejax.objective.stacked_quantizers import grouped, residual
 
 __all__ = [
+    "Activation",
     "Corruption",
     "Latents",
     "Likelihood",
@@ -50,6 +60,7 @@ __all__ = [
     "Prior",
     "Quantizer",
     "above_half",
+    "batch_top_k",
     "bernoulli",
     "bernoulli_masking",
     "capacity",
@@ -69,6 +80,7 @@ __all__ = [
     "flow",
     "free_bits",
     "full_rank",
+    "gated",
     "gaussian",
     "gaussian_learned",
     "gaussian_noise",
@@ -76,11 +88,13 @@ __all__ = [
     "grouped",
     "hutchinson",
     "inverse_autoregressive",
+    "jump_relu",
     "kl_sparsity",
     "l1",
     "likelihood_for",
     "lookup_free",
     "masking",
+    "matching_pursuit",
     "minibatch_stratified",
     "minibatch_weighted",
     "mixture",
@@ -91,6 +105,8 @@ __all__ = [
     "patches",
     "planar",
     "real_nvp",
+    "relu_l1",
+    "relu_top_k",
     "residual",
     "restrict",
     "salt_and_pepper",

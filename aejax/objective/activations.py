@@ -35,7 +35,14 @@ class Codes(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """From the products h [b, n] of examples with the encoder's columns to a code z [b, n]."""
+    """From the products h [b, n] of examples with the encoder's columns to a code z [b, n].
+
+    Example:
+        >>> activation = relu_top_k(1)
+        >>> params, extras = activation.init(3)
+        >>> activation.train(params, extras, jnp.array([[1.0, 3.0, 2.0]]), None, 0).z.tolist()
+        [[0.0, 3.0, 0.0]]
+    """
 
     name: str
     init: Callable[[int], tuple[Params, Extras]]
@@ -328,12 +335,14 @@ def matching_pursuit(k: int) -> Activation:
 def pursued(x: Float[Array, "b d"], rows: Float[Array, "n d"], k: int) -> Float[Array, "b n"]:
     """The code of k steps of matching pursuit in a dictionary whose rows have norm 1; products below zero are not taken."""
 
+    every = jnp.arange(len(x))
+
     def step(carry: tuple[Array, Array], _: Any) -> tuple[tuple[Array, Array], None]:
         left, z = carry
         products = left @ rows.T
-        one = jax.nn.one_hot(jnp.argmax(products, axis=1), len(rows), dtype=z.dtype)
-        taken = nn.relu(products) * one
-        return (left - taken @ rows, z + taken), None
+        best = jnp.argmax(products, axis=1)
+        taken = nn.relu(products[every, best])
+        return (left - taken[:, None] * rows[best], z.at[every, best].add(taken)), None
 
     (_, z), _ = jax.lax.scan(step, (x, jnp.zeros((len(x), len(rows)), x.dtype)), None, length=k)
     return z
