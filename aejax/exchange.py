@@ -34,6 +34,7 @@ from aejax.runs.fields import CONFIG, FIELDS
 from aejax.runs.opening import open_run, rebuild
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
+from aejax.signals import deferred_signals
 from aejax.types import TrainState
 
 WEIGHTS, FORMAT = "weights.safetensors", 1
@@ -118,7 +119,7 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     whole = TrainState(jnp.int32(result["step"]), state["params"], state["extras"], opt_state)
     directory.mkdir(parents=True)
     write_json(directory / "config.json", config)
-    with open_checkpoints(directory / "checkpoints", 1, experiment.monitor) as checkpoints:
+    with deferred_signals(), open_checkpoints(directory / "checkpoints", 1, experiment.monitor) as checkpoints:
         save(checkpoints, whole, result["metrics"], config=determined(config))
     write_json(directory / "result.json", result)
     if (folder / "eval.json").exists():

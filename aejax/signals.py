@@ -113,6 +113,15 @@ def noted_signals() -> Iterator[Callable[[], int]]:
         restore()
 
 
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Lets a signal wait until the end of the block: for libraries that would take its exception for an error of their own."""
+    with noted_signals() as noted:
+        yield
+    if signum := noted():
+        os.kill(os.getpid(), signum)
+
+
 def _handlers() -> dict[int, Any]:
     """The handler of each signal that is not ignored."""
     handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}

@@ -13,7 +13,7 @@ from PIL import Image
 import aejax
 from aejax.cli import main
 from aejax.errors import UsageError, printable
-from aejax.signals import Stopped, noted_signals, raised_signals
+from aejax.signals import Stopped, deferred_signals, noted_signals, raised_signals
 
 
 def run(*args, signum, seconds, cwd):
@@ -58,6 +58,16 @@ def test_a_signal_is_raised_or_noted(kept, signum):
         os.kill(os.getpid(), signum)
         time.sleep(0.01)
         assert noted() == signum
+
+
+def test_a_signal_can_wait(kept):
+    """While a checkpoint is read, whose library would take it for damage."""
+    done = []
+    with pytest.raises(Stopped), raised_signals(), deferred_signals():  # noqa: PT012 (it is raised at the end of the block)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        done.append(True)
+    assert done
 
 
 def test_what_is_ignored_stays_ignored(kept):

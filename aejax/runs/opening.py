@@ -20,6 +20,7 @@ from aejax.runs.experiment import build, fit, is_shipped, load_file, sha256, shi
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.runs.trusted import is_remembered, remember
+from aejax.signals import deferred_signals
 from aejax.types import Experiment, Parent, TrainState
 
 
@@ -77,7 +78,10 @@ def open_run(
         )
     if not (directory / "checkpoints").is_dir():
         raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")
-    with open_checkpoints(directory / "checkpoints", monitor=experiment.monitor, read_only=True) as checkpoints:
+    with (
+        deferred_signals(),
+        open_checkpoints(directory / "checkpoints", monitor=experiment.monitor, read_only=True) as checkpoints,
+    ):
         step = checkpoints.latest_step() if checkpoint == "last" else checkpoints.best_step()
         if step is None:
             raise UsageError(f"{directory} holds no checkpoint yet; train it, or start again with --overwrite")

@@ -45,6 +45,7 @@ from aejax.runs.opening import moved, open_run, rebuild_function, refuse_other_d
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.runs.trusted import remember
+from aejax.signals import deferred_signals
 from aejax.training.checks import checked
 from aejax.training.cost import cost_of
 from aejax.training.loop import Program, train_to_end
@@ -371,7 +372,7 @@ def _stacked(variants: list[Variant]) -> dict[str, jax.Array]:
 
 def _last_states(members: list[Member], settings: Settings, allow_changed: bool) -> tuple[TrainState | None, int]:
     """The stacked states of the last step that all members have saved, and the step; None and 0 if there is none."""
-    with ExitStack() as stack:
+    with deferred_signals(), ExitStack() as stack:
         every = [
             stack.enter_context(open_checkpoints(m.directory / "checkpoints", settings.keep, m.experiment.monitor))
             for m in members

@@ -83,8 +83,8 @@ def train_to_end(
     """
     first, start = members[0].experiment, _step_of(state)
     with ExitStack() as stack:
-        recorder = Recorder(stack, members, settings, directory.name, start, callbacks)
         clock = Clock(stack.enter_context(noted_signals()))
+        recorder = Recorder(stack, members, settings, directory.name, start, callbacks)
         trace = directory / "profile" if settings.profile and processes.is_first() else None
         remaining = () if stopped else chunks(program, members, settings, state, clock, trace)
         for state, reached, terms in remaining:

@@ -41,6 +41,7 @@ from aejax.runs.opening import given, open_run, rebuild
 from aejax.runs.run import Run
 from aejax.runs.shapes import abstract_state
 from aejax.runs.trusted import remember
+from aejax.signals import deferred_signals
 from aejax.training import processes
 from aejax.training.callbacks import Callback, early_stopping, without_improvement
 from aejax.training.checks import checked
@@ -353,7 +354,10 @@ def _last_state(
     """The last saved state, with its validation if it has one; the initial state of a run killed before its first
     checkpoint.
     """
-    with open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints:
+    with (
+        deferred_signals(),
+        open_checkpoints(directory / "checkpoints", settings.keep, experiment.monitor) as checkpoints,
+    ):
         state = restore_intact(checkpoints, abstract_state(experiment), checkpoints.all_steps())
         if state is None:
             return first_state(experiment, start_of(config)), None
