@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -37,7 +38,11 @@ def _unraisable(lost: Any) -> None:
 
     When a checkpoint turns out to be damaged, Orbax is still reading the rest of it.
     """
-    if str(lost.exc_value) != "Event loop is closed":
+    code = getattr(lost.object, "cr_code", None)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(lost.exc_traceback)]
+    files += [] if code is None else [code.co_filename]
+    of_orbax = any(f"{os.sep}orbax{os.sep}" in file for file in files)
+    if not of_orbax and str(lost.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(lost)
 
 

@@ -60,7 +60,11 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
         "metrics/*": (*NUMBER, OPTIONAL),
         "seconds": NUMBER,
         "?cost": (dict, OPTIONAL),
-        "?cost/*": (*NUMBER, str, OPTIONAL),
+        "cost/flops_per_step": NUMBER,
+        "cost/bytes_per_step": NUMBER,
+        "?cost/dtype": str,
+        "cost/flops_per_second": (*NUMBER, OPTIONAL),
+        "cost/peak_flops_per_second": NUMBER,
     },
     "group.json": {
         "members": list,
@@ -111,5 +115,7 @@ def _at(value: Any, path: list[str]) -> Iterator[Any]:
     if first == "*":
         for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
             yield from _at(part, rest)
-    elif isinstance(value, dict):
-        yield from _at(value[first], rest) if first in value else (_ABSENT,)
+    elif isinstance(value, dict) and first in value:
+        yield from _at(value[first], rest)
+    elif isinstance(value, dict) and not rest:
+        yield _ABSENT

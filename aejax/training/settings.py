@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from aejax.errors import UsageError
 from aejax.runs.tracking import Tracker
@@ -54,7 +54,8 @@ def settings_of(recorded: Mapping[str, Any], where: str | Path) -> Settings:
     defaults = Settings()
     for name, value in recorded.items():
         kind = (int, type(None)) if name == "devices" else type(getattr(defaults, name, None))
-        if name not in Settings._fields or not isinstance(value, kind):
+        known = name in Settings._fields and isinstance(value, kind)
+        if not known or (name == "track" and value not in get_args(Tracker)):
             raise UsageError(f"the settings in {where} are damaged ({name} is {value!r}); restore them from a copy")
     return Settings(**recorded)
 

@@ -171,16 +171,23 @@ def environment() -> dict[str, str]:
 
 
 def write_table(file: Path, rows: dict[str, Tally], seed: int) -> None:
+    """Puts rows into the table between the markers; those of kinds that were not played stay."""
     begin, end = "<!-- storm -->", "<!-- end of storm -->"
-    lines = ["| | cases | failures | seconds | outcomes |", "|---|---|---|---|---|"]
+    before, rest = file.read_text().split(begin)
+    inside, after = rest.split(end)
+    written = {
+        line.split(":")[0].strip("| "): line for line in inside.splitlines() if line.startswith("| ") and ":" in line
+    }
     for name, tally in rows.items():
         shown = ", ".join(f"{n} {outcome}" for outcome, n in sorted(tally.outcomes.items(), key=lambda pair: -pair[1]))
-        n = tally.cases * KINDS[name].each
-        lines.append(f"| {name}: {KINDS[name].about} | {n} | {len(tally.failures)} | {tally.seconds:.0f} | {shown} |")
-    before, rest = file.read_text().split(begin)
-    after = rest.split(end)[1]
-    command = f"`python tests/storm --seed {seed}`, {time.strftime('%Y-%m-%d')}, two processes:"
-    file.write_text("\n".join([f"{before}{begin}", "", command, "", *lines, "", f"{end}{after}"]))
+        n, day = tally.cases * KINDS[name].each, time.strftime("%Y-%m-%d")
+        about = f"{name}: {KINDS[name].about}"
+        written[name] = (
+            f"| {about} | {n} | {len(tally.failures)} | {tally.seconds:.0f} | {shown} | seed {seed}, {day} |"
+        )
+    lines = ["| | cases | failures | seconds | outcomes | |", "|---|---|---|---|---|---|"]
+    lines += [written[name] for name in KINDS if name in written]
+    file.write_text("\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"]))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,12 @@ def attempt(kind: ModuleType, prepared: Any, parts: Sequence) -> tuple[dict[str,
     """The outcomes of a case, and how it failed."""
     try:
         return kind.play(prepared, parts), None
-    except Exception:
-        return {"failed": 1}, " | ".join(traceback.format_exc().strip().splitlines()[-12:])
+    except Exception as error:
+        where = [line for line in traceback.format_exc().splitlines() if line.startswith("  File")][-3:]
+        said = " ".join(str(error).split())
+        return {"failed": 1}, " | ".join(
+            [*where, type(error).__name__, said if len(said) < 2000 else f"{said[:1200]} … {said[-600:]}"]
+        )
 
 
 def reduced(kind: ModuleType, prepared: Any, parts: Sequence) -> Sequence:
