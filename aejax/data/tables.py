@@ -96,4 +96,5 @@ def rows_of(columns: Mapping[str, np.ndarray], where: str) -> np.ndarray:
     if not columns:
         raise UsageError(f"{where} has no column of numbers; give at least one")
     x = np.stack(list(columns.values()), axis=1)
-    return x if x.dtype == bool else x.astype(np.float32)
+    with np.errstate(over="ignore"):  # what exceeds float32 is refused as infinite
+        return x if x.dtype == bool else x.astype(np.float32)

@@ -98,7 +98,8 @@ def cost_line(record: Mapping[str, Any]) -> str:
     speed, highest = record["flops_per_second"], record["peak_flops_per_second"]
     if speed is None:
         return line
-    return f"{line}; {_si(speed)}FLOP/s, {speed / highest:.0%} of the {_si(highest)}FLOP/s of {record.get('dtype', 'float32')} matmuls here"
+    dtype = record.get("dtype", "float32")  # version 0.1 recorded none
+    return f"{line}; {_si(speed)}FLOP/s, {speed / highest:.0%} of the {_si(highest)}FLOP/s of {dtype} matmuls here"
 
 
 def _seconds(product: Any, a: jax.Array) -> float:
