@@ -23,12 +23,12 @@ class UsageError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(printable(" ".join(message.split())))
 
 
 def printable(text: str) -> str:
     """Text on one line, with control characters, such as a name in a stranger's file may have, as escapes."""
-    line = " ".join(text.split())
+    line = " ".join(text.splitlines())
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 

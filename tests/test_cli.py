@@ -375,7 +375,7 @@ def test_members_that_diverge_are_left_behind_and_the_others_evaluated_and_repla
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        (["--seeds", "0"], "--seeds 0: it must be at least 1"),
+        (["--seeds", "0"], "--seeds 0: it must be from 1 to 10000"),
         (["--sweep", "lr"], "write NAME=VALUE,VALUE"),
         (["--sweep", "lr=fast"], "'fast' is not one of its values"),
         (["--sweep", "seed=1,2"], "write --seeds N"),

@@ -102,7 +102,7 @@ def test_mistakes_with_a_run(run):
         ("train dae --lr 0", "the learning rate is 0.0; it must be a positive number"),
         ("train dae --sweep lr=nan,1e-3", "'nan' is not one of its values (float)"),
         ("train dae --sweep lr=-1,1e-3", "the learning rate is -1.0"),
-        ("train dae --hidden 99999999999", "GiB, and there are"),
+        ("train dae --hidden 999999999", "GiB, and there are"),
         ("train dae --run a\\b", "holds no backslash"),
         ("trian dae", "did you mean train?"),
         ("train dea", "did you mean dae?"),

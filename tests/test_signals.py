@@ -114,7 +114,7 @@ ESCAPE = "\x1b]0;owned\x07\x1b[31m"
 
 
 def test_a_message_is_one_line_of_printable_characters():
-    assert printable(f"a\n b {ESCAPE}é") == "a b \\x1b]0;owned\\x07\\x1b[31mé"
+    assert printable(f"a\nb {ESCAPE}é") == "a b \\x1b]0;owned\\x07\\x1b[31mé"
     assert str(UsageError(f"no {ESCAPE}\nfile")).isprintable()
     assert printable("\udcff\u202e") == "\\udcff\\u202e"
 

@@ -252,6 +252,9 @@ def test_a_run_of_an_earlier_version_takes_what_its_likelihood_admits(runs, tmp_
         del split["found"]
     shutil.copytree(runs["ae"], tmp_path / "old")
     (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    for metadata in (tmp_path / "old" / "checkpoints").glob("*/_CHECKPOINT_METADATA"):  # nor what config.json said
+        said = json.loads(metadata.read_text())
+        metadata.write_text(json.dumps({**said, "custom_metadata": {}}))
     run = open_run(tmp_path / "old")
     assert run.encode(0.001 * UNIT).shape == (40, 3)
     assert is_refused(run.encode, SIGNED)
