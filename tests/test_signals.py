@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import aejax
-from aejax.cli import main
+from aejax.cli import COMMANDS, main
 from aejax.errors import UsageError, printable
 from aejax.signals import Stopped, deferred_signals, noted_signals, raised_signals
 
@@ -58,6 +58,20 @@ def test_a_signal_is_raised_or_noted(kept, signum):
         os.kill(os.getpid(), signum)
         time.sleep(0.01)
         assert noted() == signum
+
+
+def test_a_signal_that_python_turns_into_another_exception_is_one(monkeypatch, capsys):
+    """As while a class is made, in an import."""
+
+    def turned(args):
+        try:
+            raise Stopped(signal.SIGTERM)
+        except Stopped as stopped:
+            raise RuntimeError("Error calling __set_name__") from stopped
+
+    monkeypatch.setitem(COMMANDS, "experiments", turned)
+    assert main(["experiments"]) == 143
+    assert capsys.readouterr().err == "aejax: interrupted\n"
 
 
 def test_a_signal_can_wait(kept):

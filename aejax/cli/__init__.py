@@ -59,32 +59,40 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with raised_signals():
             return _run(args)
-    except UsageError as error:
-        if debug:
+    except KeyboardInterrupt as stopped:
+        return _interrupted(stopped)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:  # Python itself turns exceptions within the making of a class into others
+            if isinstance(cause, Stopped):
+                return _interrupted(cause)
+            cause = cause.__cause__ or cause.__context__
+        if debug and not isinstance(error, (BrokenPipeError, Interrupted, NonFinite)):
             raise
-        print(f"aejax: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
+        return _told(error)
+
+
+def _interrupted(stopped: KeyboardInterrupt) -> int:
+    print("aejax: interrupted", file=sys.stderr)
+    return 128 + (stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT)
+
+
+def _told(error: Exception) -> int:
+    """Prints an error as one line and returns the exit code; raises what is a mistake of ours."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt as stopped:
-        print("aejax: interrupted", file=sys.stderr)
-        return 128 + (stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT)
-    except Interrupted as stopped:
-        print(f"aejax: {printable(str(stopped))}", file=sys.stderr)
-        return 128 + stopped.signum
-    except NonFinite as error:
-        print(f"aejax: error: {printable(str(error))}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if is_lost(error) and not debug:
-            print(f"aejax: error: {LOST}", file=sys.stderr, flush=True)
-            os._exit(1)  # an orderly end would wait for the others
-        said = _of_the_machine(error)
-        if debug or said is None:
-            raise
-        print(f"aejax: error: {printable(said)}", file=sys.stderr)
-        return 2
+    if isinstance(error, Interrupted):
+        print(f"aejax: {printable(str(error))}", file=sys.stderr)
+        return 128 + error.signum
+    if is_lost(error):
+        print(f"aejax: error: {LOST}", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the others
+    if not isinstance(error, (UsageError, NonFinite)) and _of_the_machine(error) is None:
+        raise error
+    said = str(error) if isinstance(error, (UsageError, NonFinite)) else _of_the_machine(error)
+    print(f"aejax: error: {printable(str(said))}", file=sys.stderr)
+    return 1 if isinstance(error, NonFinite) else 2
 
 
 def _run(args: list[str]) -> int:

@@ -81,7 +81,10 @@ def table_arrays(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np.
     arrays = {"x": rows_of({name: column for name, column in columns.items() if name != label}, where)}
     if label is not None:
         values = columns[label]
-        arrays["label"] = values.astype(str) if values.dtype.kind in "OSTU" else values
+        try:
+            arrays["label"] = values.astype(str) if values.dtype.kind in "OSTU" else values
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{where} has bytes in its column {label}; save it as text or as numbers") from error
     return arrays
 
 
