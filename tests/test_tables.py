@@ -138,8 +138,5 @@ def test_a_table_is_inspected_by_column(tmp_path, monkeypatch, capsys):
 
 
 def test_a_column_of_bytes_is_refused(tmp_path):
-    import pyarrow as pa
-    from pyarrow import parquet
-
     parquet.write_table(pa.table({"a": [1.0, 2.0], "label": [b"\x8a", b"\xff"]}), tmp_path / "t.parquet")
     assert "has bytes in its column label" in refusal(load, str(tmp_path / "t.parquet"))
