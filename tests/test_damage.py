@@ -280,11 +280,11 @@ def test_verify_compares_all_bytes_of_cached_data(tmp_path, monkeypatch, capsys)
 def test_damaged_compiled_programs_are_one_line_and_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     train = [sys.executable, "-m", "aejax", "train", "ae", *SMALL, "--overwrite", "--run", str(tmp_path / "run")]
-    told = []
+    errors = []
     for damage in (None, b"damaged", None):
         for file in (tmp_path / "cache" / "compiled").glob("*-cache") if damage else ():
             file.write_bytes(damage)
-        told.append(subprocess.run(train, check=True, capture_output=True, text=True).stderr)
-    assert "compiled programs" not in told[0] + told[2]
-    assert told[1].count("\n") == 1
-    assert "they are made again" in told[1]
+        errors.append(subprocess.run(train, check=True, capture_output=True, text=True).stderr)
+    assert "compiled programs" not in errors[0] + errors[2]
+    assert errors[1].count("\n") == 1
+    assert "they are made again" in errors[1]

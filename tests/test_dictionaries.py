@@ -262,8 +262,8 @@ def test_it_is_the_same_on_any_number_of_devices(kind):
 @pytest.mark.parametrize("inner", [optax.sgd(0.5), optax.adam(0.1)], ids=["sgd", "adam"])
 def test_rows_stay_at_norm_one_and_only_turn(inner):
     seen = []
-    told = optax.chain(optax.stateless(lambda u, p: seen.append(u) or u), inner)
-    optimizer, rows = unit_rows(told, ("w",)), normal(5, D)
+    recorded = optax.chain(optax.stateless(lambda u, p: seen.append(u) or u), inner)
+    optimizer, rows = unit_rows(recorded, ("w",)), normal(5, D)
     params = {"w": rows / jnp.linalg.norm(rows, axis=1, keepdims=True), "b": jnp.ones(3)}
     grads = {"w": normal(5, D, seed=7), "b": jnp.ones(3)}
     with jax.numpy_dtype_promotion("standard"):

@@ -142,8 +142,8 @@ def telling(n):
     def loss(params, extras, batch, key, step, axis):
         purposes = jax.random.split(key)
         drawn = [jax.vmap(jax.random.normal)(each(k, batch["index"])) for k in purposes]
-        told = {f"{i}/{p}": row[i] for p, row in enumerate(drawn) for i in range(n)}
-        return params["w"] * 0.0, (extras, told)
+        logged_terms = {f"{i}/{p}": row[i] for p, row in enumerate(drawn) for i in range(n)}
+        return params["w"] * 0.0, (extras, logged_terms)
 
     nothing = lambda *args: {}
     return Model(init=init, loss=loss, evaluate=nothing)

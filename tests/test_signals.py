@@ -100,11 +100,11 @@ def test_a_signal_after_the_last_step_stops_before_the_evaluation(tmp_path, monk
 
     written = loop.write_result
 
-    def and_told(*args):
+    def and_stopped(*args):
         written(*args)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(loop, "write_result", and_told)
+    monkeypatch.setattr(loop, "write_result", and_stopped)
     train = [
         "train",
         "ae",

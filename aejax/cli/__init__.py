@@ -69,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
             cause = cause.__cause__ or cause.__context__
         if debug and not isinstance(error, (BrokenPipeError, Interrupted, NonFinite)):
             raise
-        return _told(error)
+        return _reported(error)
 
 
 def _interrupted(stopped: KeyboardInterrupt) -> int:
@@ -77,7 +77,7 @@ def _interrupted(stopped: KeyboardInterrupt) -> int:
     return 128 + (stopped.signum if isinstance(stopped, Stopped) else signal.SIGINT)
 
 
-def _told(error: Exception) -> int:
+def _reported(error: Exception) -> int:
     """Prints an error as one line and returns the exit code; raises what is a mistake of ours."""
     if isinstance(error, BrokenPipeError):  # the reader of our output is gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

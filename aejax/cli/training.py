@@ -109,8 +109,8 @@ def train(args: list[str]) -> int:
         runs = train_all(function, given, varied, directory, settings, source, overwrite=wanted["overwrite"])
         conclude_group(directory, runs, wanted["evaluate"])
         return 0
+    begun = None if wanted["start_from"] is None else open_run(wanted["start_from"])  # before data are drawn
     experiment = build(function, given)
-    begun = None if wanted["start_from"] is None else open_run(wanted["start_from"])
     run = train_run(experiment, directory, settings, source, overwrite=wanted["overwrite"], start=begun)
     _conclude(run, wanted["evaluate"])
     return 0

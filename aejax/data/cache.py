@@ -72,7 +72,7 @@ def folder_of(name: str, identity: object, split: str) -> Path:
 
 
 def open_entry(folder: Path) -> Entry | None:
-    """The split in this folder, or None if it is missing or damaged, of which standard error is told."""
+    """The split in this folder, or None if it is missing, or damaged, which is said on standard error."""
     if not folder.exists():
         return None
     entry = _read(folder)

@@ -19,15 +19,15 @@ def keep_compiled() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    told: list[str] = []
+    warned: list[str] = []
     show = warnings.showwarning
 
     def once(message: Warning | str, *rest: Any, **more: Any) -> None:
         """JAX warns of each program that it cannot read or write, and never replaces one that is damaged."""
         if "persistent compilation cache" not in str(message):
             show(message, *rest, **more)
-        elif not told:
-            told.append(str(message))
+        elif not warned:
+            warned.append(str(message))
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
