@@ -84,6 +84,22 @@ def determined(config: Mapping[str, Any]) -> str:
     )
 
 
+def determines(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration several processes must have in common: all but paths, times and the machine."""
+    source, data, parent = config["source"], config["data"], config["parent"]
+    return {
+        "run": str(directory),
+        **{name: config[name] for name in ("seed", "steps", "batch_size", "monitor", "recipe", "versions")},
+        "settings": {name: value for name, value in config["settings"].items() if name != "verbose"},
+        "data": {split: about["fingerprint"] for split, about in data["splits"].items()},
+        "parent": None if parent is None else parent["digest"],
+        "file": None if source is None else source["sha256"],
+        "argument": {}
+        if source is None
+        else {k: v for k, v in source["arguments"].items() if k not in ("data", "parent")},
+    }
+
+
 def datasets(experiment: Experiment) -> tuple[Dataset, ...]:
     return tuple(d for d in (experiment.train, experiment.validation, experiment.test) if d is not None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from aejax.runs.directory import (
     GROUP,
     SWEEP,
     determined,
+    determines,
     environment,
     holds_runs,
     is_run,
@@ -214,22 +215,6 @@ def resume(
             stopped=validations is not None and 0 < settings.patience <= without_improvement(past),
         )
     return run
-
-
-def determines(directory: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's configuration several processes must have in common: all but paths, times and the machine."""
-    source, data, parent = config["source"], config["data"], config["parent"]
-    return {
-        "run": str(directory),
-        **{name: config[name] for name in ("seed", "steps", "batch_size", "monitor", "recipe", "versions")},
-        "settings": {name: value for name, value in config["settings"].items() if name != "verbose"},
-        "data": {split: about["fingerprint"] for split, about in data["splits"].items()},
-        "parent": None if parent is None else parent["digest"],
-        "file": None if source is None else source["sha256"],
-        "argument": {}
-        if source is None
-        else {k: v for k, v in source["arguments"].items() if k not in ("data", "parent")},
-    }
 
 
 def _extended(directory: Path, config: dict[str, Any], step: int, steps: int) -> None:
