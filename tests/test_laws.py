@@ -88,18 +88,13 @@ def test_nothing_that_training_leaves_depends_on_the_test_split(tmp_path):
     """With a validation split: parameters, log, and which checkpoint is the best."""
     train_set = in_subspace(400, HERE, 0)
     runs = [made(train_set, in_subspace(300, axes, 1), tmp_path / f"{axes[0]}") for axes in (HERE, ELSEWHERE)]
-    left = [
-        (
-            json.loads((run.directory / "result.json").read_text())["metrics"],
-            [
-                line
-                for line in map(json.loads, (run.directory / "metrics.jsonl").read_text().splitlines())
-                if line.pop("examples_per_second", 0) or True
-            ],
-            aejax.open_run(run.directory, checkpoint="best", experiment=run.experiment).step,
-        )
-        for run in runs
-    ]
+    left = []
+    for run in runs:
+        lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line.pop("examples_per_second", None)
+        best = aejax.open_run(run.directory, checkpoint="best", experiment=run.experiment).step
+        left.append((json.loads((run.directory / "result.json").read_text())["metrics"], lines, best))
     assert left[0] == left[1]
     other = made(in_subspace(400, ELSEWHERE, 2), in_subspace(300, HERE, 1), tmp_path / "other")
     assert json.loads((other.directory / "result.json").read_text())["metrics"] != left[0][0]

@@ -85,7 +85,7 @@ def _reported(error: Exception) -> int:
     if isinstance(error, Interrupted):
         print(f"aejax: {printable(str(error))}", file=sys.stderr)
         return 128 + error.signum
-    if is_lost(error):
+    if not isinstance(error, UsageError) and is_lost(error):
         print(f"aejax: error: {LOST}", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the others
     if not isinstance(error, (UsageError, NonFinite)) and _of_the_machine(error) is None:

@@ -15,6 +15,7 @@ The other kinds, 3 seeds each:
 | `--kind jump_relu --weight 1` | 12.3 ± .0 | 1.3 ± .6 | .0092 ± .0003 | 98.2 ± .4 |
 | `--kind gated --weight 0.3` | 23.3 ± .0 | 0 | .0050 ± .0001 | 98.4 ± .4 |
 | `--kind relu_l1 --weight 0.3` | 13.2 ± .2 | 0 | .0097 ± .0000 | 98.3 ± .3 |
+| `--kind matching_pursuit` | 10.0 ± .0 | 0 | .0047 ± .0001 | 96.4 ± 1.0 |
 
 `ksparse`, whose units are never revived, has 168 dead ones of 256 and an MSE of .0086 with 10 active units. For the activations
 of a network, give a .npy file [n, d] as --data.
