@@ -41,6 +41,15 @@ def non_negative(name: str, what: str, value: Any) -> Any:
     return float(value)
 
 
+def positive(name: str, what: str, value: Any) -> Any:
+    """A number above 0; a traced number is not checked."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    if not 0.0 < float(value) < math.inf:
+        raise UsageError(f"{name}({what}={value}): {what} must be a positive number")
+    return float(value)
+
+
 def at_least_one(name: str, what: str, value: int | Sequence[int]) -> None:
     """A number of at least 1, or a tuple of such numbers; sizes of arrays have 32 bits."""
     numbers = value if isinstance(value, Sequence) else (value,)

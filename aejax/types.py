@@ -5,7 +5,7 @@ Shapes are written with b examples in a batch. Arguments of the function types a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 Batch = Mapping[str, Any]
 """Arrays of equal length: `x` [b, ...] in data range, `index` [b], the position of each example in the *global* batch, and, if
-the data set has them, `label` [b], `condition` [b, ...] and `factors` [b, f]. Sequences have `x` [b, t, ...] and may have
-`state` [b, t, s] and `length` [b]."""
+the data set has them, `label` [b], `condition` [b, ...], `target` [b, ...] and `factors` [b, f]. Sequences have `x` [b, t, ...]
+and may have `state` [b, t, s] and `length` [b]."""
 
 Params = dict[str, Any]
 """Parameters trained by gradient: nested dicts of arrays."""
@@ -43,10 +43,8 @@ class Init(Protocol):
 
 @runtime_checkable
 class Loss(Protocol):
-    """The objective, and the terms that training logs.
-
-    Returns (scalar, (extras, metrics)): the mean over the examples of this device, in nats; extras that are already global; and
-    metrics, means by name.
+    """The objective -> (scalar, (extras, metrics)): the mean over the examples of this device, in nats; extras that are
+    already global; and the terms that training logs, means by name.
     """
 
     def __call__(
@@ -238,6 +236,8 @@ class Sparse(NamedTuple):
     """A code in which an example activates few units."""
 
     active: Active
+    directions: Callable[[Params], Float[Array, "units d"]] | None = None
+    """What a unit adds to the reconstruction, for a linear decoder."""
 
 
 class Model(NamedTuple):
@@ -304,17 +304,15 @@ class Read(Protocol):
 
 
 class Found(NamedTuple):
-    """What was found when a split was opened.
-
-    It is printed before training, recorded with the run, and compared with all data that the run is given later.
+    """What was found when a split was opened: printed before training, recorded with the run, and compared with all data that
+    the run is given later.
     """
 
     dtype: str
     """As stored: uint8, bool or float32."""
     low: float
-    """Smallest number in data range (uint8 / 255); for a streamed data set, among the examples that were read."""
+    """Smallest number in data range (uint8 / 255), and largest; for a streamed data set, among the examples that were read."""
     high: float
-    """Largest, likewise."""
     origin: str
     """Description of where the split comes from."""
     passed_over: Mapping[str, int] = {}
@@ -325,6 +323,17 @@ class Found(NamedTuple):
     """Number of values that are NaN and read as missing."""
     columns: Sequence[str] = ()
     """Names of the columns of a table, one for each number of an example."""
+
+
+class GroundTruth(NamedTuple):
+    """The sparse features of which examples are made, where they are known: x = Σ aᵢ dᵢ + b."""
+
+    directions: np.ndarray
+    """dᵢ, float32 [f, d], of norm 1; d is the number of numbers in an example."""
+    parents: np.ndarray
+    """int [f]: the feature that is active wherever this one is, or -1."""
+    activations: Callable[[np.ndarray], np.ndarray]
+    """Positions [n] -> aᵢ, float32 [n, f], 0 for a feature that is not active."""
 
 
 class Scaling(NamedTuple):
@@ -350,7 +359,6 @@ class Dataset(NamedTuple):
     shape: tuple[int, ...]
     """Shape of one example `x`."""
     size: int
-    """Number of examples."""
     classes: tuple[str, ...] | None
     """Names of the labels, or None without labels."""
     fingerprint: str
@@ -370,6 +378,11 @@ class Dataset(NamedTuple):
     """Options of `aejax.data.ReadAs` that are not the defaults."""
     scaling: Scaling | None = None
     """Applied by `aejax.data.take`; None if the model sees the data as they are."""
+    target: tuple[int, ...] | None = None
+    """Shape of one `target`, if examples have one that is to be predicted from `x`."""
+    draw: Callable[[Array], Batch] | None = None
+    """Positions int32 [b] -> examples, in JAX, where examples are drawn inside the training step."""
+    truth: GroundTruth | None = None
 
 
 class Parent(NamedTuple):

@@ -184,6 +184,7 @@ def test_a_streamed_run_is_evaluated_as_one_in_memory(tmp_path):
 
 def test_only_the_first_of_a_large_streamed_split_are_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr("aejax.evaluation.baselines.STREAMED_EXAMPLES", 50)
+    monkeypatch.setattr("aejax.data.batches.STREAMED_EXAMPLES", 50)
     train_set, test_set = load(ReadAs(stream=True, data="digits"), ("train[:10%]", "test[:80]"))
     model = autoencoder(MLP((), 4), MLP((), train_set.shape), bernoulli())
     run = train(Experiment(model, optax.sgd(1e-3), train_set, test_set, 32, 1, 0), tmp_path / "run")
@@ -373,4 +374,4 @@ def test_orders_are_kept_for_many_seeds_but_few_when_large(monkeypatch):
         batches._order(10_000, 0, epoch)
         assert len(batches._orders) <= 10
     assert list(batches._orders) == [(10_000, 0, 3), (10_000, 0, 4)]
-    assert batches._order(100, 3, 1).tolist() == np.random.default_rng((3, 1)).permutation(100).tolist()
+    assert batches._order(100, 3, 1)(np.arange(100)).tolist() == np.random.default_rng((3, 1)).permutation(100).tolist()

@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from aejax.errors import UsageError
-from aejax.models import AuxiliaryLoss, dictionary
+from aejax.models import dictionary
 from aejax.models.dictionaries import geometric_median
+from aejax.objective import AuxiliaryLoss
 from aejax.objective.activations import (
     MEMORY,
     batch_top_k,

@@ -83,8 +83,8 @@ def reading(
         image_size: Scale and crop the images of a folder to this many pixels in height and width.
         image_channels: Convert the images of a folder to 1 (gray), 3 (RGB) or 4 (RGBA) channels.
         image_crop: With --image-size: the center, a random part (drawn once per file), or the whole image stretched.
-        standardize: zscore or minmax: each column (of a signal: each channel), by the training split. Outputs are in the data's
-            own units again.
+        standardize: zscore or minmax: each column (of a signal: each channel), by the training split; norm: all by one
+            number. Outputs are in the data's own units again.
         missing: mask: NaN is a missing value, which the likelihood does not score.
         large: Accept files that take more than 8 GiB in memory, and images of more than 179 million pixels.
     """

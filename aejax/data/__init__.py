@@ -1,11 +1,14 @@
 """Data sets by name, by path or from memory, as memory-mapped arrays or streamed; batches as pure functions of (seed, step)."""
 
 from aejax.data.batches import (
+    STREAMED_EXAMPLES,
     batch_at,
     batch_loader,
     batches_at,
     checked_by,
+    drawn,
     eval_batches,
+    evaluated_part,
     has_data,
     in_units,
     subset,
@@ -32,6 +35,7 @@ from aejax.data.sources import Name
 from aejax.data.units import found_of, joined
 
 __all__ = [
+    "STREAMED_EXAMPLES",
     "Available",
     "Name",
     "ReadAs",
@@ -45,7 +49,9 @@ __all__ = [
     "checked_by",
     "column_names",
     "describe",
+    "drawn",
     "eval_batches",
+    "evaluated_part",
     "factor_traversal_of",
     "file_names",
     "found_line",

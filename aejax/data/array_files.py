@@ -35,10 +35,20 @@ def npy_streams(path: Path, reading: ReadAs) -> Readers | None:
 
     None for an array in Fortran order, in which the numbers of one example are scattered over the whole file.
     """
+    if _npy_header(path)[1]:
+        return None
+    rows, _ = row_reader(path)
+    return with_a_tenth_held_out(checked(rows._replace(missing=reading.missing == "mask"), str(path)))
+
+
+def row_reader(path: Path) -> tuple[Reader, np.dtype]:
+    """The examples of a .npy file, read from the file at each use, and the type of one of them, with its shape."""
     shape, fortran_order, dtype, offset = _npy_header(path)
     refuse_shape(shape, str(path))
     if fortran_order:
-        return None
+        raise UsageError(
+            f"{path} is in Fortran order, in which no example is in one piece; save np.ascontiguousarray(x)"
+        )
     row = np.dtype((dtype, shape[1:]))
 
     def read(positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,8 +66,7 @@ def npy_streams(path: Path, reading: ReadAs) -> Readers | None:
             os.close(file)
         return {"x": x}
 
-    whole = Reader(shape[0], None, read, missing=reading.missing == "mask")
-    return with_a_tenth_held_out(checked(whole, str(path)))
+    return Reader(shape[0], None, read), row
 
 
 def npy_header(path: Path) -> str:

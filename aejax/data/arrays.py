@@ -13,7 +13,7 @@ from aejax.data.splits import Reader, Readers, as_stored, permuted_with_all, wit
 from aejax.errors import UsageError
 
 _LABELS = ("label", "y")
-_BESIDE_X = ("factors", "state", "length")
+_BESIDE_X = ("factors", "state", "length", "target")
 _NAMES = {"label": "label_names", "factors": "factor_names", "state": "state_names"}
 """Arrays of strings with the names of classes, factors and components of a state."""
 _ROWS = 4096
@@ -188,6 +188,15 @@ def _reader(arrays: Mapping[str, np.ndarray], named: _Named, where: str, missing
             raise UsageError(f"{where} has the label {label.min()}; number the classes 0, 1, 2, …")
     if "factors" in arrays:
         refuse_factors(arrays["factors"], len(x), where)
+    if "target" in arrays:
+        target = arrays["target"]
+        if target.ndim < 2 or len(target) != len(x):
+            raise UsageError(
+                f"{where} has {len(x)} examples and a target of shape {target.shape}; give [{len(x)}, ...]"
+            )
+        for start in range(0, len(x), _ROWS):
+            rows = np.arange(start, min(start + _ROWS, len(x)))
+            as_stored(target[start : start + _ROWS], rows, f"{where} (target)")
     _refuse_sequences(arrays, where)
     read = lambda positions: {name: array[positions] for name, array in arrays.items()}
     return Reader(len(x), named.classes, read, named.factors, named.states, missing=missing)
@@ -235,7 +244,7 @@ def _refuse_unlike(where: str, parts: _Parts) -> None:
         without = [split for split, part in parts.items() if name not in part]
         if 0 < len(without) < len(parts):
             raise UsageError(f"{where} has no {name} for {', '.join(without)}; give them for every split or for none")
-    for name in ("factors", "state"):
+    for name in ("factors", "state", "target"):
         widths = {part[name].shape[-1:] for part in parts.values() if name in part}
         if len(widths) > 1:
             raise UsageError(

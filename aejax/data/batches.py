@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from aejax.data.reading import scaled
+from aejax.data.shuffling import STORED, shuffled
+from aejax.data.splits import at
 from aejax.data.units import found_of, refuse_other_units
 from aejax.errors import UsageError
 from aejax.types import Batch, Check, Dataset, Found
@@ -46,6 +48,8 @@ def take(dataset: Dataset, positions: np.ndarray) -> Batch:
     else:
         raise UsageError(f"{dataset.name} was opened without its data; load it by name instead")
     batch["x"] = scaled(_in_data_range(batch["x"]), dataset.scaling)
+    if "target" in batch:
+        batch["target"] = _in_data_range(batch["target"])
     return batch
 
 
@@ -59,11 +63,24 @@ def subset(dataset: Dataset, positions: np.ndarray) -> Dataset:
     Returns:
         A data set of n examples.
     """
+    truth = None if dataset.truth is None else at(dataset.truth, lambda some: positions[some])
+    dataset = dataset._replace(draw=None, truth=truth)
     if dataset.read is not None:
         read = dataset.read
         return dataset._replace(size=len(positions), fingerprint="", read=lambda some: read(positions[some]))
     arrays = {name: array[positions] for name, array in (dataset.arrays or {}).items()}
     return dataset._replace(size=len(positions), fingerprint="", arrays=arrays)
+
+
+STREAMED_EXAMPLES = 10_000
+"""Number of streamed examples that are evaluated; each use decodes or draws them."""
+
+
+def evaluated_part(data: Dataset) -> Dataset:
+    """The part of a split that is evaluated: all of it, or the first STREAMED_EXAMPLES of streamed data, noted in its name."""
+    if data.read is None or data.size <= STREAMED_EXAMPLES:
+        return data
+    return data._replace(name=f"{data.name}, the first {STREAMED_EXAMPLES}", size=STREAMED_EXAMPLES)
 
 
 def has_data(dataset: Dataset) -> bool:
@@ -163,11 +180,13 @@ def _in_data_range(x: np.ndarray) -> np.ndarray:
 def _stream(size: int, seed: int, start: int, stop: int) -> np.ndarray:
     """Positions `start` to `stop - 1` of the concatenated permutations of epochs 0, 1, 2, …"""
     epochs = range(start // size, (stop - 1) // size + 1)
-    orders = [_order(size, seed, epoch)[max(start - epoch * size, 0) : stop - epoch * size] for epoch in epochs]
-    return np.concatenate(orders)
+    ranges = [np.arange(max(start - epoch * size, 0), min(stop - epoch * size, size)) for epoch in epochs]
+    return np.concatenate([_order(size, seed, epoch)(part) for epoch, part in zip(epochs, ranges)])
 
 
-_orders: OrderedDict[tuple[int, int, int], np.ndarray] = OrderedDict()
+_Order = Callable[[np.ndarray], np.ndarray]
+
+_orders: OrderedDict[tuple[int, int, int], _Order] = OrderedDict()
 _ordering = threading.Lock()  # otherwise all threads of one stream would compute the same permutation
 
 _KEPT = 32
@@ -176,21 +195,23 @@ _KEPT_BYTES = 128 * 2**20
 """Beyond two permutations, at most this many bytes are cached; a permutation takes eight bytes per example."""
 
 
-def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+def _order(size: int, seed: int, epoch: int) -> _Order:
     key = (size, seed, epoch)
     with _ordering:
         if key not in _orders:
-            order = np.random.default_rng((seed, epoch)).permutation(size)
-            order.flags.writeable = False  # read-only, because callers share it
-            while len(_orders) >= _KEPT or (len(_orders) > 1 and _kept_bytes() + order.nbytes > _KEPT_BYTES):
+            while len(_orders) >= _KEPT or (len(_orders) > 1 and _kept_bytes() + _bytes(size) > _KEPT_BYTES):
                 _orders.popitem(last=False)
-            _orders[key] = order
+            _orders[key] = shuffled(size, (seed, epoch))
         _orders.move_to_end(key)
         return _orders[key]
 
 
 def _kept_bytes() -> int:
-    return sum(order.nbytes for order in _orders.values())
+    return sum(_bytes(size) for size, _, _ in _orders)
+
+
+def _bytes(size: int) -> int:
+    return 8 * size if size <= STORED else 0
 
 
 def _refuse_empty(batch_size: int) -> None:
@@ -222,10 +243,37 @@ def batch_loader(
     The examples depend on the seed and the step only, so a run resumes from its step. Streamed data are read ahead by Grain's
     threads, up to AHEAD_BYTES, while the caller computes; the threads end when the function is garbage-collected. It raises
     what the reader raises, and returns no more batches after that.
+
+    For a data set with `draw` the batches are positions only, as `position` and `index`, see `drawn`.
     """
+    if dataset.draw is not None:
+        return _positions(dataset, seed, step, batch_size, share)
     if dataset.read is None:
         return _from_memory(dataset, seed, step, batch_size, share)
     return _from_disk(dataset, seed, step, batch_size, share)
+
+
+def drawn(dataset: Dataset) -> Callable[[Batch], Batch]:
+    """From what `batch_loader` gives to the batch of a step, in JAX: draws the examples of a data set with `draw`."""
+    draw = dataset.draw
+    if draw is None:
+        return lambda batch: batch
+    return lambda batch: {**draw(batch["position"]), "index": batch["index"]}
+
+
+def _positions(
+    dataset: Dataset, seed: int, step: int, batch_size: int, share: tuple[int, int]
+) -> Callable[[int], Batch]:
+    rows = rows_of(batch_size, share)
+
+    def next_batches(n: int) -> Batch:
+        nonlocal step
+        step += n
+        positions = positions_at(dataset.size, seed, step - n, batch_size, n)[:, rows.start : rows.stop]
+        index = np.tile(np.arange(rows.start, rows.stop, dtype=np.int32), (n, 1))
+        return {"position": positions.astype(np.int32), "index": index}
+
+    return next_batches
 
 
 def _from_memory(

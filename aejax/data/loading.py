@@ -13,6 +13,7 @@ from aejax.data.batches import take
 from aejax.data.image_folder import image_folder
 from aejax.data.kinds import doubt
 from aejax.data.reading import ReadAs, read_as, scaling_of
+from aejax.data.shards import shards_in
 from aejax.data.sources import THE_ARRAY, Source, as_written, is_image_file, path_of, source_of
 from aejax.data.splits import (
     Reader,
@@ -165,7 +166,7 @@ def file_names(given: Any) -> list[str] | None:
     path = path_of(name) if isinstance(name, str) else None
     if path is not None and is_image_file(path):
         return [path.name]
-    if path is None or not path.is_dir():
+    if path is None or not path.is_dir() or shards_in(path) is not None:
         return None
     return [os.path.relpath(file, path) for file in image_folder(path).listed()]
 
@@ -198,7 +199,7 @@ def _dataset(source: Source, spec: str, name: str, reading: ReadAs) -> Dataset:
 
 
 def _opened(source: Source, split: Spec, name: str, as_stream: bool) -> Dataset:
-    if as_stream:
+    if as_stream or source.drawn:
         return _stream(source, split, name)
     if source.identity() is None:
         return _held(_split_of(source.readers(), split, source.name), split, name)
@@ -215,7 +216,7 @@ def _opened(source: Source, split: Spec, name: str, as_stream: bool) -> Dataset:
     shape, size = arrays["x"].shape[1:], stop - start
     return Dataset(
         name, shape, size, entry.classes, fingerprint, arrays, None, entry.factors, entry.states, entry.found
-    )
+    )._replace(target=_target(arrays))
 
 
 def _held(reader: Reader, split: Spec, name: str) -> Dataset:
@@ -228,7 +229,11 @@ def _held(reader: Reader, split: Spec, name: str) -> Dataset:
     fingerprint = cache.fingerprint_of(arrays)
     return Dataset(
         name, shape, stop - start, reader.classes, fingerprint, arrays, None, reader.factors, reader.states, found
-    )
+    )._replace(target=_target(arrays))
+
+
+def _target(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+    return arrays["target"].shape[1:] if "target" in arrays else None
 
 
 def _stream(source: Source, split: Spec, name: str) -> Dataset:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aejax.data.cache import cache_folder
-from aejax.data.sets import sprites
+from aejax.data.sets import sprites, synthetic_features
 from aejax.data.splits import Reader, Readers, checked, divide, with_all
 from aejax.data.tfds_home import FORMAT, data_dir, made_here, one_line, prepare_builder, quiet
 from aejax.errors import UsageError
@@ -72,6 +72,13 @@ _RENDERED = [
     )
     for name, kind in sprites.KINDS.items()
 ]
+_SYNTHETIC = Available(
+    synthetic_features.NAME,
+    (synthetic_features.DIMENSIONS,),
+    {"train": synthetic_features.TRAIN, "test": synthetic_features.TEST},
+    True,
+    "sums of known sparse features, drawn as they are read; NAME/1024x256 for other numbers of features and dimensions",
+)
 
 
 def available() -> list[Available]:
@@ -92,7 +99,9 @@ def available() -> list[Available]:
                 lines[line.name] = line
     of_ours = {base: [line for name, line in lines.items() if name.split("/")[0] == base] for base in _ours()}
     others = [line for name, line in lines.items() if name.split("/")[0] not in _ours()]
-    return [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + _RENDERED + others
+    return (
+        [line for base, ours in _ours().items() for line in of_ours[base] or [ours]] + [*_RENDERED, _SYNTHETIC] + others
+    )
 
 
 def own_splits(name: str) -> Collection[str]:
@@ -103,7 +112,9 @@ def own_splits(name: str) -> Collection[str]:
 
 def is_known(name: str) -> bool:
     """Whether it is the name of a data set: ours, of TFDS, or one that is prepared."""
-    if name in _ours() or name in sprites.KINDS or any(Path(_folder(name), name).glob("**/dataset_info.json")):
+    if name in _ours() or name in sprites.KINDS or synthetic_features.named(name) is not None:
+        return True
+    if any(Path(_folder(name), name).glob("**/dataset_info.json")):
         return True
     return name in _tfds().list_builders(with_community_datasets=False)
 

@@ -13,7 +13,7 @@ from aejax.errors import UsageError
 from aejax.types import Scaling
 
 Crop = Literal["center", "random", "stretch"]
-Standardize = Literal["none", "minmax", "zscore"]
+Standardize = Literal["none", "minmax", "zscore", "norm"]
 Missing = Literal["refuse", "mask"]
 
 
@@ -41,7 +41,8 @@ class ReadAs(NamedTuple):
     """With `image_size`: the middle of the image, a part drawn once for each file, or the whole image stretched."""
     standardize: Standardize = "none"
     """`zscore`: subtract the mean and divide by the standard deviation; `minmax`: map the range to [0, 1]. For each number of a
-    row, or each channel of a signal, by the statistics of the first split that is opened."""
+    row, or each channel of a signal, by the statistics of the first split that is opened. `norm`: divide all numbers by one, so
+    that the mean norm of a row of d numbers is √d, as it is done with the activations of networks."""
     missing: Missing = "refuse"
     """`mask`: NaN is a missing value, which the likelihood does not score; `refuse`: it is an error."""
     large: bool = False
@@ -82,7 +83,10 @@ def scaling_of(x: np.ndarray, how: Standardize, where: str) -> Scaling:
     seen = np.isfinite(x).any(axis=axes)
     if not seen.all():
         raise UsageError(f"{where} has no value in column {int(np.argmin(seen))}; remove the column")
-    if how == "minmax":
+    if how == "norm":
+        norms = np.sqrt(np.nansum(np.square(x, dtype=np.float64), axis=-1))
+        shift, scale = np.zeros(shape[-1]), np.full(shape[-1], norms.mean() / np.sqrt(shape[-1]))
+    elif how == "minmax":
         low, high = np.nanmin(x, axis=axes).astype(np.float64), np.nanmax(x, axis=axes).astype(np.float64)
         shift, scale = low, high - low
     else:

@@ -30,6 +30,7 @@ def describe(datasets: tuple[Dataset, ...]) -> dict[str, Any]:
                 "shape": list(dataset.shape),
                 "size": dataset.size,
                 "classes": None if dataset.classes is None else list(dataset.classes),
+                **({} if dataset.target is None else {"target": list(dataset.target)}),
                 "fingerprint": dataset.fingerprint,
                 "found": None
                 if dataset.found is None
@@ -58,6 +59,7 @@ def recorded(record: Mapping[str, Any]) -> Recorded:
                 else Found(**split["found"]),  # earlier versions did not record it
                 reading=record.get("reading", {}),
                 scaling=None if scaling is None else Scaling(tuple(scaling["shift"]), tuple(scaling["scale"])),
+                target=None if split.get("target") is None else tuple(split["target"]),
             )
             for spec, split in record["splits"].items()
         },

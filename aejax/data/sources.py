@@ -15,7 +15,8 @@ from aejax.data.image_folder import SUFFIXES, ImageFolder, image_folder
 from aejax.data.images import Fit, image_readers
 from aejax.data.named import identity, is_known, named_files, named_readers, named_streams, own_splits
 from aejax.data.reading import ReadAs
-from aejax.data.sets import sprites
+from aejax.data.sets import sprites, synthetic_features
+from aejax.data.shards import Shards, shard_readers, shards_in, stamps
 from aejax.data.splits import OWN, Readers, digest_of_files
 from aejax.data.tables import TABLES, table_readers
 from aejax.errors import UsageError
@@ -50,6 +51,8 @@ class Source(NamedTuple):
     """Whether it is the name of a data set, whose splits are known; looking them up here takes time."""
     of_arrays: bool = False
     """Whether the kind of example is known from its shape only."""
+    drawn: bool = False
+    """Whether examples are drawn where they are needed, and never stored."""
 
 
 def source_of(data: Any, reading: ReadAs) -> Source:
@@ -58,11 +61,15 @@ def source_of(data: Any, reading: ReadAs) -> Source:
     path = path_of(data)
     if data in sprites.KINDS:
         return _of_sprites(data)
+    if synthetic_features.named(data) is not None:
+        return _of_synthetic_features(data)
     if path is None:
         readers = functools.cache(lambda: named_readers(data))
         streams = functools.cache(lambda: named_streams(data, readers()))
         files = lambda: digest_of_files(named_files(data))
         return Source(data, data, lambda: identity(data), readers, streams, files, lambda: own_splits(data), named=True)
+    if path.is_dir() and (shards := shards_in(path)) is not None:
+        return _of_shards(data, path, shards, reading)
     if path.is_dir():
         return _of_images(data, path, image_folder(path), reading)
     if path.is_file() and path.suffix in _OF_ARRAYS:
@@ -70,7 +77,9 @@ def source_of(data: Any, reading: ReadAs) -> Source:
     if is_image_file(path):
         return _of_images(data, path.parent, ImageFolder({"": {None: [str(path)]}}, [], {}), reading)
     if path.is_file():
-        raise UsageError(f"{path} is neither {', '.join(_OF_ARRAYS)} nor a folder of images; save it as one of these")
+        raise UsageError(
+            f"{path} is neither {', '.join(_OF_ARRAYS)} nor a folder of images or .npy files; save it as one of these"
+        )
     raise UsageError(f"there is no file or folder {path}; check the path, or give the name of a data set")
 
 
@@ -88,6 +97,12 @@ def _of_sprites(name: str) -> Source:
     identity = [name, str(sprites.VERSION)]
     readers = functools.partial(sprites.sprites_readers, name)
     return Source(name, name, lambda: identity, readers, readers, lambda: digest_of_files(identity), tuple)
+
+
+def _of_synthetic_features(name: str) -> Source:
+    identity = [name, str(synthetic_features.VERSION)]
+    readers = functools.cache(lambda: synthetic_features.synthetic_features_readers(name))
+    return Source(name, name, lambda: identity, readers, readers, lambda: digest_of_files(identity), tuple, drawn=True)
 
 
 _OF_ARRAYS = {
@@ -109,6 +124,15 @@ def _of_arrays(given: str, path: Path, reading: ReadAs) -> Source:
         functools.cache(lambda: npz_splits(path) if path.suffix == ".npz" else ()),
         of_arrays=True,
     )
+
+
+def _of_shards(given: str, path: Path, shards: Shards, reading: ReadAs) -> Source:
+    files, read_as = stamps(shards), ["with missing values"] if reading.missing == "mask" else []
+    readers = functools.cache(lambda: shard_readers(path, shards, reading))
+    lines = lambda: [f"{os.path.relpath(f, path)} {os.stat(f).st_size} {npy_header(Path(f))}" for f in files]
+    identity = functools.cache(lambda: _stamps(path, files, *read_as))
+    digest = functools.cache(lambda: digest_of_files(lines()))
+    return Source(given, path.name, identity, readers, readers, digest, tuple, shards.passed_over, of_arrays=True)
 
 
 def _of_images(given: str, path: Path, held: ImageFolder, reading: ReadAs) -> Source:

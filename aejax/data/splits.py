@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax.data.shuffling import shuffled
 from aejax.data.units import found_in
 from aejax.errors import UsageError
-from aejax.types import Dataset
+from aejax.types import Batch, Dataset, GroundTruth
 
 Readers = Mapping[str, "Reader"]
 """The splits of a source by name, including `all`."""
@@ -37,19 +38,22 @@ class Reader(NamedTuple):
     """Whether NaN is a missing value, and not an error."""
     columns: Sequence[str] = ()
     """Names of the columns of a table."""
+    draw: Callable[[Any], Batch] | None = None
+    """As in `Dataset`."""
+    truth: GroundTruth | None = None
 
 
 def with_all(splits: Readers) -> Readers:
     """Adds the split `all`: all splits in order."""
     splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
-    return {**splits, "all": _joined(list(splits.values()))}
+    return {**splits, "all": joined(list(splits.values()))}
 
 
 def permuted_with_all(splits: Readers) -> Readers:
     """The splits in a user's files, each permuted with seed 0 for the sake of slices; `all` in the order of the files."""
     splits = {name: split._replace(origin=OWN) for name, split in splits.items()}
-    mixed = {name: _part(split, np.random.default_rng(0).permutation(split.size)) for name, split in splits.items()}
-    return {**mixed, "all": _joined(list(splits.values()))}
+    mixed = {name: _part(split, split.size, shuffled(split.size, 0)) for name, split in splits.items()}
+    return {**mixed, "all": joined(list(splits.values()))}
 
 
 HELD_OUT = "split here (a tenth, drawn with seed 0, is test)"
@@ -65,16 +69,16 @@ def with_a_tenth_held_out(whole: Reader) -> Readers:
     """
     if whole.size < 2:
         return {"all": whole}
-    order = np.random.default_rng(0).permutation(whole.size)
+    order = shuffled(whole.size, 0)
     held_out = max(1, round(whole.size / 10))
     return {
-        "train": _part(whole, order[held_out:])._replace(origin=HELD_OUT),
-        "test": _part(whole, order[:held_out])._replace(origin=HELD_OUT),
+        "train": _part(whole, whole.size - held_out, lambda at: order(at + held_out))._replace(origin=HELD_OUT),
+        "test": _part(whole, held_out, order)._replace(origin=HELD_OUT),
         "all": whole,
     }
 
 
-def _joined(parts: list[Reader]) -> Reader:
+def joined(parts: list[Reader]) -> Reader:
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(part.size for part in parts)])
@@ -92,8 +96,8 @@ def _joined(parts: list[Reader]) -> Reader:
     return parts[0]._replace(size=int(starts[-1]), read=read)
 
 
-def _part(whole: Reader, chosen: np.ndarray) -> Reader:
-    return whole._replace(size=len(chosen), read=lambda positions: whole.read(chosen[positions]))
+def _part(whole: Reader, size: int, order: Callable[[np.ndarray], np.ndarray]) -> Reader:
+    return whole._replace(size=size, read=lambda positions: whole.read(order(positions)))
 
 
 # --- the syntax of splits: TFDS's slicing language, without importing TFDS, which takes most of a second
@@ -174,7 +178,9 @@ def all_as_stored(
 ) -> dict[str, np.ndarray]:
     """Output of a reader in the dtypes of the cache; UsageError as in `as_stored`."""
     return {
-        name: as_stored(array, positions, where, missing) if name == "x" else array.astype(_KEPT[name], copy=False)
+        name: array.astype(_KEPT[name], copy=False)
+        if name in _KEPT
+        else as_stored(array, positions, where if name == "x" else f"{where} ({name})", missing and name == "x")
         for name, array in batch.items()
     }
 
@@ -251,7 +257,8 @@ def decoded_bytes(readers: Readers) -> int:
 
 def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str) -> Dataset:
     """The examples from `start` to `stop` of a split, none of which is kept in memory."""
-    first = reader.read(np.arange(start, start + 1))["x"]
+    example = reader.read(np.arange(start, start + 1))
+    first = example["x"]
     # These are read before the first step in any case.
     looked_at = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // (4 * math.prod(first.shape))))
     some = reader.read(np.unique(np.linspace(start, stop - 1, looked_at).astype(np.int64)))["x"]
@@ -266,7 +273,19 @@ def streamed(name: str, reader: Reader, start: int, stop: int, fingerprint: str)
         reader.factors,
         reader.states,
         found_in(some, reader.origin, name)._replace(passed_over=reader.passed_over, columns=reader.columns),
+        target=example["target"].shape[1:] if "target" in example else None,
+        draw=None if reader.draw is None else from_start(reader.draw, start),
+        truth=None if reader.truth is None else at(reader.truth, lambda positions: positions + start),
     )
+
+
+def from_start(draw: Callable[[Any], Batch], start: int) -> Callable[[Any], Batch]:
+    return lambda positions: draw(positions + start)
+
+
+def at(truth: GroundTruth, moved: Callable[[np.ndarray], np.ndarray]) -> GroundTruth:
+    """The features of the examples at these positions of the original."""
+    return truth._replace(activations=lambda positions: truth.activations(moved(positions)))
 
 
 def digest_of_files(lines: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from aejax.data import take
+from aejax.data import STREAMED_EXAMPLES, take
 from aejax.evaluation.linear import Statistics, statistics, with_axes
 from aejax.types import Dataset, Experiment
 
@@ -20,10 +20,6 @@ T = TypeVar("T")
 LINEAR_DIMENSIONS = 4096
 """Examples with more dimensions have no linear baselines, whose d×d matrices would take gigabytes and minutes, and no probe of
 raw pixels, whose logistic regression takes longer than most trainings."""
-
-STREAMED_EXAMPLES = 10_000
-"""Number of streamed examples that are evaluated (the first ones), and that baselines learn from (evenly spaced); each use
-decodes them."""
 
 MOST = 100
 """Number of cached results, the most recently used ones."""
@@ -46,17 +42,8 @@ def cached(what: Hashable, data: Sequence[Dataset], make: Callable[[], T]) -> T:
     return result
 
 
-def evaluated_part(test: Dataset) -> Dataset:
-    """The part of a test split that is evaluated: all of it, or the first STREAMED_EXAMPLES of streamed data, noted in its
-    name.
-    """
-    if test.read is None or test.size <= STREAMED_EXAMPLES:
-        return test
-    return test._replace(name=f"{test.name}, the first {STREAMED_EXAMPLES}", size=STREAMED_EXAMPLES)
-
-
 def training_examples(train: Dataset) -> np.ndarray:
-    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of streamed data."""
+    """Positions of the examples that linear baselines learn from: all, or STREAMED_EXAMPLES of streamed data, evenly spaced."""
     return np.arange(train.size) if train.read is None else evenly_spaced(train.size, STREAMED_EXAMPLES)
 
 

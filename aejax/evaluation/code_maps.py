@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aejax.data import has_data, is_image, subset, take
-from aejax.evaluation.baselines import evaluated_part
+from aejax.data import evaluated_part, has_data, is_image, subset, take
 from aejax.evaluation.codebook import codebook_names, codes_by_level, sizes_by_level
 from aejax.evaluation.part import without_data
 from aejax.figures import charts, drawing, page

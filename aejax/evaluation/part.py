@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from aejax.data import has_data, take
-from aejax.evaluation.baselines import evaluated_part, linear_statistics
+from aejax.data import evaluated_part, has_data, take
+from aejax.evaluation.baselines import linear_statistics
 from aejax.evaluation.linear import Statistics
 from aejax.figures.tables import Number, Table
 from aejax.keys import evaluation_key

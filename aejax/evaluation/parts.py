@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from aejax.evaluation import bounds, columns, discrete, encoder, factors, probing, restoration, sequences, sparse, terms
+from aejax.evaluation import (
+    bounds,
+    columns,
+    dictionary,
+    discrete,
+    encoder,
+    factors,
+    probing,
+    restoration,
+    sequences,
+    sparse,
+    terms,
+)
 from aejax.evaluation.part import Part
 
 PARTS: tuple[Part, ...] = (
@@ -17,6 +29,7 @@ PARTS: tuple[Part, ...] = (
     sequences.PART,
     factors.PART,
     sparse.PART,
+    dictionary.PART,
     encoder.PART,
 )
 """Parts in the order in which they are shown."""

@@ -208,6 +208,23 @@ def histogram(
     return figure
 
 
+def dots(title: str, unit: str, x: np.ndarray, y: np.ndarray, x_label: str) -> Figure:
+    """Points, with x on a logarithmic scale; those at x = 0 are left out."""
+    width, height = PANEL
+    figure = canvas(PANEL)
+    left, right, bottom, top = 46.0, 12.0, 40.0, 48.0
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
+    _plain_axes(axes)
+    _headed(figure, title, unit)
+    shown = x > 0
+    axes.scatter(x[shown], y[shown], s=6, color=BLUE, linewidths=0, alpha=0.6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: grouped(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_xlabel(x_label, fontsize=11, color=MUTED, labelpad=3)
+    return figure
+
+
 def _headed(figure: Figure, title: str, unit: str, height: float = PANEL[1]) -> None:
     figure.text(0, 1 - 15 / height, title, fontsize=12, fontweight="bold", color=INK)
     figure.text(0, 1 - 30 / height, unit, fontsize=11, color=MUTED)

@@ -6,7 +6,7 @@ from aejax.models.classifiers import classifier
 from aejax.models.code_priors import code_prior
 from aejax.models.collections import with_collections
 from aejax.models.conditional import cvae
-from aejax.models.dictionaries import AuxiliaryLoss, dictionary
+from aejax.models.dictionaries import dictionary
 from aejax.models.factor import factor_vae
 from aejax.models.importance_weighted import iwae
 from aejax.models.parent_codes import nets_for
@@ -19,7 +19,6 @@ from aejax.models.vector_quantized import vqvae
 from aejax.models.vector_quantized_levels import vqvae2
 
 __all__ = [
-    "AuxiliaryLoss",
     "autoencoder",
     "binarized",
     "classifier",

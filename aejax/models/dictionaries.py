@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from aejax.collectives import gather, mean
 from aejax.described import described
 from aejax.errors import UsageError, at_least_one
-from aejax.kernels.largest import largest
 from aejax.models.encoder_decoder import per_dimension, total
 from aejax.objective.activations import Activation, pursued
 from aejax.objective.corruptions import corrupt_batch, nothing, unless_nothing
+from aejax.objective.revival import AuxiliaryLoss, revival, silent_for
 from aejax.objective.sparsity import nonzero
 from aejax.types import Axis, Batch, Corrupt, DataContract, Extras, Model, Objective, Params, Sparse
-
-
-class AuxiliaryLoss(NamedTuple):
-    """The loss that revives dead units (Gao et al. 2024, appendix A.2), of `dictionary`.
-
-    Example:
-        >>> AuxiliaryLoss(dead_after=100_000).weight
-        0.03125
-    """
-
-    k: int | None = None
-    """Number of dead units that reconstruct what the others leave; half of the dimensions by default."""
-    weight: float = 1 / 32
-    dead_after: int = 10_000_000
-    """A unit is dead if it has been silent for so many examples."""
 
 
 @described
@@ -45,11 +28,16 @@ def dictionary(
     prefixes: Sequence[int] = (),
     auxiliary: AuxiliaryLoss | None = None,
     corrupt: Corrupt | None = None,
+    target: tuple[int, ...] | None = None,
 ) -> Model:
     """A sparse dictionary: z = act((x − b) W_e), x̂ = z W_d + b, trained with the squared error.
 
     W_d starts with random rows of norm 1, W_e as its transpose, and b as the geometric median of the first batch. Train it with
     `aejax.optimizers.unit_rows(optimizer)`, which keeps the rows of W_d at norm 1.
+
+    With `target` it is a transcoder (Dunefsky et al. 2024): x̂ stands for the `target` of x, z = act((x − c) W_e) with the
+    geometric median c of the first batch of x, and W_e starts with random columns of norm 1. With examples [layers, d] it is a
+    crosscoder (Lindsey et al. 2024): one code for all layers.
 
     Args:
         units: Number of units n.
@@ -60,6 +48,7 @@ def dictionary(
             all units (Matryoshka, Bussmann et al. 2025). The code is one for all.
         auxiliary: Loss that revives dead units, or None.
         corrupt: As in `autoencoder`.
+        target: Shape of a target, for data whose examples have one.
 
     Returns:
         A `Model`. It logs and evaluates `nll`, the squared error of an example, and `mse`, per dimension; training also logs
@@ -81,26 +70,30 @@ def dictionary(
         raise UsageError(f"dictionary(prefixes={tuple(prefixes)}): give increasing numbers from 1 to the {units} units")
     if auxiliary is not None and activation.pursuit:
         raise UsageError("matching_pursuit() has no encoder whose dead units could be revived; leave out auxiliary=")
-    d = math.prod(shape)
+    if target is not None and activation.pursuit:
+        raise UsageError("matching_pursuit() takes x apart, not what belongs to it; choose another activation")
+    d, d_out, seen = (
+        math.prod(shape),
+        math.prod(shape if target is None else target),
+        "x" if target is None else "target",
+    )
     ends = sorted({*prefixes, units})
     corrupt = unless_nothing(corrupt)
     noise = nothing() if corrupt is None else corrupt
 
     def init(key: Key[Array, ""], batch: Batch) -> tuple[Params, Extras]:
-        rows = jax.random.normal(key, (units, d))
-        rows = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+        rows = _random_rows(key, units, d_out)
+        columns = rows if target is None else _random_rows(jax.random.fold_in(key, 1), units, d)
         own, extras = activation.init(units)
-        encoder = {} if activation.pursuit else {"encoder": {"kernel": rows.T}}
-        params = {
-            **encoder,
-            "activation": own,
-            "decoder": {"kernel": rows, "bias": geometric_median(_rows(batch["x"]))},
-        }
-        silent = {} if auxiliary is None else {"silent": jnp.zeros(units)}
-        return params, {"activation": extras, **silent}
+        encoder = {} if activation.pursuit else {"encoder": {"kernel": columns.T}}
+        decoder = {"kernel": rows, "bias": geometric_median(_rows(batch[seen]))}
+        more = {} if auxiliary is None else {"silent": jnp.zeros(units)}
+        more |= {} if target is None else {"center": geometric_median(_rows(batch["x"]))}
+        return {**encoder, "activation": own, "decoder": decoder}, {"activation": extras, **more}
 
-    def products(params: Params, x: Array) -> Array:
-        centered = _rows(x) - params["decoder"]["bias"][None]
+    def products(params: Params, extras: Extras, x: Array) -> Array:
+        center = params["decoder"]["bias"] if target is None else extras["center"]
+        centered = _rows(x) - center[None]
         if activation.pursuit:
             return pursued(centered, params["decoder"]["kernel"], activation.pursuit)
         return centered @ params["encoder"]["kernel"]
@@ -108,71 +101,57 @@ def dictionary(
     def decoded(decoder: Params, z: Array) -> Array:
         return z @ decoder["kernel"] + decoder["bias"][None]
 
-    def nested(decoder: Params, z: Array, x: Array) -> Array:
-        """The mean squared error over the nested dictionaries, for each example."""
-        x_hat, errors = jnp.broadcast_to(decoder["bias"][None], x.shape), []
+    def nested(decoder: Params, z: Array) -> list[Array]:
+        """The reconstructions by the nested dictionaries; the last one is by all units."""
+        x_hats = [jnp.broadcast_to(decoder["bias"][None], (len(z), d_out))]
         for start, stop in zip([0, *ends[:-1]], ends):
-            x_hat = x_hat + z[:, start:stop] @ decoder["kernel"][start:stop]
-            errors.append(total(jnp.square(x - x_hat)))
-        return jnp.mean(jnp.stack(errors), axis=0)
+            x_hats.append(x_hats[-1] + z[:, start:stop] @ decoder["kernel"][start:stop])
+        return x_hats[1:]
 
     def loss(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""], step: Any, axis: Axis) -> Objective:
-        x, decoder = _rows(batch["x"]), params["decoder"]
+        y, decoder = _rows(batch[seen]), params["decoder"]
         x_tilde, _ = corrupt_batch(noise, key, batch["x"], batch["index"], step)
-        h = products(params, x_tilde)
+        h = products(params, extras, x_tilde)
         codes = activation.train(params["activation"], extras["activation"], h, axis, step)
-        x_hat = decoded(decoder, codes.z)
+        nested_y_hats = nested(decoder, codes.z)
+        errors, y_hat = [total(jnp.square(y - y_hat)) for y_hat in nested_y_hats], nested_y_hats[-1]
         terms = {
-            "nll": total(jnp.square(x - x_hat)),
-            "mse": per_dimension(x_hat, x),
-            "active_units": jnp.sum((codes.z != 0).astype(x.dtype), axis=1),
+            "nll": errors[-1],
+            "mse": per_dimension(y_hat, y),
+            "active_units": jnp.sum((codes.z != 0).astype(y.dtype), axis=1),
         }
         if not isinstance(codes.penalty, float):
             terms["penalty"] = jnp.broadcast_to(codes.penalty, terms["nll"].shape)
-        objective = nested(decoder, codes.z, x) + codes.penalty
+        objective = jnp.mean(jnp.stack(errors), axis=0) + codes.penalty
         if codes.also is not None:
             frozen = jax.lax.stop_gradient(decoder)
-            objective = objective + total(jnp.square(x - decoded(frozen, codes.also)))
+            objective = objective + total(jnp.square(y - decoded(frozen, codes.also)))
         means = {name: jnp.mean(term) for name, term in terms.items()}
         after = {**extras, "activation": codes.extras}
-        revival: Any = 0.0
-        if auxiliary is not None:
-            dead = extras["silent"] >= auxiliary.dead_after
-            left = jax.lax.stop_gradient(x - x_hat)
-            revival = auxiliary.weight * revived(params, h, dead, left, axis)
-            fired = jnp.any(gather(codes.z != 0, axis), axis=0)
-            b = len(x) if axis is None else len(x) * jax.lax.axis_size(axis)
-            after["silent"] = jnp.where(fired, 0.0, extras["silent"] + b)
-            means |= {"auxiliary": revival, "dead_units": jnp.sum(dead.astype(x.dtype))}
-        return jnp.mean(objective) + revival, (after, means)
-
-    def revived(params: Params, h: Array, dead: Array, left: Array, axis: Axis) -> Array:
-        """‖e − ê‖² relative to the variance of e, where ê is made of the k largest dead units; 0 if no unit is dead."""
-        assert auxiliary is not None
-        k = d // 2 if auxiliary.k is None else auxiliary.k
-        a = nn.relu(activation.before(params["activation"], h))
-        a = jnp.where(dead[None], a, 0.0)
-        kept = largest(jax.lax.stop_gradient(a), jnp.int32(max(1, min(k, units))), 1)
-        error = jnp.mean(total(jnp.square(left - jnp.where(kept, a, 0.0) @ params["decoder"]["kernel"])))
-        center = mean(jnp.mean(left, axis=0), axis)
-        variance = mean(jnp.mean(total(jnp.square(left - center[None]))), axis)
-        return jnp.where(jnp.any(dead) & (variance > 0), error / jnp.maximum(variance, 1e-30), 0.0)
+        if auxiliary is None:
+            return jnp.mean(objective), (after, means)
+        dead = extras["silent"] >= auxiliary.dead_after
+        a = activation.before(params["activation"], h)
+        k = y_hat.shape[1] // 2 if auxiliary.k is None else auxiliary.k
+        revived = auxiliary.weight * revival(a, dead, y - y_hat, decoder["kernel"], k, axis)
+        after["silent"] = silent_for(extras["silent"], codes.z, axis)
+        means |= {"auxiliary": revived, "dead_units": jnp.sum(dead.astype(y.dtype))}
+        return jnp.mean(objective) + revived, (after, means)
 
     def encode(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
-        return activation.encode(params["activation"], extras["activation"], products(params, batch["x"]))
+        return activation.encode(params["activation"], extras["activation"], products(params, extras, batch["x"]))
 
     def decode(params: Params, extras: Extras, z: Array, batch: Batch) -> Array:
-        return decoded(params["decoder"], z).reshape(-1, *shape)
+        return decoded(params["decoder"], z).reshape(-1, *(shape if target is None else target))
 
     def reconstruct(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, extras, encode(params, extras, batch, key), batch)
 
     def evaluate(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> dict[str, Array]:
-        x = batch["x"]
-        terms = _terms(reconstruct(params, extras, batch, key), x, "")
+        terms = _terms(reconstruct(params, extras, batch, key), batch[seen], "")
         if corrupt is not None:
-            x_tilde, _ = corrupt_batch(corrupt, key, x, batch["index"])
-            terms |= _terms(reconstruct(params, extras, {**batch, "x": x_tilde}, key), x, "denoising_")
+            x_tilde, _ = corrupt_batch(corrupt, key, batch["x"], batch["index"])
+            terms |= _terms(reconstruct(params, extras, {**batch, "x": x_tilde}, key), batch[seen], "denoising_")
         return terms
 
     def active(params: Params, extras: Extras, batch: Batch, key: Key[Array, ""]) -> Array:
@@ -184,10 +163,15 @@ def dictionary(
         evaluate=evaluate,
         encode=encode,
         decode=decode,
-        reconstruct=reconstruct,
+        reconstruct=reconstruct if target is None else None,
         data=DataContract(corrupt=corrupt),
-        sparse=Sparse(active),
+        sparse=Sparse(active, lambda params: params["decoder"]["kernel"]),
     )
+
+
+def _random_rows(key: Key[Array, ""], n: int, d: int) -> Float[Array, "n d"]:
+    rows = jax.random.normal(key, (n, d))
+    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _terms(x_hat: Array, x: Array, name: str) -> dict[str, Array]:

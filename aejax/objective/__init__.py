@@ -45,6 +45,7 @@ from aejax.objective.posteriors import Posterior, diagonal, flow, full_rank, inv
 from aejax.objective.priors import Prior, conditional, mixture, standard_normal, vamp
 from aejax.objective.quantizers import Quantizer, nearest
 from aejax.objective.regularizers import Latents, dip, minibatch_stratified, minibatch_weighted, mmd, total_correlation
+from aejax.objective.revival import AuxiliaryLoss
 from aejax.objective.scalar_quantizers import finite_scalar, lookup_free
 from aejax.objective.schedules import cyclical
 from aejax.objective.sparsity import above_half, nonzero
@@ -52,6 +53,7 @@ from aejax.objective.stacked_quantizers import grouped, residual
 
 __all__ = [
     "Activation",
+    "AuxiliaryLoss",
     "Corruption",
     "Latents",
     "Likelihood",

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 
 from aejax.collectives import gather, mean, own
 from aejax.described import described
-from aejax.errors import UsageError, non_negative
-from aejax.kernels.largest import largest
+from aejax.errors import UsageError, non_negative, positive
+from aejax.kernels.largest import largest, largest_of_row
 from aejax.types import Axis, Extras, Params
 
 
@@ -93,11 +93,11 @@ def relu_l1(weight: Any) -> Activation:
 
 
 @described
-def relu_top_k(k: int) -> Activation:
+def relu_top_k(k: Any) -> Activation:
     """ReLU, of which each example keeps the k largest units (Gao et al. 2024, eq. 1); with k of all units it is a ReLU.
 
     Args:
-        k: Number of units that an example keeps.
+        k: Number of units that an example keeps. It may be traced, as in a sweep.
 
     Returns:
         An activation.
@@ -114,11 +114,18 @@ def relu_top_k(k: int) -> Activation:
     _refuse_below_one("relu_top_k", k)
 
     def encode(params: Params, extras: Extras, h: Array) -> Array:
-        z = nn.relu(_biased(params, h))
-        return jnp.where(largest(jax.lax.stop_gradient(z), jnp.int32(min(k, z.shape[1])), 1), z, 0.0)
+        return keep_largest(nn.relu(_biased(params, h)), k)
 
     train = lambda params, extras, h, axis, step: Codes(encode(params, extras, h), extras, 0.0)
     return Activation("relu_top_k", _bias, _biased, train, encode)
+
+
+def keep_largest(z: Float[Array, "b n"], k: Any) -> Float[Array, "b n"]:
+    """Each row with its k largest units, and the others 0."""
+    fixed = jax.lax.stop_gradient(z)
+    if isinstance(k, jax.core.Tracer):
+        return jnp.where(largest(fixed, jnp.minimum(k.astype(jnp.int32), z.shape[1]), 1), z, 0.0)
+    return jnp.where(largest_of_row(fixed, min(int(k), z.shape[1])), z, 0.0)
 
 
 MEMORY = 0.999
@@ -129,20 +136,20 @@ COUNTED = 2**24
 
 
 @described
-def batch_top_k(k: int) -> Activation:
+def batch_top_k(k: Any) -> Activation:
     """ReLU, of which the k·B largest activations of the global batch are kept (Bussmann et al. 2024).
 
     Outside training an activation is kept if it exceeds a threshold: the moving average of the least activation that a batch
     kept, corrected for its start like Adam's.
 
     Args:
-        k: Mean number of units that an example keeps.
+        k: Mean number of units that an example keeps, not necessarily a whole one. It may be traced, as in a sweep.
 
     Returns:
         An activation.
 
     Raises:
-        UsageError: `k` is below 1, or a batch has more than 2²⁴ activations.
+        UsageError: `k` is not positive, or a batch has more than 2²⁴ activations.
 
     Example:
         >>> activation = batch_top_k(1)
@@ -151,7 +158,7 @@ def batch_top_k(k: int) -> Activation:
         >>> activation.train(params, extras, h, None, 0).z.tolist()
         [[3.0, 2.0], [0.0, 0.0]]
     """
-    _refuse_below_one("batch_top_k", k)
+    positive("batch_top_k", "k", k)
 
     def init(n: int) -> tuple[Params, Extras]:
         return {"bias": jnp.zeros(n)}, {"least": jnp.zeros(()), "weight": jnp.zeros(())}
@@ -164,7 +171,8 @@ def batch_top_k(k: int) -> Activation:
                 f"batch_top_k() counts up to 2²⁴ activations, and a batch has {everyone.shape[0]} × {everyone.shape[1]}; make it "
                 "smaller"
             )
-        count = jnp.int32(min(k * everyone.shape[0], everyone.size))
+        wanted = jnp.round(jnp.asarray(k, jnp.float32) * everyone.shape[0]).astype(jnp.int32)
+        count = jnp.minimum(wanted, everyone.size)
         kept = largest(everyone.reshape(-1), count, 0).reshape(everyone.shape)
         positive = kept & (everyone > 0)
         least = jnp.min(jnp.where(positive, everyone, jnp.inf))
@@ -221,7 +229,7 @@ step_above.defvjp(_forward(step_above), _step_backward)
 
 
 @described
-def jump_relu(weight: Any, target: float | None = None, start: float = 0.001, bandwidth: float = 0.001) -> Activation:
+def jump_relu(weight: Any, target: Any = None, start: float = 0.001, bandwidth: float = 0.001) -> Activation:
     """a · 1[a > θ] with a trained threshold for each unit (Rajamanoharan et al. 2024), and a penalty on the number of units.
 
     The penalty is weight · L₀, or weight · (mean L₀ / target − 1)² if a target is given, over the global batch. Thresholds stay
@@ -246,8 +254,10 @@ def jump_relu(weight: Any, target: float | None = None, start: float = 0.001, ba
         [[0.0, 2.0]]
     """
     non_negative("jump_relu", "weight", weight)
-    if bandwidth <= 0 or start < 0 or (target is not None and target <= 0):
-        raise UsageError(f"jump_relu(target={target}, start={start}, bandwidth={bandwidth}): give positive numbers")
+    non_negative("jump_relu", "start", start)
+    positive("jump_relu", "bandwidth", bandwidth)
+    if target is not None:
+        positive("jump_relu", "target", target)
 
     def init(n: int) -> tuple[Params, Extras]:
         return {"bias": jnp.zeros(n), "threshold": jnp.full(n, start)}, {}
@@ -308,7 +318,7 @@ def gated(weight: Any) -> Activation:
 
 
 @described
-def matching_pursuit(k: int) -> Activation:
+def matching_pursuit(k: int | float) -> Activation:
     """Matching pursuit (Mallat & Zhang 1993; as an autoencoder Costa et al. 2025).
 
     k times, the decoder's row that has the largest product with what is left of the example is taken, and the product is added
@@ -327,9 +337,13 @@ def matching_pursuit(k: int) -> Activation:
         >>> pursued(jnp.array([[3.0, 1.0]]), jnp.eye(2), 1).tolist()
         [[3.0, 0.0]]
     """
+    if isinstance(k, jax.core.Tracer):
+        raise UsageError(
+            "matching_pursuit(k=…): k shapes the program, so it cannot vary within one; train one run for each"
+        )
     _refuse_below_one("matching_pursuit", k)
     train = lambda params, extras, z, axis, step: Codes(z, extras, 0.0)
-    return Activation("matching_pursuit", lambda n: ({}, {}), lambda params, z: z, train, lambda p, e, z: z, k)
+    return Activation("matching_pursuit", lambda n: ({}, {}), lambda params, z: z, train, lambda p, e, z: z, int(k))
 
 
 def pursued(x: Float[Array, "b d"], rows: Float[Array, "n d"], k: int) -> Float[Array, "b n"]:
@@ -349,5 +363,5 @@ def pursued(x: Float[Array, "b d"], rows: Float[Array, "n d"], k: int) -> Float[
 
 
 def _refuse_below_one(name: str, k: Any) -> None:
-    if not isinstance(k, int) or not 1 <= k < math.inf:
+    if not isinstance(k, jax.core.Tracer) and (not 1 <= k < math.inf or k != int(k)):
         raise UsageError(f"{name}(k={k}): k must be a whole number of at least 1")

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.data import has_data, is_image, subset, take
-from aejax.evaluation.baselines import compresses, evaluated_part, linear_statistics
+from aejax.data import evaluated_part, has_data, is_image, subset, take
+from aejax.evaluation.baselines import compresses, linear_statistics
 from aejax.evaluation.linear import Affine, apply, optimal_linear, pca
 from aejax.evaluation.part import corruption_of, observed, without_data
 from aejax.figures import charts, drawing, page

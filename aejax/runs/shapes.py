@@ -30,6 +30,8 @@ def abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
         "x": jax.ShapeDtypeStruct((size, *experiment.train.shape), np.float32),
         "index": jax.ShapeDtypeStruct((size,), np.int32),
     }
+    if experiment.train.target is not None:
+        batch["target"] = jax.ShapeDtypeStruct((size, *experiment.train.target), np.float32)
     if experiment.train.classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((size,), np.int32)
     return batch

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from aejax.data import as_recorded_source, batch_at, batch_loader, describe, read_as, recorded
+from aejax.data import as_recorded_source, batch_at, batch_loader, describe, drawn, read_as, recorded
 from aejax.errors import UsageError
 from aejax.files import write_json
 from aejax.keys import evaluation_key, run_keys
@@ -313,11 +313,11 @@ def first_states(group: Group) -> TrainState:
 
 def _runner(group: Group, settings: Settings) -> PlacedRunner:
     """`aejax.training.step.chunk` for all members at once; devices share the members."""
-    layout = layout_of(settings)._replace(devices=1)
+    layout, draw = layout_of(settings)._replace(devices=1), drawn(group.variants[0].experiment.train)
 
     def step(varied: dict[str, Array], state: TrainState, key: Key[Array, ""], batch: Batch) -> Any:
         made = group.build_bare(varied)
-        return make_step(made.model, made.optimizer, None, layout)(state, key, batch)
+        return make_step(made.model, made.optimizer, None, layout, draw)(state, key, batch)
 
     def run(varied: dict[str, Array], states: TrainState, keys: Any, batches: Batch, n: Any) -> Any:
         return chunk(lambda states, keys, batch: jax.vmap(step)(varied, states, keys, batch))(states, keys, batches, n)

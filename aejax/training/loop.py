@@ -156,7 +156,8 @@ def chunks(
     bound. The bits do not depend on it.
     """
     experiment = members[0].experiment
-    batch_bytes = 4 * math.prod(experiment.train.shape) * experiment.batch_size * len(members) // jax.process_count()
+    numbers = 2 if experiment.train.draw is not None else math.prod(experiment.train.shape)
+    batch_bytes = 4 * numbers * experiment.batch_size * len(members) // jax.process_count()
     capacity = max(1, min(settings.log_every, experiment.steps, CHUNK_BYTES // batch_bytes))
     start = step = _step_of(state)
     traced = range(start + 1, start + 1 + settings.profile)  # after the step that compiles

@@ -86,8 +86,16 @@ Average = Callable[[Gradient, Batch, Axis], tuple[PyTree, Extras]]
 Step = Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]
 
 
+Draw = Callable[[Batch], Batch]
+"""From what the loader gives to a batch, see `aejax.data.drawn`."""
+
+
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation, axis: Axis = None, layout: Layout = Layout()
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    axis: Axis = None,
+    layout: Layout = Layout(),
+    draw: Draw = lambda batch: batch,
 ) -> Step:
     """(state, run key, batch) -> (state, metrics); metrics are means over the global batch by name, including `loss`.
 
@@ -102,7 +110,7 @@ def make_step(
 
         def gradient(batch: Batch, axis: Axis) -> tuple[PyTree, Extras]:
             (loss, (extras, metrics)), grads = jax.value_and_grad(model.loss, has_aux=True)(
-                state.params, state.extras, batch, key, state.step, axis
+                state.params, state.extras, draw(batch), key, state.step, axis
             )
             return (grads, {"loss": loss, **metrics}), extras
 
@@ -190,18 +198,22 @@ def chunk(step: Step) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     return run
 
 
-def jit_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout = Layout()) -> Runner:
+def jit_runner(
+    model: Model, optimizer: optax.GradientTransformation, layout: Layout = Layout(), draw: Draw = lambda batch: batch
+) -> Runner:
     """`chunk` compiled for one device. The state is donated."""
-    return jax.jit(chunk(make_step(model, optimizer, None, layout)), donate_argnums=0)
+    return jax.jit(chunk(make_step(model, optimizer, None, layout, draw)), donate_argnums=0)
 
 
-def pmap_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout) -> Runner:
+def pmap_runner(
+    model: Model, optimizer: optax.GradientTransformation, layout: Layout, draw: Draw = lambda batch: batch
+) -> Runner:
     """`chunk` under pmap, with the same arguments: each device takes its share of every batch, and the state is not stacked.
 
     With several processes, each passes its own rows of the batches.
     """
     run = jax.pmap(
-        chunk(make_step(model, optimizer, AXIS, layout)),
+        chunk(make_step(model, optimizer, AXIS, layout, draw)),
         axis_name=AXIS,
         in_axes=(None, None, 1, None),
         out_axes=None,
@@ -240,11 +252,18 @@ def on_one_device(tree: Any) -> Any:
     return jax.device_put(tree, jax.local_devices()[0])
 
 
-def make_runner(model: Model, optimizer: optax.GradientTransformation, layout: Layout | int, batch_size: int) -> Runner:
+def make_runner(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    layout: Layout | int,
+    batch_size: int,
+    draw: Draw = lambda batch: batch,
+) -> Runner:
     """`jit_runner` or `pmap_runner`, after checking that the batch can be split; a number means that many devices."""
     layout = Layout(layout) if isinstance(layout, int) else layout
     refuse_layout(layout, batch_size)
-    return jit_runner(model, optimizer, layout) if total_devices(layout) == 1 else pmap_runner(model, optimizer, layout)
+    runner = jit_runner if total_devices(layout) == 1 else pmap_runner
+    return runner(model, optimizer, layout, draw)
 
 
 def refuse_layout(layout: Layout, batch_size: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.data import batch_at, batch_loader, found_line
+from aejax.data import batch_at, batch_loader, drawn, found_line
 from aejax.errors import UsageError
 from aejax.files import PARTIAL, write_json
 from aejax.keys import run_keys
@@ -242,7 +242,8 @@ def _validated(directory: Path, experiment: Experiment) -> list[float]:
 def program_of(experiment: Experiment, settings: Settings) -> Callable[[int], Program]:
     """(first step) -> the program of one experiment. Refuses a batch that cannot be split as requested."""
     layout = layout_of(settings)
-    runner = make_runner(experiment.model, experiment.optimizer, layout, experiment.batch_size)
+    draw = drawn(experiment.train)
+    runner = make_runner(experiment.model, experiment.optimizer, layout, experiment.batch_size, draw)
 
     def cost(lowered: Any) -> Cost:
         if layout.parts > 1 or layout.shards is not None:  # XLA counts the body of the loop over parts once

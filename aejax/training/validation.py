@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from aejax.data import evaluated_part
 from aejax.keys import evaluation_key
 from aejax.objective.sparsity import active_terms, activity_histogram
 from aejax.runs.batched import map_examples, means
@@ -25,8 +26,8 @@ class Validation(NamedTuple):
 
 
 def validation_split(experiment: Experiment) -> Dataset:
-    """The validation split, or the test split if the experiment has none."""
-    return experiment.test if experiment.validation is None else experiment.validation
+    """The validation split, or the test split if the experiment has none; of streamed data a part."""
+    return evaluated_part(experiment.test if experiment.validation is None else experiment.validation)
 
 
 def split_name(experiment: Experiment) -> str:

@@ -28,8 +28,18 @@ from typing import Any, Literal
 import optax
 
 from aejax import Experiment, UsageError, fit, load, usual_splits
-from aejax.models import AuxiliaryLoss, dictionary
-from aejax.objective import Activation, batch_top_k, gated, jump_relu, masking, matching_pursuit, relu_l1, relu_top_k
+from aejax.models import dictionary
+from aejax.objective import (
+    Activation,
+    AuxiliaryLoss,
+    batch_top_k,
+    gated,
+    jump_relu,
+    masking,
+    matching_pursuit,
+    relu_l1,
+    relu_top_k,
+)
 from aejax.optimizers import unit_rows
 
 Kind = Literal["relu_l1", "relu_top_k", "batch_top_k", "jump_relu", "gated", "matching_pursuit"]
@@ -38,7 +48,7 @@ Kind = Literal["relu_l1", "relu_top_k", "batch_top_k", "jump_relu", "gated", "ma
 def experiment(
     data: str = "digits",
     kind: Kind = "batch_top_k",
-    k: int = 10,
+    k: float = 10.0,
     weight: float = 0.05,
     prefixes: tuple[int, ...] = (),
     revive: int = 20_000,
@@ -54,7 +64,7 @@ def experiment(
     Args:
         kind: How the code becomes sparse; see `aejax.objective.activations`.
         k: Units that an example keeps, for relu_top_k, batch_top_k (on average) and matching_pursuit; for jump_relu the number
-            that is aimed at.
+            that is aimed at. Values of it can train in one program (--sweep k=5,10,20).
         weight: Weight of the penalty, for relu_l1, gated and jump_relu.
         prefixes: Numbers of first units that must reconstruct an example on their own (Matryoshka), increasing; none for one
             dictionary.
@@ -67,15 +77,15 @@ def experiment(
     train, *_ = splits = load(data, usual_splits(data))
     auxiliary = AuxiliaryLoss(dead_after=revive) if revive and kind != "matching_pursuit" else None
     activation = _activation(kind, k, weight)
-    model = dictionary(latent, train.shape, activation, prefixes, auxiliary, masking(rate))
+    model = dictionary(latent, train.shape, activation, prefixes, auxiliary, masking(rate), train.target)
     optimizer = unit_rows(optax.adam(optax.cosine_decay_schedule(lr, steps)))
     monitor = "nll" if rate == 0 else "denoising_nll"
     return fit(model, splits, lr, batch_size, steps, seed, optimizer=optimizer, sweep=masking, monitor=monitor)
 
 
-def _activation(kind: Kind, k: int, weight: Any) -> Activation:
+def _activation(kind: Kind, k: Any, weight: Any) -> Activation:
     if kind == "jump_relu":
-        return jump_relu(weight, target=float(k), bandwidth=0.03)
+        return jump_relu(weight, target=k, bandwidth=0.03)
     if kind in ("relu_l1", "gated"):
         return {"relu_l1": relu_l1, "gated": gated}[kind](weight)
     return {"relu_top_k": relu_top_k, "batch_top_k": batch_top_k, "matching_pursuit": matching_pursuit}[kind](k)
