@@ -14,7 +14,7 @@ FLOORS = [
     {"objective"},
     {"models", "runs", "figures"},
     {"training", "evaluation", "onnx"},
-    {"samplers", "exchange", "reports", "sklearn"},
+    {"samplers", "exchange", "sae_lens", "reports", "sklearn"},
     {"cli", "__init__"},
     {"__main__"},
 ]

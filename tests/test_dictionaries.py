@@ -8,6 +8,8 @@ import optax
 import pytest
 from scipy.stats import norm
 
+import aejax
+from aejax.cli import main
 from aejax.errors import UsageError
 from aejax.models import dictionary
 from aejax.models.dictionaries import geometric_median
@@ -302,3 +304,71 @@ def test_what_makes_no_sense_is_refused():
     assert "positive" in refusal(jump_relu, 0.1, -1.0)
     with pytest.raises(UsageError, match="at least 0"):
         gated(-1.0)
+
+
+def test_a_transcoder_predicts_the_target(tmp_path):
+    """With a dictionary as wide as both, a linear map is learnt; the first center is the geometric median of x."""
+    x = normal(64, D, seed=3) + 1.0
+    target = x @ normal(D, 4, seed=5) + 2.0
+    model = dictionary(24, (D,), relu_top_k(24), target=(4,))
+    given = {**batch_of(x), "target": target}
+    params, extras = jax.jit(model.init)(jax.random.key(0), given)
+    np.testing.assert_allclose(extras["center"], geometric_median(x))
+    np.testing.assert_allclose(jnp.linalg.norm(params["encoder"]["kernel"], axis=0), 1.0, rtol=1e-5)
+    assert params["decoder"]["kernel"].shape == (24, 4)
+    assert model.reconstruct is None
+    params = optimum(model, lambda step: given, 1500, unit_rows(optax.adam(2e-2)))
+    z = jax.jit(model.encode)(params, extras, given, jax.random.key(1))
+    predicted = jax.jit(model.decode)(params, extras, z, given)
+    spread = float(jnp.mean(jnp.square(target - jnp.mean(target, axis=0))))
+    assert float(jnp.mean(jnp.square(predicted - target))) < 0.01 * spread
+    terms = jax.jit(model.evaluate)(params, extras, given, jax.random.key(1))
+    np.testing.assert_allclose(terms["nll"], jnp.sum(jnp.square(predicted - target), axis=1), rtol=1e-4)
+
+
+def test_a_crosscoder_has_one_code_for_all_layers():
+    x = normal(20, 3, D, seed=1)
+    model = dictionary(UNITS, (3, D), batch_top_k(K))
+    params, extras = jax.jit(model.init)(jax.random.key(0), batch_of(x))
+    assert params["decoder"]["kernel"].shape == (UNITS, 3 * D)
+    assert jax.jit(model.encode)(params, extras, batch_of(x), jax.random.key(1)).shape == (20, UNITS)
+    assert jax.jit(model.reconstruct)(params, extras, batch_of(x), jax.random.key(1)).shape == x.shape
+    flat = dictionary(UNITS, (3 * D,), batch_top_k(K))
+    one, other = (
+        m.loss(params, extras, batch_of(given), jax.random.key(1), 0, None)[0]
+        for m, given in ((model, x), (flat, x.reshape(20, -1)))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["relu_top_k", "batch_top_k", "jump_relu"])
+def test_values_of_k_train_in_one_program(kind, tmp_path):
+    """As separate runs, bit by bit or, where a kernel differs, up to rounding."""
+    run = tmp_path / "sweep"
+    command = [
+        "train",
+        "dictionary",
+        "--latent",
+        "16",
+        "--steps",
+        "6",
+        "--batch-size",
+        "32",
+        "--kind",
+        kind,
+        "--no-verbose",
+    ]
+    assert main([*command, "--sweep", "k=2,3", "--evaluate", "none", "--run", str(run)]) == 0
+    assert main([*command, "--k", "3", "--evaluate", "none", "--run", str(tmp_path / "alone")]) == 0
+    members = {path.name: aejax.open_run(path).params for path in run.iterdir() if path.is_dir()}
+    assert len(members) == 2
+    alone = aejax.open_run(tmp_path / "alone").params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), members["k3-seed0"], alone)
+    other = jax.tree.map(np.array_equal, members["k2-seed0"], members["k3-seed0"])
+    assert not any(jax.tree.leaves(other["decoder"]))
+
+
+def test_pursuit_of_several_lengths_is_refused_in_one_program(tmp_path, capsys):
+    command = ["train", "dictionary", "--kind", "matching_pursuit", "--sweep", "k=2,3", "--steps", "2"]
+    assert main([*command, "--run", str(tmp_path / "sweep")]) == 2
+    assert "train one run for each" in capsys.readouterr().err

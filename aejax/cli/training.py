@@ -263,6 +263,8 @@ def verify(args: list[str]) -> int:
     config = read_config(directory)
     refuse_member(directory, config, "verify")
     expected = read_json(directory / "result.json", f"{directory} is not complete")
+    if expected["step"] == 0:
+        raise UsageError(f"{directory} was made of weights from elsewhere, and has no training that could be replayed")
     start(settings.devices or 1, settings.deterministic)
 
     experiment = rebuild(directory, config, **opened)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -197,31 +196,31 @@ def rectangle(u: Array) -> Array:
     return (jnp.abs(u) < 0.5).astype(u.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def jump(a: Array, theta: Array, bandwidth: float) -> Array:
+@jax.custom_vjp
+def jump(a: Array, theta: Array, bandwidth: Any) -> Array:
     """JumpReLU, a · 1[a > θ] (Rajamanoharan et al. 2024, eq. 3), with the pseudo-derivative −(θ/ε) K((a − θ)/ε) for θ."""
     return jnp.where(a > theta, a, 0.0)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def step_above(a: Array, theta: Array, bandwidth: float) -> Array:
+@jax.custom_vjp
+def step_above(a: Array, theta: Array, bandwidth: Any) -> Array:
     """1[a > θ], with the pseudo-derivative −(1/ε) K((a − θ)/ε) for θ (eq. 12), and none for a."""
     return (a > theta).astype(a.dtype)
 
 
 def _forward(function: Callable[..., Array]) -> Callable[..., Any]:
-    return lambda a, theta, bandwidth: (function(a, theta, bandwidth), (a, theta))
+    return lambda a, theta, bandwidth: (function(a, theta, bandwidth), (a, theta, bandwidth))
 
 
-def _jump_backward(bandwidth: float, kept: Any, g: Array) -> tuple[Array, Array]:
-    a, theta = kept
+def _jump_backward(kept: Any, g: Array) -> tuple[Array, Array, Array]:
+    a, theta, bandwidth = kept
     slope = -(theta / bandwidth) * rectangle((a - theta) / bandwidth)
-    return jnp.where(a > theta, g, 0.0), g * slope
+    return jnp.where(a > theta, g, 0.0), g * slope, jnp.zeros_like(bandwidth)
 
 
-def _step_backward(bandwidth: float, kept: Any, g: Array) -> tuple[Array, Array]:
-    a, theta = kept
-    return jnp.zeros_like(a), g * (-1 / bandwidth) * rectangle((a - theta) / bandwidth)
+def _step_backward(kept: Any, g: Array) -> tuple[Array, Array, Array]:
+    a, theta, bandwidth = kept
+    return jnp.zeros_like(a), g * (-1 / bandwidth) * rectangle((a - theta) / bandwidth), jnp.zeros_like(bandwidth)
 
 
 jump.defvjp(_forward(jump), _jump_backward)
@@ -229,7 +228,7 @@ step_above.defvjp(_forward(step_above), _step_backward)
 
 
 @described
-def jump_relu(weight: Any, target: Any = None, start: float = 0.001, bandwidth: float = 0.001) -> Activation:
+def jump_relu(weight: Any, target: Any = None, start: float = 0.001, bandwidth: Any = 0.001) -> Activation:
     """a · 1[a > θ] with a trained threshold for each unit (Rajamanoharan et al. 2024), and a penalty on the number of units.
 
     The penalty is weight · L₀, or weight · (mean L₀ / target − 1)² if a target is given, over the global batch. Thresholds stay
@@ -318,7 +317,7 @@ def gated(weight: Any) -> Activation:
 
 
 @described
-def matching_pursuit(k: int | float) -> Activation:
+def matching_pursuit(k: Any) -> Activation:
     """Matching pursuit (Mallat & Zhang 1993; as an autoencoder Costa et al. 2025).
 
     k times, the decoder's row that has the largest product with what is left of the example is taken, and the product is added
