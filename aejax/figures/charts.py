@@ -19,6 +19,7 @@ from aejax.figures.drawing import BLUE, CHARACTER, CLASSES, GRAY, INK, LINE, MUT
 PANEL = 300.0, 218.0
 MAP = 440.0, 440.0
 TRADE = 520.0, 380.0
+_TRADE_MARGINS = 46.0, 12.0, 40.0, 62.0  # left, right, bottom, top
 _LABEL_PITCH = 13.0  # line height in pixels
 _POINTS = 400
 
@@ -279,7 +280,7 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, classes: Sequence[st
 
 
 class Traded(NamedTuple):
-    """Points of one color in a `kl_distortion` figure, with a name at their mean."""
+    """Points of one color in a `kl_distortion` or `frontier` figure, with a name at their mean."""
 
     label: str
     rates: Sequence[float] | np.ndarray
@@ -292,18 +293,45 @@ def kl_distortion(groups: Sequence[Traded], joined: bool, unit: str = "nats per 
 
     `joined`: a line connects the means of the groups in order.
     """
+    figure, axes = _traded_axes(
+        "distortion against rate", f"{unit}; on a gray line their sum, −ELBO, is the number at its end", "rate"
+    )
+    points, fall = _traded(axes, groups, joined)
+    for c, end in isolines(axes.get_xlim(), axes.get_ylim(), points.sum(axis=1)):
+        axes.axline(end, slope=-1, color=LINE, linewidth=1.1, zorder=1)
+        # Above the axes; or inside along the line, where it cannot be mistaken for a tick of the left axis.
+        outside = end[1] == axes.get_ylim()[1]
+        axes.annotate(
+            grouped(c), end, (0, 3) if outside else (5, 0), textcoords="offset points", fontsize=10, color=MUTED,
+            ha="center" if outside else "left", va="bottom", annotation_clip=False,
+            rotation=0.0 if outside else -math.degrees(fall), rotation_mode="anchor",
+        )  # fmt: skip
+    return figure
+
+
+def frontier(groups: Sequence[Traded], joined: bool) -> Figure:
+    """Points (active units of an example, variance explained); `joined` as in `kl_distortion`."""
+    figure, axes = _traded_axes("variance explained against active units", "upper left is better", "active units")
+    _traded(axes, groups, joined)
+    axes.grid(axis="y", color=LINE, linewidth=0.8)
+    return figure
+
+
+def _traded_axes(title: str, unit: str, x_label: str) -> tuple[Figure, Axes]:
     width, height = TRADE
     figure = canvas(TRADE)
-    left, right, bottom, top = 46.0, 12.0, 40.0, 62.0
+    left, right, bottom, top = _TRADE_MARGINS
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
     _plain_axes(axes)
     axes.grid(visible=False)
-    _headed(
-        figure,
-        "distortion against rate",
-        f"{unit}; on a gray line their sum, −ELBO, is the number at its end",
-        height,
-    )
+    _headed(figure, title, unit, height)
+    axes.set_xlabel(x_label, fontsize=11, color=MUTED, labelpad=3)
+    return figure, axes
+
+
+def _traded(axes: Axes, groups: Sequence[Traded], joined: bool) -> tuple[np.ndarray, float]:
+    """Draws the points with their names; returns them [n, 2], and the angle at which a line of equal sum falls."""
+    (width, height), (left, right, bottom, top) = TRADE, _TRADE_MARGINS
     for g in groups:
         axes.plot(
             g.rates, g.distortions, linestyle="none", marker="o", markersize=6, color=g.color, alpha=0.85,
@@ -319,21 +347,11 @@ def kl_distortion(groups: Sequence[Traded], joined: bool, unit: str = "nats per 
     axes.set_xlim(low[0] - margin[0], high[0] + 2.2 * margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
     nats_across, nats_up = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
-    fall = math.atan2((height - bottom - top) / nats_up, (width - left - right) / nats_across)
-    for c, end in isolines(axes.get_xlim(), axes.get_ylim(), points.sum(axis=1)):
-        axes.axline(end, slope=-1, color=LINE, linewidth=1.1, zorder=1)
-        # Above the axes; or inside along the line, where it cannot be mistaken for a tick of the left axis.
-        outside = end[1] == axes.get_ylim()[1]
-        axes.annotate(
-            grouped(c), end, (0, 3) if outside else (5, 0), textcoords="offset points", fontsize=10, color=MUTED,
-            ha="center" if outside else "left", va="bottom", annotation_clip=False,
-            rotation=0.0 if outside else -math.degrees(fall), rotation_mode="anchor",
-        )  # fmt: skip
     halo = [patheffects.withStroke(linewidth=3, foreground=PAPER)]
     for g, mean in zip(groups, means):
         name = shorten(g.label)
         long = CHARACTER * max(map(len, name.split("\n")))
-        fits = float(axes.transData.transform(mean)[0]) * 72 / figure.dpi + 7 + long <= width
+        fits = float(axes.transData.transform(mean)[0]) * 72 / axes.figure.dpi + 7 + long <= width
         axes.annotate(
             name, mean, (7 if fits else -7, 6), textcoords="offset points", fontsize=11, color=g.color, va="bottom",
             ha="left" if fits else "right", linespacing=1.1, path_effects=halo, zorder=5,
@@ -341,8 +359,7 @@ def kl_distortion(groups: Sequence[Traded], joined: bool, unit: str = "nats per 
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
         axis.set_major_formatter(FuncFormatter(lambda v, _: grouped(v)))
-    axes.set_xlabel("rate", fontsize=11, color=MUTED, labelpad=3)
-    return figure
+    return points, math.atan2((height - bottom - top) / nats_up, (width - left - right) / nats_across)
 
 
 def isolines(

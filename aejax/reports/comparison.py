@@ -46,7 +46,7 @@ def comparison_page(records: Sequence[Record], out: Path) -> tuple[str, dict[str
     runs = runs_section(records, differing, drawn, metrics, out)
     codes = [section(table) for table in probe_tables(records) if len(table.rows) > 1]
     candidates = [*codes, seeds, runs] if len(records) > MANY else [runs, seeds, *codes]
-    candidates += [kl_distortion_section(records, differing, drawn)]
+    candidates += [kl_distortion_section(records, differing, drawn), frontier_section(records, differing, drawn)]
     if len(by_configuration(records)) <= len(COLORS):
         candidates += [levels_section(records, drawn), curves_section(records, drawn), jacobian_section(records, drawn)]
     sections = [s for s in candidates if s is not None]
@@ -227,9 +227,47 @@ def kl_distortion_section(
 ) -> Section | None:
     """KL against distortion, a point per run (Alemi et al. 2018), for two or more runs evaluated on the same examples."""
     terms = [{} if r.evaluation is None else r.evaluation["terms"] for r in records]
-    shown = {i for i, t in enumerate(terms) if is_number(t.get("kl")) and is_number(t.get("distortion"))}
-    if len(shown) < 2 or len({test_fingerprint(records[i]) for i in shown}) > 1:
+    traded, joined = traded_groups(records, differing, drawn, [(t.get("kl"), t.get("distortion")) for t in terms])
+    if not traded:
         return None
+    picture = charts.kl_distortion(traded, joined)
+    caption = (
+        "Each point is a run: the KL term of its bound (the rate of the code) against its distortion, -E log p(x|z). Their sum "
+        "is an upper bound of -log p(x). It is constant along a gray line, and lower toward the lower left."
+    ).replace("-", "−")
+    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against KL")
+    return Section("KL and distortion", page.columns([image]), {"kl-distortion": drawing.png(picture)})
+
+
+def frontier_section(
+    records: Sequence[Record], differing: Mapping[str, Sequence[Any]], drawn: Sequence[Look]
+) -> Section | None:
+    """The variance that sparse dictionaries explain against their active units, a point per run."""
+    parts = [r.part("dictionary") or {} for r in records]
+    pairs = [(part.get("active_units"), part.get("variance_explained")) for part in parts]
+    traded, joined = traded_groups(records, differing, drawn, pairs)
+    if not traded:
+        return None
+    picture = charts.frontier(traded, joined)
+    caption = (
+        "Each point is a run: the share of the variance that it explains, against the number of units of an example."
+    )
+    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Variance explained against active units")
+    return Section("Frontier", page.columns([image]), {"frontier": drawing.png(picture)})
+
+
+def traded_groups(
+    records: Sequence[Record],
+    differing: Mapping[str, Sequence[Any]],
+    drawn: Sequence[Look],
+    pairs: Sequence[tuple[Any, Any]],
+) -> tuple[list[charts.Traded], bool]:
+    """The points (x, y) of the runs that have both, a group per configuration, and whether a line should join them; none unless
+    two or more were evaluated on the same examples.
+    """
+    shown = {i for i, (x, y) in enumerate(pairs) if is_number(x) and is_number(y)}
+    if len(shown) < 2 or len({test_fingerprint(records[i]) for i in shown}) > 1:
+        return [], False
     groups = [
         chosen for members in by_configuration(records).values() if (chosen := [i for i in members if i in shown])
     ]
@@ -240,19 +278,13 @@ def kl_distortion_section(
     traded = [
         charts.Traded(
             drawn[members[0]].label,
-            [terms[i]["kl"] for i in members],
-            [terms[i]["distortion"] for i in members],
+            [pairs[i][0] for i in members],
+            [pairs[i][1] for i in members],
             drawn[members[0]].color,
         )
         for members in groups
     ]
-    picture = charts.kl_distortion(traded, joined)
-    caption = (
-        "Each point is a run: the KL term of its bound (the rate of the code) against its distortion, -E log p(x|z). Their sum "
-        "is an upper bound of -log p(x). It is constant along a gray line, and lower toward the lower left."
-    ).replace("-", "−")
-    image = page.figure(page.svg_uri(drawing.svg(picture)), caption, "Distortion against KL")
-    return Section("KL and distortion", page.columns([image]), {"kl-distortion": drawing.png(picture)})
+    return traded, joined
 
 
 def levels_section(records: Sequence[Record], drawn: Sequence[Look]) -> Section | None:
