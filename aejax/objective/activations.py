@@ -228,7 +228,7 @@ step_above.defvjp(_forward(step_above), _step_backward)
 
 
 @described
-def jump_relu(weight: Any, target: Any = None, start: float = 0.001, bandwidth: Any = 0.001) -> Activation:
+def jump_relu(weight: Any, target: Any = None, start: Any = 0.001, bandwidth: Any = 0.001) -> Activation:
     """a · 1[a > θ] with a trained threshold for each unit (Rajamanoharan et al. 2024), and a penalty on the number of units.
 
     The penalty is weight · L₀, or weight · (mean L₀ / target − 1)² if a target is given, over the global batch. Thresholds stay

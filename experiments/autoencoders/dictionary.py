@@ -50,6 +50,7 @@ def experiment(
     kind: Kind = "batch_top_k",
     k: float = 10.0,
     weight: float = 0.05,
+    start: float = 0.001,
     bandwidth: float = 0.03,
     prefixes: tuple[int, ...] = (),
     revive: int = 20_000,
@@ -67,6 +68,7 @@ def experiment(
         k: Units that an example keeps, for relu_top_k, batch_top_k (on average) and matching_pursuit; for jump_relu the number
             that is aimed at. Values of it can train in one program (--sweep k=5,10,20).
         weight: Weight of the penalty, for relu_l1, gated and jump_relu.
+        start: For jump_relu, the thresholds at the start. They rise slowly, by about the learning rate in a step.
         bandwidth: For jump_relu, the width of the window in which a threshold learns; a hundredth to a tenth of an activation.
         prefixes: Numbers of first units that must reconstruct an example on their own (Matryoshka), increasing; none for one
             dictionary.
@@ -78,16 +80,16 @@ def experiment(
         raise UsageError(f"--revive {revive}: it must be a number of examples, or 0 for never")
     train, *_ = splits = load(data, usual_splits(data))
     auxiliary = AuxiliaryLoss(dead_after=revive) if revive and kind != "matching_pursuit" else None
-    activation = _activation(kind, k, weight, bandwidth)
+    activation = _activation(kind, k, weight, start, bandwidth)
     model = dictionary(latent, train.shape, activation, prefixes, auxiliary, masking(rate), train.target)
     optimizer = unit_rows(optax.adam(optax.cosine_decay_schedule(lr, steps)))
     monitor = "nll" if rate == 0 else "denoising_nll"
     return fit(model, splits, lr, batch_size, steps, seed, optimizer=optimizer, sweep=masking, monitor=monitor)
 
 
-def _activation(kind: Kind, k: Any, weight: Any, bandwidth: Any) -> Activation:
+def _activation(kind: Kind, k: Any, weight: Any, start: Any, bandwidth: Any) -> Activation:
     if kind == "jump_relu":
-        return jump_relu(weight, target=k, bandwidth=bandwidth)
+        return jump_relu(weight, k, start, bandwidth)
     if kind in ("relu_l1", "gated"):
         return {"relu_l1": relu_l1, "gated": gated}[kind](weight)
     return {"relu_top_k": relu_top_k, "batch_top_k": batch_top_k, "matching_pursuit": matching_pursuit}[kind](k)

@@ -66,7 +66,7 @@ SCALES = {
         6_000,
         1e-3,
         1_000_000,
-        {"relu_l1": 1.8, "gated": 1.8, "jump_relu": 100.0},
+        {"relu_l1": 2.1, "gated": 3.5, "jump_relu": 20.0},
     ),
     "full": Scale(
         "synthetic_features",
@@ -76,7 +76,7 @@ SCALES = {
         195_312,
         3e-4,
         10_000_000,
-        {"relu_l1": 1.8, "gated": 1.8, "jump_relu": 100.0},
+        {"relu_l1": 2.1, "gated": 3.5, "jump_relu": 20.0},
     ),
 }
 
@@ -95,7 +95,13 @@ def rows(scale: Scale) -> dict[str, dict[str, Any]]:
     return {
         "Matryoshka": {"kind": "batch_top_k", "prefixes": scale.prefixes},
         "BatchTopK": {"kind": "batch_top_k"},
-        "JumpReLU": {"kind": "jump_relu", "weight": scale.weights["jump_relu"], "bandwidth": 0.3},
+        "JumpReLU": {
+            "kind": "jump_relu",
+            "weight": scale.weights["jump_relu"],
+            "start": 1.0,
+            "bandwidth": 0.3,
+            "lr": 3 * scale.lr,  # thresholds rise by about the learning rate in a step
+        },
         "TopK": {"kind": "relu_top_k"},
         "gated": {"kind": "gated", "weight": scale.weights["gated"]},
         "L1": {"kind": "relu_l1", "weight": scale.weights["relu_l1"]},
@@ -173,11 +179,10 @@ def numbers(directory: Path, scale: Scale, seed: int, arguments: dict[str, Any])
         latent=scale.units,
         k=scale.k,
         revive=0 if arguments["kind"] == "matching_pursuit" else scale.revive,
-        lr=scale.lr,
         batch_size=1024,
         steps=scale.steps,
         seed=seed,
-        **arguments,
+        **{"lr": scale.lr, **arguments},
     )
     if not (run.directory / "eval.json").exists():
         evaluate(open_run(run.directory, with_data=True), quick=True)
