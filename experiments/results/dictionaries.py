@@ -221,4 +221,4 @@ if __name__ == "__main__":
     try:
         tyro.cli(study, description=__doc__)
     except UsageError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"dictionaries.py: error: {error}")
