@@ -14,7 +14,7 @@ FLOORS = [
     {"objective"},
     {"models", "runs", "figures"},
     {"training", "evaluation", "onnx"},
-    {"samplers", "exchange", "sae_lens", "reports", "sklearn"},
+    {"samplers", "exchange", "reports", "sklearn"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -15,9 +15,9 @@ from safetensors import numpy as safetensors
 
 import aejax
 from aejax.cli import main
+from aejax.exchange.sae_lens import _folded, import_sae_lens
 from aejax.models import dictionary
 from aejax.objective import batch_top_k, gated, jump_relu, matching_pursuit, relu_l1, relu_top_k
-from aejax.sae_lens import _folded, import_sae_lens
 from tiny import refusal
 
 MADE = Path(__file__).parent / "recorded" / "sae_lens"
@@ -176,7 +176,7 @@ def test_another_width_and_other_models_are_refused(tmp_path, capsys):
     assert main(["import", str(MADE / "topk"), str(tmp_path / "run"), "--data", str(tmp_path / "x.npy")]) == 2
     assert "5 numbers for an example" in capsys.readouterr().err
     assert main(["import", str(MADE / "topk"), str(tmp_path / "run")]) == 2
-    assert "--data names the activations" in capsys.readouterr().err
+    assert "--data names the data" in capsys.readouterr().err
     assert (
         main(["train", "ae", "--steps", "2", "--run", str(tmp_path / "ae"), "--no-verbose", "--evaluate", "none"]) == 0
     )

@@ -9,6 +9,7 @@ from aejax.models.conditional import cvae
 from aejax.models.dictionaries import dictionary
 from aejax.models.factor import factor_vae
 from aejax.models.importance_weighted import iwae
+from aejax.models.kl_autoencoder import kl_autoencoder
 from aejax.models.parent_codes import nets_for
 from aejax.models.stacked import layers, on_top_of, started_from, unroll
 from aejax.models.state_spaces import state_space
@@ -28,6 +29,7 @@ __all__ = [
     "factor_vae",
     "gsn",
     "iwae",
+    "kl_autoencoder",
     "layers",
     "nets_for",
     "on_top_of",

@@ -4,6 +4,7 @@ from aejax.nets.adapter import Adapter
 from aejax.nets.causal import PixelCNN
 from aejax.nets.code import Code
 from aejax.nets.conv import ConvDecoder, ConvEncoder
+from aejax.nets.latent_diffusion import KLDecoder, KLEncoder
 from aejax.nets.mlp import MLP
 from aejax.nets.recurrent import GRU, LSTM, Beliefs, Gated, OscillatorTransition
 
@@ -17,6 +18,8 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Gated",
+    "KLDecoder",
+    "KLEncoder",
     "OscillatorTransition",
     "PixelCNN",
 ]

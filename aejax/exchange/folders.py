@@ -15,7 +15,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -24,8 +23,9 @@ import numpy as np
 
 from aejax.errors import UsageError
 from aejax.evaluation.parts import PARTS
+from aejax.exchange.weights import read_weights, refuse_occupied_folder, write_weights
 from aejax.figures.tables import decimals, fixed
-from aejax.files import copy, replacing, write_json, write_text
+from aejax.files import copy, write_json, write_text
 from aejax.onnx import write_onnx
 from aejax.runs.checkpoint import digest, open_checkpoints, save
 from aejax.runs.directory import determined, read_evaluation, read_json, with_fields
@@ -54,12 +54,10 @@ def export_run(run: Run, folder: Path, onnx: bool = False) -> None:
         UsageError: The run is not complete, its parameters are not those of its result, the folder holds files, or the model
             cannot be exported to ONNX. Nothing is left then.
     """
-    safetensors = _library()
     result = read_json(run.directory / "result.json", f"{run.directory} is not complete; finish it with aejax resume")
     if digest(run.state.params, run.state.extras) != result["digest"]:
         raise UsageError(f"{run.directory} was opened at another checkpoint than its result; export its last one")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists and is not an empty folder; choose another")
+    refuse_occupied_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if onnx:
         try:
@@ -69,8 +67,7 @@ def export_run(run: Run, folder: Path, onnx: bool = False) -> None:
             raise
     state = {"params": run.state.params, "extras": run.state.extras}
     leaves = {path: np.asarray(leaf) for path, leaf in _paths(state).items()}
-    with replacing(folder / WEIGHTS) as file:
-        file.write(safetensors.save(leaves, {"format": "aejax"}))
+    write_weights(folder / WEIGHTS, leaves, {"format": "aejax"})
     write_json(folder / "config.json", {"format": FORMAT, "run": run.config, "result": result})
     evaluation = read_evaluation(run.directory) if (run.directory / "eval.json").exists() else None
     if evaluation is not None:
@@ -97,7 +94,6 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     Raises:
         UsageError: Files are missing or damaged, the weights do not fit the experiment, or `directory` exists.
     """
-    safetensors = _library()
     if directory.exists():
         raise UsageError(f"{directory} exists; choose another run directory")
     exported = read_json(folder / "config.json", f"{folder} is not an exported run")
@@ -106,10 +102,7 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     where, otherwise = folder / "config.json", f"{folder} is not an exported run"
     config = with_fields(exported["run"], CONFIG, where, otherwise)
     result = with_fields(exported.get("result") or {}, FIELDS["result.json"], where, otherwise)
-    try:
-        leaves = safetensors.load((folder / WEIGHTS).read_bytes())
-    except Exception as error:  # the library's own error, or one of the disk
-        raise UsageError(f"{folder / WEIGHTS} cannot be read ({error}); copy it again") from error
+    leaves = read_weights(folder / WEIGHTS)
     experiment = rebuild(directory, config, file=file, with_data=False)
     like = abstract_state(experiment)
     state = _filled({"params": like.params, "extras": like.extras}, leaves, folder / WEIGHTS)
@@ -125,14 +118,6 @@ def import_run(folder: Path, directory: Path, file: Path | None = None) -> Run:
     if (folder / "eval.json").exists():
         copy(folder / "eval.json", directory / "eval.json")
     return open_run(directory, experiment=experiment, allow_changed=True)
-
-
-def _library() -> ModuleType:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise UsageError("export and import need safetensors; pip install 'aejax[export]'") from error
-    return safetensors.numpy
 
 
 def _paths(tree: Any) -> dict[str, Any]:

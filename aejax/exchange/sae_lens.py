@@ -20,20 +20,15 @@ import numpy as np
 
 from aejax.data import load, usual_splits
 from aejax.errors import UsageError
-from aejax.files import replacing, write_json
+from aejax.exchange.weights import read_weights, refuse_occupied_folder, run_of_weights, write_weights
+from aejax.files import write_json
 from aejax.models import dictionary
 from aejax.objective import gated, jump_relu, matching_pursuit, relu_l1, relu_top_k
 from aejax.objective.activations import Activation, threshold
-from aejax.runs.checkpoint import digest, open_checkpoints, save
-from aejax.runs.directory import determined, make_config, read_json
-from aejax.runs.experiment import fit, recipe_of
-from aejax.runs.opening import open_run
+from aejax.runs.directory import read_json
+from aejax.runs.experiment import fit
 from aejax.runs.run import Run
-from aejax.runs.shapes import abstract_state
-from aejax.signals import deferred_signals
-from aejax.training.settings import Settings
-from aejax.training.validation import make_validate
-from aejax.types import Experiment, Extras, Params, TrainState
+from aejax.types import Extras, Params
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 
@@ -65,13 +60,10 @@ def export_sae_lens(run: Run, folder: Path) -> None:
     Raises:
         UsageError: The run is of another model, or of a kind that SAELens lacks; or the folder holds files.
     """
-    safetensors = _library()
     weights, config = _folded(run)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists and is not an empty folder; choose another")
+    refuse_occupied_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as file:
-        file.write(safetensors.save({name: np.ascontiguousarray(leaf) for name, leaf in weights.items()}))
+    write_weights(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
 
 
@@ -177,17 +169,12 @@ def import_sae_lens(folder: Path, directory: Path, data: Any) -> Run:
     experiment = fit(dictionary(units, splits[0].shape, activation), splits, steps=1)
     encoder = {} if activation.pursuit else {"encoder": {"kernel": weights["W_enc"]}}
     params = {**encoder, "activation": own, "decoder": {"kernel": weights["W_dec"], "bias": weights["b_dec"]}}
-    return _written(experiment, params, {"activation": extras}, directory, folder)
+    return run_of_weights(experiment, params, {"activation": extras}, directory, folder)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     config = read_json(folder / CONFIG, f"{folder} is not a dictionary in SAELens' layout")
-    try:
-        weights = _float32(_library().load((folder / WEIGHTS).read_bytes()))
-    except UsageError:
-        raise
-    except Exception as error:  # the library's own error, or one of the disk
-        raise UsageError(f"{folder / WEIGHTS} cannot be read ({error}); copy it again") from error
+    weights = _float32(read_weights(folder / WEIGHTS))
     wanted = {"W_dec", "b_dec"} | ({"W_enc"} if config.get("architecture") != "matching_pursuit" else set())
     if missing := sorted(wanted - weights.keys()):
         raise UsageError(f"{folder / WEIGHTS} lacks {missing[0]}")
@@ -244,37 +231,3 @@ def _of(folder: Path, weights: Mapping[str, np.ndarray], name: str) -> np.ndarra
     if name not in weights:
         raise UsageError(f"{folder / WEIGHTS} lacks {name}")
     return weights[name]
-
-
-def _written(experiment: Experiment, params: Params, extras: Extras, directory: Path, folder: Path) -> Run:
-    """A run directory of these parameters, as if trained for no step."""
-    like = abstract_state(experiment)
-    params, extras = jax.tree.map(jnp.asarray, (params, extras))
-    if jax.tree.map(jnp.shape, (params, extras)) != jax.tree.map(jnp.shape, (like.params, like.extras)):
-        raise UsageError(f"{folder} holds arrays of other shapes than its {CONFIG} says")
-    state = TrainState(jnp.int32(0), params, extras, jax.jit(experiment.optimizer.init)(params))
-    (validation,) = make_validate(experiment)(state)
-    config = make_config(experiment, None, Settings()._asdict(), None, recipe_of(experiment))
-    directory.mkdir(parents=True)
-    write_json(directory / "config.json", config)
-    with deferred_signals(), open_checkpoints(directory / "checkpoints", 1, experiment.monitor) as checkpoints:
-        save(checkpoints, state, validation.metrics, config=determined(config))
-    result = {
-        "step": 0,
-        "stopped_early": True,
-        "digest": digest(state.params, state.extras),
-        "metrics": validation.metrics,
-        "seconds": 0.0,
-        "examples_per_second": None,
-        "cost": None,
-    }
-    write_json(directory / "result.json", result)
-    return open_run(directory, experiment=experiment, allow_changed=True)
-
-
-def _library() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise UsageError("export and import need safetensors; pip install 'aejax[export]'") from error
-    return safetensors.numpy
