@@ -12,9 +12,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aejax.errors import UsageError, at_least_one
+from aejax.kernels.attention import attention
 from aejax.kernels.convolution import conv
 from aejax.nets.conv import LECUN
 
@@ -51,10 +53,26 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         b, h, w, c = x.shape
-        rows = _norm(self, "group_norm")(x).reshape(b, h * w, 1, c)
-        q, k, v = (nn.Dense(c, dtype=self.dtype, name=name)(rows) for name in ("to_q", "to_k", "to_v"))
-        mixed = jax.nn.dot_product_attention(q, k, v).reshape(b, h, w, c)
-        return x + nn.Dense(c, dtype=self.dtype, name="to_out_0")(mixed)
+        rows = _norm(self, "group_norm")(x).reshape(b, h * w, c)
+        q, v = (nn.Dense(c, dtype=self.dtype, name=name)(rows) for name in ("to_q", "to_v"))
+        k = Keys(self.dtype, name="to_k")(rows)
+        return x + nn.Dense(c, dtype=self.dtype, name="to_out_0")(attention(q, k, v).reshape(b, h, w, c))
+
+
+class Keys(nn.Module):
+    """A dense layer whose bias does not learn: it adds one number to all weights of a row, which the softmax takes away again.
+    Its gradient would be rounding errors, and Adam would follow them.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, rows: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        c = rows.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (c, c))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        rows, kernel, bias = promote_dtype(rows, kernel, jax.lax.stop_gradient(bias), dtype=self.dtype)
+        return rows @ kernel + bias[None, None]
 
 
 class Middle(nn.Module):
