@@ -18,8 +18,8 @@ The other kinds, 3 seeds each:
 | `--kind matching_pursuit` | 10.0 ± .0 | 0 | .0047 ± .0001 | 96.4 ± 1.0 |
 
 aejax train dictionary --data synthetic_features/1024x256 --latent 256 --k 5 --prefixes 8 32 128 --batch-size 1024 --steps 6000
-Features that are known: experiments/results/dictionaries.py compares the kinds with 5 seeds. Matryoshka finds them best (F1 .886 ±
-.011, MCC .775 ± .007), then JumpReLU and BatchTopK (.715, .671), and L1 and matching pursuit least (.504, .409).
+Features that are known: experiments/results/dictionaries.py compares the kinds with 5 seeds. Matryoshka finds them best (F1 .886
+± .011, MCC .775 ± .007), then JumpReLU and BatchTopK (F1 .715, .671), and L1 and matching pursuit least (.504, .409).
 
 `ksparse`, whose units are never revived, has 168 dead ones of 256 and an MSE of .0086 with 10 active units. For the activations
 of a network, give a .npy file [n, d] as --data.
