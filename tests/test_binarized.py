@@ -67,7 +67,7 @@ static = jax.jit(partial(seen_in_training, binarized(looker(), seed=1)))
 
 def test_every_function_that_looks_at_x_sees_bits():
     functions = [name for group in (Model, Latent, Discrete, Temporal, Sparse) for name in group._fields]
-    groups = {"data", "latent", "discrete", "sequence", "sparse", "codebook_sizes"}
+    groups = {"data", "latent", "discrete", "sequence", "sparse", "codebook_sizes", "directions"}
     of_a_batch = {*functions} - {"init", "loss", "decode"} - groups
     batch = images()
     model = binarized(looker(), seed=1)

@@ -42,6 +42,7 @@ AT_NIGHT = {
     "gsn",
     "hinton2006_curves",
     "iwae",
+    "kl_autoencoder",
     "ksparse",
     "sparse",
     "tcvae",
@@ -71,6 +72,7 @@ TINY = {
     "maps": 6,
     "pairs": 2,
     "layers": 1,
+    "widths": (8,),
     "codes": 16,
 }
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 from aejax.described import described
 from aejax.errors import UsageError
 from aejax.keys import each
-from aejax.types import Axis, Batch, DataContract, Extras, Latent, Model, Objective, Params, Sparse, Temporal
+from aejax.types import Axis, Batch, DataContract, Extras, Latent, Model, Objective, Params, Temporal
 
 
 @described
@@ -113,7 +113,7 @@ def binarized(model: Model, seed: int | Int[Array, ""] | None = None) -> Model:
         latent=None if latent is None else Latent(*map(on_bits, latent)),
         discrete=None if discrete is None else discrete._replace(codes=on_bits(discrete.codes)),
         sequence=None if sequence is None else Temporal(*map(on_bits, sequence)),
-        sparse=None if sparse is None else Sparse(on_bits(sparse.active)),
+        sparse=None if sparse is None else sparse._replace(active=on_bits(sparse.active)),
     )
 
 
