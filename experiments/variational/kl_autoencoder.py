@@ -1,6 +1,9 @@
 """The image autoencoder of latent diffusion, without perceptual and adversarial terms (Rombach et al. 2022).
 
 aejax train kl_autoencoder
+2 CPU cores, 20 s. Test digits are reconstructed with an MSE of .0023 ± .0002 and a KL term of 430 ± 56 nats over 3 seeds: 4×4×4
+numbers for 8×8, hardly compressed.
+
 aejax train kl_autoencoder --data photos/ --image-size 256 --image-channels 3 --widths 128 256 512 512 --layers 2 --groups 32
 """
 
